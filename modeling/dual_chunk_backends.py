@@ -1,0 +1,213 @@
+"""How Dual Chunk Attention is computed: flash calls over disjoint key ranges, merged in float32, with exact gradients.
+
+Each part of the attention gives its output and log-sum-exp; the parts are merged with weights
+`exp(lse_part - logsumexp(lse))`. The backward of a part, handed the output and log-sum-exp of the whole, gives its
+exact share of the gradients, because `P = exp(S - LSE)` and `delta = rowsum(dO * O)` need nothing else.
+
+`attention_backend` is the one place that picks a backend. A fused kernel takes a seat in `BACKENDS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from .dual_chunk_geometry import Part, Relation, parts
+from .dual_chunk_kernels import KERNELS, FlashKernel
+
+if TYPE_CHECKING:
+    from .dual_chunk_attention import QueryTurns
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "QueryTurns", int, float], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None."""
+
+    name: str
+    refusal: Callable[[torch.Tensor, torch.Tensor], str | None]
+    attend: Attend
+
+
+def attention_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None) -> Attend:
+    """The function that computes the attention of these tensors: the first of `BACKENDS` that can, or the named one.
+
+    Raises:
+        ValueError: the named backend does not exist, or cannot serve these tensors; the message says why.
+    """
+    return choose_backend(query, key, name)[0].attend
+
+
+def choose_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None) -> tuple[Backend, str]:
+    """The backend for these tensors and, in a sentence, why it and none before it."""
+    if name is not None:
+        backend = next((b for b in BACKENDS if b.name == name), None)
+        if backend is None:
+            raise ValueError(f"there is no backend {name!r}; the backends are {', '.join(b.name for b in BACKENDS)}.")
+        refusal = backend.refusal(query, key)
+        if refusal:
+            raise ValueError(f"backend {name!r} cannot serve these tensors: {refusal}.")
+        return backend, f"{name}: asked for by name."
+    passed = []
+    for backend in BACKENDS:
+        refusal = backend.refusal(query, key)
+        if refusal is None:
+            return backend, f"{backend.name}: {'; '.join(passed) or 'the first choice'}."
+        passed.append(f"not {backend.name}, {refusal}")
+    raise AssertionError("the portable backend serves everything")
+
+
+def _by_parts(kernel: FlashKernel) -> Attend:
+    def attend(query, key, value, turns, chunk_length, scaling):
+        return _PartsAttention.apply(query, key, value, turns, chunk_length, scaling, kernel)
+
+    return attend
+
+
+class _PartsAttention(torch.autograd.Function):
+    """Parts, merge and exact backward, over any flash kernel."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, turns, chunk_length, scaling, kernel):
+        queries = _TurnedQueries(query, turns, chunk_length, key.shape[2])
+        out = torch.empty(query.shape, dtype=torch.promote_types(query.dtype, torch.float32), device=query.device)
+        lse = torch.empty(query.shape[:3], dtype=out.dtype, device=query.device)
+        for part in parts(query.shape[2], key.shape[2], chunk_length):
+            part_out, part_lse = kernel.forward(
+                fold_queries(queries(part.relation), part),
+                fold_keys(key, part),
+                fold_keys(value, part),
+                part.causal,
+                scaling,
+            )
+            _merge(out, lse, part_out, part_lse, part)
+        result = out.to(query.dtype)
+        ctx.save_for_backward(query, key, value, result, lse)
+        ctx.turns, ctx.chunk_length, ctx.scaling, ctx.kernel = turns, chunk_length, scaling, kernel
+        return result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_out):
+        query, key, value, out, lse = ctx.saved_tensors
+        queries = _TurnedQueries(query, ctx.turns, ctx.chunk_length, key.shape[2])
+        wide = torch.promote_types(query.dtype, torch.float32)
+        grad_query = {r: torch.zeros_like(query, dtype=wide) for r in Relation}
+        grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
+        for part in parts(query.shape[2], key.shape[2], ctx.chunk_length):
+            shares = ctx.kernel.backward(
+                fold_queries(grad_out, part),
+                fold_queries(queries(part.relation), part),
+                fold_keys(key, part),
+                fold_keys(value, part),
+                fold_queries(out, part),
+                fold_queries(lse, part),
+                part.causal,
+                ctx.scaling,
+            )
+            add_queries(grad_query[part.relation], shares[0], part)
+            add_keys(grad_key, shares[1], part)
+            add_keys(grad_value, shares[2], part)
+        total = sum(ctx.turns.unapply(share, relation) for relation, share in grad_query.items())
+        return total.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
+
+
+class _TurnedQueries:
+    """The queries of each relation, turned at first use; those of early chunks, which have no use, are left as are."""
+
+    def __init__(self, query: torch.Tensor, turns: "QueryTurns", chunk_length: int, key_length: int):
+        self.query, self.turns, self.ready = query, turns, {}
+        self.first = key_length - query.shape[2]
+        self.chunk_length = chunk_length
+
+    def __call__(self, relation: Relation) -> torch.Tensor:
+        if relation not in self.ready:
+            chunks = {Relation.INTRA: 0, Relation.SUCCESSIVE: 1, Relation.INTER: 2}[relation]
+            start = max(0, chunks * self.chunk_length - self.first)
+            turned = self.turns.apply(self.query[:, :, start:], relation, slice(start, None))
+            self.ready[relation] = torch.nn.functional.pad(turned, (0, 0, start, 0)) if start else turned
+        return self.ready[relation]
+
+
+def _blocks(x: torch.Tensor, start: int, length: int, count: int, step: int) -> torch.Tensor:
+    """A view [count, B, heads, length, ...] of rows of [B, heads, rows, ...]; blocks may overlap."""
+    size = (count, *x.shape[:2], length, *x.shape[3:])
+    stride = (step * x.stride(2), *x.stride())
+    return x.as_strided(size, stride, x.storage_offset() + start * x.stride(2))
+
+
+def _folded(x: torch.Tensor, start: int, length: int, count: int, step: int) -> torch.Tensor:
+    if count == 1:
+        return x[:, :, start : start + length]
+    return _blocks(x, start, length, count, step).flatten(0, 1)
+
+
+def fold_queries(x: torch.Tensor, part: Part) -> torch.Tensor:
+    """The query rows of a part, of [B, H, Q, ...], as [count * B, H, q_length, ...]."""
+    return _folded(x, part.q_start, part.q_length, part.count, part.q_step)
+
+
+def fold_keys(x: torch.Tensor, part: Part) -> torch.Tensor:
+    """The key rows of a part, of [B, G, K, D], as [count * B, G, k_length, D]."""
+    return _folded(x, part.k_start, part.k_length, part.count, part.k_step)
+
+
+def add_queries(total: torch.Tensor, share: torch.Tensor, part: Part) -> None:
+    """Adds a part's share back to the query rows it came from; blocks of queries never overlap."""
+    rows = _blocks(total, part.q_start, part.q_length, part.count, part.q_step)
+    rows.add_(share.unflatten(0, (part.count, -1)))
+
+
+def add_keys(total: torch.Tensor, share: torch.Tensor, part: Part) -> None:
+    """Adds a part's share back to the key rows it came from."""
+    shares = share.unflatten(0, (part.count, -1))
+    for i in range(part.count):  # one by one where blocks of keys may overlap
+        start = part.k_start + i * part.k_step
+        total[:, :, start : start + part.k_length].add_(shares[i])
+
+
+def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_lse: torch.Tensor, part: Part) -> None:
+    """Merges a part into the running output and log-sum-exp, in their own (at least float32) precision."""
+    rows = _blocks(out, part.q_start, part.q_length, part.count, part.q_step)
+    row_lse = _blocks(lse, part.q_start, part.q_length, part.count, part.q_step)
+    part_out, part_lse = part_out.unflatten(0, (part.count, -1)), part_lse.unflatten(0, (part.count, -1))
+    if part.causal:  # the first part of its rows
+        rows.copy_(part_out)
+        row_lse.copy_(part_lse)
+        return
+    both = torch.logaddexp(row_lse, part_lse)
+    rows.mul_((row_lse - both).exp_().unsqueeze(-1)).addcmul_(
+        part_out.to(rows.dtype), (part_lse - both).exp_().unsqueeze(-1)
+    )
+    row_lse.copy_(both)
+
+
+def attend_one_query(query, key, value, turns, chunk_length, scaling):
+    """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
+    batch, heads, _, size = query.shape
+    keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
+    chunk = (length - 1) // chunk_length * chunk_length
+    far = max(0, chunk - chunk_length)
+    intra, successive, inter = turns.all(query, scaling).reshape(3, len(keys), -1, size)
+    # One product serves both near ranges; at most two chunks are scored for a relation that is not theirs.
+    near = torch.bmm(torch.cat([successive, intra], dim=1), keys[:, far:].transpose(1, 2))
+    scores = [near[:, : -intra.shape[1], : chunk - far], near[:, -intra.shape[1] :, chunk - far :]]
+    if far:
+        scores.insert(0, torch.bmm(inter, keys[:, :far].transpose(1, 2)))
+    score = torch.cat(scores, dim=-1)
+    weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32))
+    return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
+
+
+def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:
+    if query.shape[2] != 1:
+        return "there is more than one query"
+    return "gradients are wanted" if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad) else None
+
+
+BACKENDS = (
+    Backend("one_query", _refuse_one_query, attend_one_query),
+    *(Backend(kernel.name, kernel.refusal, _by_parts(kernel)) for kernel in KERNELS),
+)

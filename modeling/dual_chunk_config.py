@@ -1,0 +1,89 @@
+"""What every DCA configuration adds to its base model's: the sizes of the chunks, checked, and how it is saved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .dual_chunk_geometry import DualChunkGeometry
+
+CONFIG_KEY = "dual_chunk_attention_config"
+# What config.json says. It is registered nowhere: transformers then refuses to load the model without remote code,
+# where it would otherwise run the base model's plain attention without a word.
+PUBLIC_ATTENTION = "dca"
+CLASS_PREFIX = "DualChunk"
+_KEYS = {
+    "chunk_size": "chunk_size",
+    "local_size": "local_size",
+    "original_max_position_embeddings": "pretraining_length",
+    "temperature": "temperature",
+}
+# Written by Qwen2.5-1M's engines; sparse attention is an approximation that is not part of DCA and is not applied here.
+_IGNORED_KEYS = {"sparse_attention_enabled", "sparse_attention_config", "sparse_attention_threshold"}
+
+
+def geometry_from_config(config: Any) -> DualChunkGeometry:
+    """The geometry in the `dual_chunk_attention_config` of a model's configuration.
+
+    Raises:
+        ValueError: the key is missing, or what it holds is not a geometry; the message names the key.
+    """
+    settings = getattr(config, CONFIG_KEY, None)
+    if settings is None:
+        raise ValueError(
+            f"this configuration has no {CONFIG_KEY!r}: add it with chunk_size, local_size and "
+            "original_max_position_embeddings, or package the model with dca_hub."
+        )
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{CONFIG_KEY} must be a mapping, not {settings!r}.")
+    missing = [key for key in _KEYS if key not in settings and key != "temperature"]
+    unknown = sorted(set(settings) - set(_KEYS) - _IGNORED_KEYS)
+    if missing or unknown:
+        words = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
+        raise ValueError(f"{CONFIG_KEY} {' and '.join(words)}; its keys are {', '.join(_KEYS)}.")
+    try:
+        return DualChunkGeometry(**{name: settings[key] for key, name in _KEYS.items() if key in settings})
+    except ValueError as error:
+        raise ValueError(f"{CONFIG_KEY}: {error}") from None
+
+
+def config_from_geometry(geometry: DualChunkGeometry) -> dict[str, int | float]:
+    """The `dual_chunk_attention_config` of a geometry; the temperature only where there is one."""
+    settings = {key: getattr(geometry, name) for key, name in _KEYS.items()}
+    return settings if geometry.temperature else {k: v for k, v in settings.items() if k != "temperature"}
+
+
+def auto_classes(family: str, name: str) -> dict[str, str]:
+    """The `auto_map` of a family: each auto class of transformers and the `module.Class` that serves it."""
+    heads = {
+        "AutoModel": "Model",
+        "AutoModelForCausalLM": "ForCausalLM",
+        "AutoModelForSequenceClassification": "ForSequenceClassification",
+        "AutoModelForTokenClassification": "ForTokenClassification",
+        "AutoModelForQuestionAnswering": "ForQuestionAnswering",
+    }
+    return {
+        "AutoConfig": f"configuration_dca_{family}.{CLASS_PREFIX}{name}Config",
+        **{auto: f"modeling_dca_{family}.{CLASS_PREFIX}{name}{head}" for auto, head in heads.items()},
+    }
+
+
+class DualChunkConfigMixin:
+    """Mixed into a base model's configuration class; keeps its `model_type` and native `architectures`."""
+
+    auto_classes = None
+
+    def __init__(self, **kwargs):
+        if kwargs.get("attn_implementation") == PUBLIC_ATTENTION:
+            kwargs["attn_implementation"] = None  # the model class puts its own in
+        super().__init__(**kwargs)
+        if getattr(self, CONFIG_KEY, None) is not None:
+            geometry_from_config(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is saved: both worlds find their way, transformers by `auto_map`, engines by the native names."""
+        settings = super().to_dict()
+        if settings.get("architectures"):
+            settings["architectures"] = [name.removeprefix(CLASS_PREFIX) for name in settings["architectures"]]
+        settings["attn_implementation"] = PUBLIC_ATTENTION
+        if self.auto_classes:
+            settings["auto_map"] = dict(self.auto_classes)
+        return settings

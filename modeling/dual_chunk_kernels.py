@@ -1,0 +1,197 @@
+"""Flash attention calls that give the log-sum-exp and take it back: one interface over torch's own and flash-attn.
+
+A kernel's forward maps query [N, H, Q, D], key and value [N, G, K, D] to the output [N, H, Q, D] and the natural
+log-sum-exp [N, H, Q]; its backward takes the output and log-sum-exp *of the whole attention* and gives this call's
+share of the gradients. Causal calls are square. Nothing here imports flash-attn before a call needs it.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+
+Forward = tuple[torch.Tensor, torch.Tensor]
+Backward = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class FlashKernel(Protocol):
+    name: str
+
+    def refusal(self, query: torch.Tensor, key: torch.Tensor) -> str | None:
+        """Why the kernel cannot serve these tensors, or None."""
+
+    def forward(self, q, k, v, causal: bool, scaling: float) -> Forward: ...
+
+    def backward(self, grad_out, q, k, v, out, lse, causal: bool, scaling: float) -> Backward: ...
+
+
+class CpuFlash:
+    """PyTorch's flash attention for CPU."""
+
+    name = "cpu_flash"
+
+    def refusal(self, query, key):
+        if query.device.type != "cpu":
+            return "the tensors are not on a CPU"
+        if query.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+            return f"it does not take {query.dtype}"
+        return None
+
+    def forward(self, q, k, v, causal, scaling):
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, scale=scaling)
+
+    def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            grad_out, q, k, v, out, lse, 0.0, causal, scale=scaling
+        )
+
+
+def _refuse_cuda_half(query: torch.Tensor) -> str | None:
+    if query.device.type != "cuda":
+        return "the tensors are not on a CUDA device"
+    if query.dtype not in (torch.bfloat16, torch.float16):
+        return f"it takes bfloat16 and float16, not {query.dtype}"
+    if query.shape[-1] > 256 or query.shape[-1] % 8:
+        return f"it takes head sizes up to 256 in steps of 8, not {query.shape[-1]}"
+    return None
+
+
+def _flash_attn():
+    # An import statement, even within a function, would make transformers refuse the file where flash-attn is absent:
+    # it reads the imports of files from the Hub before it runs them.
+    return import_module("flash_attn.flash_attn_interface")
+
+
+class FlashAttnPackage:
+    """The flash-attn package, where it is installed."""
+
+    name = "flash_attn"
+
+    def refusal(self, query, key):
+        refusal = _refuse_cuda_half(query)
+        if refusal is None and find_spec("flash_attn") is None:
+            return "flash-attn is not installed"
+        return refusal
+
+    def forward(self, q, k, v, causal, scaling):
+        out, lse, *_ = _flash_attn()._flash_attn_forward(
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            dropout_p=0.0,
+            softmax_scale=scaling,
+            causal=causal,
+            window_size_left=-1,
+            window_size_right=-1,
+            softcap=0.0,
+            alibi_slopes=None,
+            return_softmax=False,
+        )
+        return out.transpose(1, 2), lse
+
+    def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
+        inputs = [x.transpose(1, 2).contiguous() for x in (grad_out, q, k, v, out)]
+        shares = [torch.empty_like(x) for x in inputs[1:4]]
+        _flash_attn()._flash_attn_backward(
+            *inputs,
+            lse.contiguous(),
+            *shares,
+            dropout_p=0.0,
+            softmax_scale=scaling,
+            causal=causal,
+            window_size_left=-1,
+            window_size_right=-1,
+            softcap=0.0,
+            alibi_slopes=None,
+            deterministic=False,
+        )
+        return tuple(x.transpose(1, 2) for x in shares)
+
+
+class CudaFlash:
+    """The flash attention that PyTorch carries for CUDA."""
+
+    name = "cuda_flash"
+
+    def refusal(self, query, key):
+        return _refuse_cuda_half(query)
+
+    def forward(self, q, k, v, causal, scaling):
+        out, lse, *_ = torch.ops.aten._flash_attention_forward(
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            None,
+            None,
+            q.shape[2],
+            k.shape[2],
+            0.0,
+            causal,
+            False,
+            scale=scaling,
+        )
+        return out.transpose(1, 2), lse
+
+    def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
+        unused = torch.zeros(2, dtype=torch.uint64, device=q.device)  # the state of a dropout that is off
+        shares = torch.ops.aten._flash_attention_backward(
+            *(x.transpose(1, 2).contiguous() for x in (grad_out, q, k, v, out)),
+            lse.contiguous(),
+            None,
+            None,
+            q.shape[2],
+            k.shape[2],
+            0.0,
+            causal,
+            unused,
+            torch.empty(0, device=q.device),
+            scale=scaling,
+        )
+        return tuple(x.transpose(1, 2) for x in shares)
+
+
+class Portable:
+    """Plain products over blocks of query rows: any device, dtype and head size, and no Q x K tensor."""
+
+    name = "portable"
+    rows = 128
+
+    def refusal(self, query, key):
+        return None
+
+    def forward(self, q, k, v, causal, scaling):
+        outs, lses = [], []
+        for q_block, start in self._row_blocks(q):
+            score = self._scores(q_block, k, causal, scaling, start)
+            lses.append(torch.logsumexp(score, dim=-1))
+            outs.append(torch.einsum("nghqk,ngkd->nghqd", torch.softmax(score, dim=-1).to(v.dtype), v))
+        return torch.cat(outs, dim=3).flatten(1, 2), torch.cat(lses, dim=3).flatten(1, 2)
+
+    def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
+        groups = (k.shape[1], -1)
+        grad_q, grad_k, grad_v = [], torch.zeros_like(k), torch.zeros_like(v)
+        for q_block, start in self._row_blocks(q):
+            rows = slice(start, start + q_block.shape[2])
+            grad, result = (x[:, :, rows].unflatten(1, groups) for x in (grad_out, out))
+            probability = self._scores(q_block, k, causal, scaling, start)
+            probability = probability.sub_(lse[:, :, rows].unflatten(1, groups).unsqueeze(-1)).exp_()
+            delta = (grad.to(lse.dtype) * result).sum(-1, keepdim=True)
+            grad_p = torch.einsum("nghqd,ngkd->nghqk", grad, v)
+            grad_s = (probability * (grad_p - delta) * scaling).to(k.dtype)
+            grad_q.append(torch.einsum("nghqk,ngkd->nghqd", grad_s, k))
+            grad_k += torch.einsum("nghqk,nghqd->ngkd", grad_s, q_block.unflatten(1, groups))
+            grad_v += torch.einsum("nghqk,nghqd->ngkd", probability.to(v.dtype), grad)
+        return torch.cat(grad_q, dim=3).flatten(1, 2), grad_k, grad_v
+
+    def _row_blocks(self, q):
+        return ((q[:, :, start : start + self.rows], start) for start in range(0, q.shape[2], self.rows))
+
+    @staticmethod
+    def _scores(q_block, k, causal, scaling, start):
+        """[N, G, H / G, rows, K], in at least float32, -inf where a causal call does not see."""
+        score = torch.einsum("nghqd,ngkd->nghqk", q_block.unflatten(1, (k.shape[1], -1)), k)
+        score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
+        if not causal:
+            return score
+        unseen = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu_(1 + start)
+        return score.masked_fill_(unseen, float("-inf"))
+
+
+KERNELS: tuple[FlashKernel, ...] = (FlashAttnPackage(), CudaFlash(), CpuFlash(), Portable())

@@ -1,0 +1,221 @@
+"""The operation and its naive twin against the definition: values, gradients, precision, shapes."""
+
+import pytest
+import torch
+from explicit_reference import explicit_attention
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import GEOMETRY, WARM, inputs, inverse_frequencies, naive, placed, relative, unrotated
+
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
+
+BACKENDS = ("cpu_flash", "portable")
+backends = pytest.mark.parametrize("backend", BACKENDS)
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRY, WARM], ids=["plain", "temperature"])
+@pytest.mark.parametrize("rotated", [16, 8], ids=["full", "partial"])
+def test_twin_and_operation_are_the_definition(geometry, rotated):
+    q, k, v = unrotated(B=2)
+    inv_freq = inverse_frequencies(rotated)
+    g = geometry
+    expected = explicit_attention(
+        q, k, v, inv_freq, g.chunk_size, g.local_size, g.pretraining_length, f=g.temperature, scaling=0.4
+    )
+    q, k, v = placed(q, k, v, geometry, inv_freq)
+    torch.testing.assert_close(naive(q, k, v, inv_freq, geometry, 0.4), expected, rtol=0, atol=1e-12)
+    for backend in BACKENDS:
+        out = dual_chunk_attention(q, k, v, inv_freq, geometry=geometry, scaling=0.4, backend=backend)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 24),
+    st.integers(0, 23),
+    st.integers(1, 80),
+    st.integers(0, 80),
+    st.sampled_from([(1, 2, 1), (2, 4, 2), (3, 3, 3), (2, 6, 2)]),
+    st.sampled_from([4, 16, 20]),
+    st.sampled_from([0.0, 0.4]),
+    st.sampled_from([*BACKENDS, None]),
+)
+def test_random_sizes_agree_with_the_twin(C, w, queries, past, heads, D, temperature, backend):
+    geometry = DualChunkGeometry(C, min(w, C - 1), 24, temperature)
+    B, H, G = heads
+    q, k, v, inv_freq = inputs(geometry, B=B, H=H, G=G, Q=queries, K=queries + past, D=D)
+    out = dual_chunk_attention(q, k, v, inv_freq, geometry=geometry, backend=backend)
+    torch.testing.assert_close(out, naive(q, k, v, inv_freq, geometry), rtol=0, atol=1e-10)
+
+
+@backends
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
+@pytest.mark.parametrize(("queries", "keys"), [(90, 90), (37, 90), (5, 90), (16, 64)])
+def test_forward_and_gradient_are_those_of_dense_autograd(backend, dtype, tolerance, queries, keys):
+    leaves = inputs(WARM, B=2, Q=queries, K=keys, dtype=dtype)
+    *leaves, inv_freq = leaves
+    exact = [x.double().requires_grad_() for x in leaves]
+    leaves = [x.clone().requires_grad_() for x in leaves]
+    out = dual_chunk_attention(*leaves, inv_freq, geometry=WARM, backend=backend)
+    dense = naive(*exact, inv_freq, WARM)
+    assert out.dtype == dtype and relative(out, dense) < tolerance
+    seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    shares = torch.autograd.grad(out, leaves, seed.to(dtype))
+    for share, whole in zip(shares, torch.autograd.grad(dense, exact, seed)):
+        assert share.dtype == dtype and relative(share, whole) < tolerance
+
+
+@backends
+def test_gradcheck(backend):
+    geometry = DualChunkGeometry(6, 2, 8, 0.3)
+    *leaves, inv_freq = inputs(geometry, H=2, G=1, Q=11, K=14, D=4)
+    op = lambda q, k, v: dual_chunk_attention(q, k, v, inv_freq, geometry=geometry, backend=backend)
+    assert torch.autograd.gradcheck(op, [x.requires_grad_() for x in leaves], atol=1e-7, rtol=1e-5)
+
+
+def test_twins_gradient_in_gradcheck():
+    geometry = DualChunkGeometry(6, 2, 8, 0.3)
+    *leaves, inv_freq = inputs(geometry, H=2, G=1, Q=9, K=12, D=4)
+    twin = lambda q, k, v: naive(q, k, v, inv_freq, geometry)
+    assert torch.autograd.gradcheck(twin, [x.requires_grad_() for x in leaves], atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRY, WARM], ids=["plain", "temperature"])
+@pytest.mark.parametrize("backend", [*BACKENDS, "one_query"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_errs_at_most_twice_as_much_as_the_twin(geometry, backend, dtype):
+    queries = 1 if backend == "one_query" else 150
+    q, k, v, inv_freq = inputs(geometry, B=2, H=4, G=2, Q=queries, K=150, D=32, dtype=dtype, scale=1.0)
+    exact = naive(q.double(), k.double(), v.double(), inv_freq, geometry)
+    out = dual_chunk_attention(q, k, v, inv_freq.float(), geometry=geometry, backend=backend)
+    twin = naive(q, k, v, inv_freq.float(), geometry)
+    assert out.dtype == twin.dtype == dtype
+    assert relative(out, exact) <= 2 * relative(twin, exact)
+    assert (out.double() - exact).abs().max() <= 2 * (twin.double() - exact).abs().max()
+
+
+@backends
+def test_bfloat16_gradients_err_at_most_twice_as_much_as_the_twins(backend):
+    *leaves, inv_freq = inputs(GEOMETRY, Q=120, K=120, D=32, dtype=torch.bfloat16, scale=1.0)
+    op = lambda q, k, v: dual_chunk_attention(q, k, v, inv_freq.float(), geometry=GEOMETRY, backend=backend)
+    twin = lambda q, k, v: naive(q, k, v, inv_freq.float())
+
+    def gradients(function, dtype):
+        given = [x.detach().to(dtype).requires_grad_() for x in leaves]
+        out = function(*given)
+        seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(9)).bfloat16()
+        return torch.autograd.grad(out, given, seed.to(dtype))
+
+    exact = gradients(lambda *given: naive(*given, inv_freq), torch.float64)
+    for mine, twins, whole in zip(gradients(op, torch.bfloat16), gradients(twin, torch.bfloat16), exact):
+        assert relative(mine, whole) <= 2 * relative(twins, whole)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "one_query"])
+def test_inputs_need_not_be_contiguous(backend):
+    queries = 1 if backend == "one_query" else 50
+    q, k, v, inv_freq = inputs(WARM, B=2, Q=queries, K=80)
+    expected = dual_chunk_attention(q, k, v, inv_freq, geometry=WARM, backend=backend)
+    strided = lambda x: torch.stack([x.transpose(1, 2)] * 2, dim=2)[:, :, 1].transpose(1, 2)
+    padded = lambda x: torch.nn.functional.pad(x, (0, 0, 3, 5))[:, :, 3:-5]
+    for change in (strided, padded):
+        out = dual_chunk_attention(*(change(x) for x in (q, k, v)), inv_freq, geometry=WARM, backend=backend)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+@backends
+def test_gradient_of_noncontiguous_and_expanded_inputs(backend):
+    q, k, v, inv_freq = inputs(WARM, Q=70, K=70)
+    leaves = [x.transpose(1, 2).contiguous().requires_grad_() for x in (q, k, v)]
+    out = dual_chunk_attention(*(x.transpose(1, 2) for x in leaves), inv_freq, geometry=WARM, backend=backend)
+    grown = out.sum(dim=2, keepdim=True).expand_as(out)  # its gradient comes back expanded
+    shares = torch.autograd.grad(grown.sum(), leaves)
+    plain = [x.detach().requires_grad_() for x in (q, k, v)]
+    dense = naive(*plain, inv_freq, WARM)
+    wholes = torch.autograd.grad(dense.sum() * out.shape[2], plain)
+    for share, whole in zip(shares, wholes):
+        torch.testing.assert_close(share.transpose(1, 2), whole, rtol=0, atol=1e-9)
+
+
+def test_one_query_is_the_last_row_of_all_queries():
+    for keys in range(1, 60):
+        q, k, v, inv_freq = inputs(WARM, B=2, Q=keys, K=keys)
+        whole = dual_chunk_attention(q, k, v, inv_freq, geometry=WARM, backend="portable")
+        out = dual_chunk_attention(q[:, :, -1:], k, v, inv_freq, geometry=WARM, backend="one_query")
+        torch.testing.assert_close(out, whole[:, :, -1:], rtol=0, atol=1e-12)
+
+
+def test_keys_far_apart_in_scale_do_not_overflow_the_merge():
+    q, k, v, inv_freq = inputs(GEOMETRY, Q=80, K=80, dtype=torch.float32, scale=30.0)
+    for backend in BACKENDS:
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = dual_chunk_attention(*leaves, inv_freq, geometry=GEOMETRY, backend=backend)
+        assert relative(out, naive(q.double(), k.double(), v.double(), inv_freq)) < 1e-3
+        assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), leaves))
+
+
+def test_temperature_turns_on_at_the_trained_length_without_a_jump():
+    q, k, v, inv_freq = inputs(WARM, Q=70, K=70)
+    warm = dual_chunk_attention(q, k, v, inv_freq, geometry=WARM)
+    plain = dual_chunk_attention(q, k, v, inv_freq, geometry=GEOMETRY)
+    torch.testing.assert_close(warm[:, :, :32], plain[:, :, :32], rtol=0, atol=1e-13)
+    assert ((warm - plain)[:, :, 32:].abs().amax(dim=(0, 1, 3)) > 0).all()
+    factor = query_turns(torch.arange(70), inv_freq, WARM).factor.flatten()
+    torch.testing.assert_close(factor, torch.tensor([WARM.logit_factor(i) for i in range(70)], dtype=factor.dtype))
+
+
+def test_shared_turns_give_what_inverse_frequencies_give():
+    q, k, v, inv_freq = inputs(WARM, Q=20, K=70)
+    turns = query_turns(torch.arange(50, 70), inv_freq, WARM)
+    a = dual_chunk_attention(q, k, v, geometry=WARM, turns=turns)
+    assert torch.equal(a, dual_chunk_attention(q, k, v, inv_freq, geometry=WARM))
+
+
+def test_unapply_is_the_transpose_of_apply():
+    x, y = torch.randn(2, 2, 3, 9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    turns = query_turns(torch.arange(30, 39), inverse_frequencies(8), WARM)
+    for relation in Relation:
+        left, right = (turns.apply(x, relation) * y).sum(), (x * turns.unapply(y, relation)).sum()
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@backends
+def test_autocast_takes_mixed_inputs_in_the_dtype_of_autocast(backend, dtype):
+    q, k, v, inv_freq = inputs(GEOMETRY, Q=60, K=60, dtype=torch.float32, scale=1.0)
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    with torch.autocast("cpu", dtype=dtype):
+        out = dual_chunk_attention(q, k, v.to(dtype), inv_freq.float(), geometry=GEOMETRY, backend=backend)
+    assert out.dtype == dtype
+    dense = naive(*leaves, inv_freq.float())
+    assert relative(out, dense) < 0.02
+    shares = torch.autograd.grad(out.float().square().sum(), leaves)
+    for share, whole in zip(shares, torch.autograd.grad(dense.square().sum(), leaves)):
+        assert share.dtype == torch.float32 and relative(share, whole) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda q, k, v: (q[0], k, v), "query must be"),
+        (lambda q, k, v: (q, k, v[:, :, 1:]), "query must be"),
+        (lambda q, k, v: (q, k, v[..., 1:]), "query must be"),
+        (lambda q, k, v: (q[:, :3], k, v), "does not fit key"),
+        (lambda q, k, v: (q[..., :8], k, v), "does not fit key"),
+        (lambda q, k, v: (torch.cat([q, q]), k, v), "does not fit key"),
+        (lambda q, k, v: (torch.cat([q, q], 2), k, v), "1 to K queries, not 40 for 20"),
+        (lambda q, k, v: (q[:, :, :0], k, v), "1 to K queries, not 0"),
+        (lambda q, k, v: (q, k, v.float()), "one dtype"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_in_words(change, words):
+    q, k, v, inv_freq = inputs(Q=20, K=20)
+    with pytest.raises(ValueError, match=words):
+        dual_chunk_attention(*change(q, k, v), inv_freq, geometry=GEOMETRY)
+
+
+def test_frequencies_are_asked_for():
+    q, k, v, _ = inputs(Q=20, K=20)
+    with pytest.raises(ValueError, match="inv_freq"):
+        dual_chunk_attention(q, k, v, geometry=GEOMETRY)

@@ -1,0 +1,124 @@
+"""Which backend serves what and why, and what the fast paths never build."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from op_cases import GEOMETRY, inputs
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
+from dca_hub.modeling.dual_chunk_backends import BACKENDS, choose_backend
+
+
+class Results(TorchDispatchMode):
+    """Collects the shapes of all that is computed in the block, views aside."""
+
+    def __enter__(self):
+        self.shapes, self.reads = [], []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+        self.reads.append((function, [x for x in args if isinstance(x, torch.Tensor)]))
+        for x in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in given:
+                self.shapes.append(tuple(x.shape))
+        return out
+
+    @property
+    def largest(self) -> int:
+        return max(torch.Size(shape).numel() for shape in self.shapes)
+
+
+@pytest.mark.parametrize("backend", ["cpu_flash", "portable"])
+def test_nothing_grows_with_the_square_of_the_length(backend):
+    """Forward and backward: no result has more entries than a few rows of keys, let alone T x T."""
+    T = 1024
+    q, k, v, inv_freq = inputs(GEOMETRY, H=2, G=1, Q=T, K=T, D=8, dtype=torch.float32)
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    with Results() as results:
+        dual_chunk_attention(*leaves, inv_freq.float(), geometry=GEOMETRY, backend=backend).sum().backward()
+    rows = 128 if backend == "portable" else 8  # the portable path works in blocks of 128 query rows
+    assert results.largest <= 2 * T * rows
+    assert not any(shape[-2:] == (T, T) for shape in results.shapes)
+
+
+@pytest.mark.parametrize("backend", ["cpu_flash", "portable"])
+def test_keys_and_values_are_never_expanded_to_all_query_heads(backend):
+    """Few queries on many keys, eight query heads a key: whatever is as large as expanded keys is expanded keys."""
+    H, K, D = 8, 3000, 64
+    q, k, v, inv_freq = inputs(GEOMETRY, H=H, G=1, Q=8, K=K, D=D, dtype=torch.float32)
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    with Results() as results:
+        dual_chunk_attention(*leaves, inv_freq.float(), geometry=GEOMETRY, backend=backend).sum().backward()
+    assert results.largest < H * K * D / 4
+
+
+def test_decoding_reads_each_key_and_value_once():
+    K = 100
+    q, k, v, inv_freq = inputs(GEOMETRY, B=2, Q=1, K=K, dtype=torch.float32)
+    with torch.no_grad(), Results() as results:
+        dual_chunk_attention(q, k, v, inv_freq.float(), geometry=GEOMETRY)
+    for given in (k, v):
+        storage = given.untyped_storage().data_ptr()
+        products = [
+            x
+            for function, args in results.reads
+            for x in args
+            if x.untyped_storage().data_ptr() == storage and function.overloadpacket._qualified_op_name == "aten::bmm"
+        ]
+        assert sum(x.numel() for x in products) == given.numel()
+    assert results.largest <= max(q.numel(), 2 * 4 * K), "a key or value was copied"
+
+
+def test_choice_says_why():
+    q, k, _, _ = inputs(Q=20, K=20, dtype=torch.float32)
+    assert [b.name for b in BACKENDS] == ["one_query", "flash_attn", "cuda_flash", "cpu_flash", "portable"]
+    backend, why = choose_backend(q, k)
+    assert backend.name == "cpu_flash"
+    assert why == (
+        "cpu_flash: not one_query, there is more than one query; not flash_attn, the tensors are not on a CUDA device; "
+        "not cuda_flash, the tensors are not on a CUDA device."
+    )
+    assert choose_backend(q[:, :, :1], k)[0].name == "one_query"
+    assert choose_backend(q[:, :, :1], k)[1] == "one_query: the first choice."
+    assert choose_backend(q, k, "portable")[1] == "portable: asked for by name."
+    meta = q.to("meta")
+    assert choose_backend(meta, meta)[0].name == "portable"
+
+
+def test_one_query_gives_way_where_gradients_are_wanted():
+    q, k, v, inv_freq = inputs(Q=1, K=50)
+    q.requires_grad_()
+    backend, why = choose_backend(q, k)
+    assert backend.name == "cpu_flash" and "gradients are wanted" in why
+    with torch.no_grad():
+        assert choose_backend(q, k)[0].name == "one_query"
+    out = dual_chunk_attention(q, k, v, inv_freq, geometry=GEOMETRY)
+    assert torch.autograd.grad(out.sum(), q)[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "queries", "words"),
+    [
+        ("nothing", 20, "no backend 'nothing'; the backends are one_query, flash_attn"),
+        ("one_query", 20, "cannot serve these tensors: there is more than one query"),
+        ("flash_attn", 20, "not on a CUDA device"),
+        ("cuda_flash", 20, "not on a CUDA device"),
+    ],
+)
+def test_backend_that_cannot_serve_is_refused_in_words(name, queries, words):
+    q, k, v, inv_freq = inputs(Q=queries, K=20)
+    with pytest.raises(ValueError, match=words):
+        dual_chunk_attention(q, k, v, inv_freq, geometry=GEOMETRY, backend=name)
+
+
+def test_flash_attn_is_not_imported_with_the_modeling_files():
+    code = (
+        "import sys, dca_hub.modeling.modeling_dca_llama;"
+        "sys.exit(any(name.split('.')[0] == 'flash_attn' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
