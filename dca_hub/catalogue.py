@@ -1,0 +1,270 @@
+"""The catalogue: every model that the project knows by name, one YAML file of `configs/` each.
+
+A file states facts and where they come from; parameters, memory and reach are worked out from them here. Nothing in
+this module needs torch.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from dca_hub.errors import UserError
+from dca_hub.licences import LICENCES
+from dca_hub.memory import Architecture
+from dca_hub.strict import read_yaml
+
+Family = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"]
+
+_NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """C, w and the optional temperature f of Dual Chunk Attention, and who chose them."""
+
+    chunk_size: int
+    local_size: int
+    source: str
+    temperature: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.local_size < self.chunk_size:
+            raise ValueError(f"local_size must be at least 0 and less than chunk_size, {self.chunk_size}")
+        if self.temperature < 0:
+            raise ValueError("temperature must not be negative")
+
+    @property
+    def chunk_length(self) -> int:
+        """s = C - w: how many tokens a chunk holds."""
+        return self.chunk_size - self.local_size
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A context that the model is known to work at with DCA.
+
+    `stated` is how its source writes it; `tokens` is that in numbers: 32k, 96k and 128k of the authors are multiples
+    of 1,024, their rounder 200k is taken at its lower reading, 200,000. `by` says who measured.
+    """
+
+    tokens: int
+    stated: str
+    by: str
+    evidence: str
+
+    def __post_init__(self):
+        if self.tokens < 1:
+            raise ValueError("tokens must be positive")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model.
+
+    `base` is a Hub id, or for a model that comes with this package the path of its folder. `trained` is L, in tokens:
+    the window that the weights were trained at, which for some models is not their `max_position_embeddings`. `dtype`
+    is that of the published weights.
+    """
+
+    name: str
+    base: str
+    family: Family
+    kind: Literal["base", "chat"]
+    licence: str
+    gated: bool
+    dtype: Literal["float32", "float16", "bfloat16"]
+    trained: int
+    dca: Sizes
+    architecture: Architecture
+    notes: str
+    reach: tuple[Reach, ...] = ()
+    languages: tuple[str, ...] = ("en",)
+
+    def __post_init__(self):
+        if not _NAME.fullmatch(self.name):
+            raise ValueError("name must be lower-case letters and digits, parted by single hyphens and full stops")
+        if not self.is_local and not _HUB_ID.fullmatch(self.base):
+            raise ValueError("base must be a Hub id, owner/name, or a folder under dca_hub/")
+        if self.licence not in LICENCES:
+            raise ValueError(f"licence must be one of {', '.join(LICENCES)}, not {self.licence!r}")
+        if self.dca.chunk_size > self.trained:
+            raise ValueError(f"dca.chunk_size must not exceed trained, {self.trained}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the weights come with this package."""
+        return self.base.startswith("dca_hub/")
+
+    @property
+    def source(self) -> str:
+        """What `from_pretrained` takes: a Hub id, or the absolute path of the folder."""
+        if not self.is_local:
+            return self.base
+        return str(Path(__file__).resolve().parent.joinpath(*self.base.split("/")[1:]))
+
+    @property
+    def longest_reach(self) -> Reach | None:
+        """The longest measured context with DCA, or None where nobody has measured one."""
+        return max(self.reach, key=lambda reach: reach.tokens, default=None)
+
+    @property
+    def context(self) -> int:
+        """The longest context, in tokens, that the model is known to work at: the trained one if DCA is unmeasured."""
+        return max([self.trained, *(reach.tokens for reach in self.reach)])
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the checkpoint holds."""
+        return self.architecture.parameters
+
+    def weights_bytes(self, dtype: object, quantization: Literal["8bit", "4bit"] | None = None) -> int:
+        """Bytes of the weights; see `Architecture.weights_bytes`."""
+        return self.architecture.weights_bytes(dtype, quantization)
+
+    def cache_bytes_per_token(self, dtype: object) -> int:
+        """Bytes of KV cache for each token of context."""
+        return self.architecture.cache_bytes_per_token(dtype)
+
+    def dual_chunk_attention_config(self) -> dict[str, int | float]:
+        """The value of that key in a package's config.json; a temperature of 0 is left out."""
+        config: dict[str, int | float] = {
+            "chunk_size": self.dca.chunk_size,
+            "local_size": self.dca.local_size,
+            "original_max_position_embeddings": self.trained,
+        }
+        if self.dca.temperature:
+            config["temperature"] = self.dca.temperature
+        return config
+
+
+def read_file(path: Path) -> Entry:
+    """One file of the catalogue.
+
+    Raises UserError naming the file and the key for anything unknown, missing, of a wrong type or out of range, and
+    when the file is not called after the entry.
+    """
+    entry = read_yaml(path, Entry)
+    if path.stem != entry.name:
+        raise UserError(f"{path.name}: the key name must be {path.stem}, as the file is called, not {entry.name!r}.")
+    return entry
+
+
+def read_folder(folder: Path) -> list[Entry]:
+    """Every *.yaml of a folder: the models that need no download first, then by name, numbers in order of size.
+
+    Raises UserError as `read_file` does, and when two files describe the same base.
+    """
+    entries = [read_file(path) for path in sorted(folder.glob("*.yaml"))]
+    seen: dict[str, str] = {}
+    for entry in entries:
+        other = seen.setdefault(entry.base.lower(), entry.name)
+        if other != entry.name:
+            raise UserError(f"{entry.name}.yaml: the key base repeats {entry.base}, which {other}.yaml describes.")
+    return sorted(entries, key=_order)
+
+
+@cache
+def _shipped() -> tuple[Entry, ...]:
+    with resources.as_file(resources.files("dca_hub.configs")) as folder:
+        return tuple(read_folder(folder))
+
+
+def entries() -> list[Entry]:
+    """The whole catalogue."""
+    return list(_shipped())
+
+
+def get(name: str) -> Entry | None:
+    """The entry of that catalogue name or base repository, in upper or lower case; None when there is none."""
+    wanted = name.strip().lower()
+    return next((entry for entry in _shipped() if wanted in (entry.name, entry.base.lower())), None)
+
+
+def find(name: str) -> Entry:
+    """Like `get`, but raises UserError with the closest names when there is no such entry."""
+    entry = get(name)
+    if entry is not None:
+        return entry
+    names = {entry.name: entry.name for entry in _shipped()}
+    names |= {entry.base.lower(): entry.name for entry in _shipped() if not entry.is_local}
+    names |= {entry.base.lower().rpartition("/")[2]: entry.name for entry in _shipped() if not entry.is_local}
+    close = difflib.get_close_matches(name.strip().lower(), names, n=5, cutoff=0.6)
+    matches = list(dict.fromkeys(names[match] for match in close))[:3]
+    hint = f"did you mean {' or '.join(matches)}?" if matches else "`python -m dca_hub models` lists it."
+    raise UserError(f"There is no {name!r} in the catalogue: {hint}")
+
+
+def rows(entries: list[Entry]) -> list[dict[str, Any]]:
+    """What `models --json` prints, one mapping a model: tokens and bytes as plain numbers, memory in bfloat16.
+
+    `reach` and `measured_by` are None where nobody has measured DCA on the model.
+    """
+    return [_row(entry) for entry in entries]
+
+
+def table(entries: list[Entry]) -> str:
+    """The catalogue as aligned text, one model a line, with a line of headings."""
+    headings = ("name", "base", "trained", "with DCA", "measured by", "licence", "gated", "weights", "cache/1k")
+    right = {"trained", "with DCA", "weights", "cache/1k"}
+    lines = [headings, *(_cells(row) for row in rows(entries))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if heading in right else cell.ljust(width)
+            for heading, cell, width in zip(headings, line, widths)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    reach = entry.longest_reach
+    return {
+        "name": entry.name,
+        "base": entry.base,
+        "family": entry.family,
+        "kind": entry.kind,
+        "trained": entry.trained,
+        "reach": reach.tokens if reach else None,
+        "reach_stated": reach.stated if reach else None,
+        "measured_by": reach.by if reach else None,
+        "evidence": reach.evidence if reach else None,
+        "licence": entry.licence,
+        "gated": entry.gated,
+        "dtype": entry.dtype,
+        "languages": list(entry.languages),
+        "parameters": entry.parameters,
+        "weights_bytes": entry.weights_bytes("bfloat16"),
+        "cache_bytes_per_token": entry.cache_bytes_per_token("bfloat16"),
+        **entry.dual_chunk_attention_config(),
+        "sizes_source": entry.dca.source,
+        "notes": entry.notes,
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["name"],
+        row["base"],
+        f"{row['trained']:,}",
+        row["reach_stated"] or "-",
+        row["measured_by"] or "not measured",
+        row["licence"],
+        "yes" if row["gated"] else "no",
+        _amount(row["weights_bytes"] / 1e9, "GB"),
+        _amount(row["cache_bytes_per_token"] * 1000 / 1e6, "MB"),
+    )
+
+
+def _amount(number: float, unit: str) -> str:
+    return f"{number:,.1f} {unit}" if number >= 0.95 else f"{number:.2g} {unit}"
+
+
+def _order(entry: Entry) -> tuple:
+    parts = re.split(r"(\d+)", entry.name)
+    return not entry.is_local, [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

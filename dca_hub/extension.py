@@ -1,0 +1,175 @@
+"""Turns a loaded model into its DCA model, in one line."""
+
+import copy
+import sys
+import warnings
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from dca_hub import families
+from dca_hub.errors import UserError
+from dca_hub.modeling.dual_chunk_attention import turn
+from dca_hub.modeling.dual_chunk_config import (
+    CLASS_PREFIX,
+    CONFIG_KEY,
+    DualChunkConfigMixin,
+    config_from_geometry,
+    geometry_from_config,
+)
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_model import DualChunkMixin
+from dca_hub.sizes import default_sizes
+
+# What transformers and bitsandbytes note on a model after building it.
+_CARRIED = (
+    "hf_device_map",
+    "hf_quantizer",
+    "is_quantized",
+    "is_loaded_in_4bit",
+    "is_loaded_in_8bit",
+    "quantization_method",
+    "generation_config",
+)
+
+
+def extend(
+    model: PreTrainedModel,
+    pretraining_length: int | None = None,
+    *,
+    chunk_size: int | None = None,
+    local_size: int | None = None,
+    temperature: float | None = None,
+) -> PreTrainedModel:
+    """The DCA model of a loaded model. The two share their weights; the given one stays as it is, plain and usable.
+
+    Args:
+        model: a transformers model with rotary positions, of any head (causal LM, classification, bare model).
+        pretraining_length: L, the length it was trained at, in tokens. By default what its config says:
+            `dual_chunk_attention_config`, else `max_position_embeddings`.
+        chunk_size, local_size: C and w, in tokens; by default the rule of `dca_hub.sizes` for its family.
+        temperature: f of the attention temperature; by default what its config says, else none.
+
+    Raises:
+        UserError: the model has no rotary positions, is a DCA model already, or cannot be served; the message says why.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise UserError(
+            f"extend takes a transformers model, not {type(model).__name__}: extend the model before it is wrapped."
+        )
+    if isinstance(model, DualChunkMixin) or getattr(model.config, "attn_implementation", None) == "dca":
+        raise UserError("This is a DCA model already: load the base model without DCA to choose other sizes.")
+    try:
+        geometry = choose_geometry(model.config, pretraining_length, chunk_size, local_size, temperature)
+        dca_class, config_class = _classes(model)
+        config = copy.deepcopy(model.config)
+        config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
+        config._attn_implementation_internal = None
+        setattr(config, CONFIG_KEY, config_from_geometry(geometry))
+        with torch.device("meta"):
+            extended = dca_class(config)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    _share(model, extended)
+    rotary = copy.copy(model.base_model.rotary_emb)  # a shell of its own: its buffers may be replaced, never changed
+    rotary._buffers = dict(rotary._buffers)
+    rotary.config = config
+    extended.base_model.rotary_emb.inner = rotary
+    for name in _CARRIED:
+        if name in vars(model):
+            setattr(extended, name, vars(model)[name])
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        extended.gradient_checkpointing_enable()
+    return extended.train(model.training)
+
+
+def choose_geometry(
+    config, pretraining_length: int | None, chunk_size: int | None, local_size: int | None, temperature: float | None
+) -> DualChunkGeometry:
+    """The geometry from what was asked for, then the config's own DCA sizes, then the rule of the family."""
+    known = geometry_from_config(config) if getattr(config, CONFIG_KEY, None) else None
+    if temperature is None:
+        temperature = known.temperature if known else 0.0
+    if known and pretraining_length in (None, known.pretraining_length) and chunk_size is None and local_size is None:
+        return DualChunkGeometry(known.chunk_size, known.local_size, known.pretraining_length, temperature)
+    if pretraining_length is None:
+        pretraining_length = known.pretraining_length if known else config.max_position_embeddings
+    by_rule = default_sizes(pretraining_length, config.model_type)
+    chunk_size = by_rule[0] if chunk_size is None else chunk_size
+    local_size = min(by_rule[1], chunk_size - 1) if local_size is None else local_size
+    return DualChunkGeometry(chunk_size, local_size, pretraining_length, temperature)
+
+
+def _classes(model: PreTrainedModel) -> tuple[type, type]:
+    """The DCA class and config class for a model: the published ones, or new ones for a family that is not listed."""
+    if model.config.model_type in families.FAMILIES:
+        family = families.find(model.config.model_type)
+        dca_class = family.dca_class(type(model))
+        if dca_class is not None:
+            return dca_class, family.config_class
+    _refuse_unfit_family(model)
+    warnings.warn(
+        f"{type(model).__name__} is not in the list of supported models ({', '.join(families.FAMILIES)}); its rotary "
+        "positions fit Dual Chunk Attention and it is extended all the same, in memory only.",
+        stacklevel=3,
+    )
+    config_class = type(model.config)
+
+    def init(self, **kwargs):
+        DualChunkConfigMixin.__init__(self, **kwargs)
+
+    new_config = type(CLASS_PREFIX + config_class.__name__, (DualChunkConfigMixin, config_class), {"__init__": init})
+    return type(CLASS_PREFIX + type(model).__name__, (DualChunkMixin, type(model)), {}), new_config
+
+
+def _refuse_unfit_family(model: PreTrainedModel) -> None:
+    name, base = type(model).__name__, model.base_model
+    rotary = getattr(base, "rotary_emb", None)
+    if rotary is None or not isinstance(getattr(rotary, "inv_freq", None), torch.Tensor):
+        raise UserError(f"{name} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE.")
+    if not getattr(model, "_supports_attention_backend", False):
+        raise UserError(f"{name} computes its attention in its own code, where Dual Chunk Attention has no way in.")
+    apply = getattr(sys.modules[type(base).__module__], "apply_rotary_pos_emb", None)
+    if apply is None or not _rotations_compose(rotary, apply, model.config):
+        raise UserError(f"{name} lays out its rotary dimensions in a way that Dual Chunk Attention does not know.")
+
+
+def _rotations_compose(rotary: nn.Module, apply, config) -> bool:
+    """Whether turning a rotated query further gives what rotating it at the sum would, in the model's own layout."""
+    if getattr(config, "qk_rope_head_dim", None):
+        return False  # latent attention keeps its rotated dimensions last, where they would not be found
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    query = torch.randn(1, 1, 1, size, generator=torch.Generator().manual_seed(0)).to(rotary.inv_freq.device)
+
+    def rotated(position: int) -> torch.Tensor:
+        cos, sin = rotary(query, torch.tensor([[position]], device=query.device))
+        part = query[..., : cos.shape[-1]]
+        return apply(part, part, cos, sin)[0]
+
+    angle = 5 * rotary.inv_freq.float()
+    try:
+        return torch.allclose(turn(rotated(3), angle.cos(), angle.sin()), rotated(8), atol=1e-3)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _share(source: nn.Module, target: nn.Module) -> None:
+    """Puts the source's own modules into the target's frame: every module without children, and every module that is
+    of another class than the target's (a quantized or adapted layer), is the very object, weights, hooks and all."""
+    for name, tensor in source._parameters.items():
+        target._parameters[name] = tensor
+    for name, tensor in source._buffers.items():
+        target._buffers[name] = tensor
+    if hasattr(source, "_hf_hook"):
+        from accelerate.hooks import add_hook_to_module
+
+        add_hook_to_module(target, copy.copy(source._hf_hook))
+    for name, child in source.named_children():
+        counterpart = target._modules.get(name)
+        if name == "rotary_emb":
+            continue
+        if type(child) is type(counterpart) and next(child.children(), None) is not None:
+            _share(child, counterpart)
+        else:
+            target._modules[name] = child

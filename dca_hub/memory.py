@@ -1,0 +1,189 @@
+"""What a model takes: parameters, bytes of weights and bytes of KV cache, from the numbers of its config.json alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dca_hub.errors import UserError
+
+_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+_SHORT = {"fp64": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+# bitsandbytes. 8-bit: one byte a weight, a float32 scale a row. 4-bit: half a byte a weight, a one-byte scale for each
+# block of 64, and a float32 for each 256 of those (double quantization).
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+_QKV_BIAS = {"qwen2"}
+_QK_NORM = {"qwen3", "qwen3_moe"}
+
+
+def dtype_bytes(dtype: object) -> int:
+    """Bytes of one number: `dtype` is a torch.dtype, its name, or one of fp64, fp32, fp16, bf16.
+
+    Raises UserError for anything else.
+    """
+    name = str(dtype).removeprefix("torch.").lower()
+    name = _SHORT.get(name, name)
+    if name not in _BYTES:
+        raise UserError(f"Unknown dtype {name!r}: use one of {', '.join(_BYTES)}.")
+    return _BYTES[name]
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """`rope_scaling` of a config.json: `factor`, and for llama3 the window it starts from and its two borders."""
+
+    rope_type: Literal["linear", "dynamic", "yarn", "llama3"]
+    factor: float
+    original_max_position_embeddings: int | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers of a decoder that its memory follows from, under the names that config.json gives them.
+
+    `attention_bias` says which projections have a bias, `qk_norm` whether queries and keys have an RMSNorm (Qwen3):
+    both are fixed by the family's code and appear in no config.json. `num_experts` counts the routed experts of each
+    layer (0: a dense model) and `moe_intermediate_size` is the width of one.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope_theta: float
+    tie_word_embeddings: bool
+    attention_bias: Literal["none", "qkv", "qkvo"] = "none"
+    qk_norm: bool = False
+    sliding_window: int | None = None
+    rope_scaling: RopeScaling | None = None
+    num_experts: int = 0
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+
+    def __post_init__(self):
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads", "head_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        if self.num_experts and not (self.num_experts_per_tok and self.moe_intermediate_size):
+            raise ValueError("num_experts needs num_experts_per_tok and moe_intermediate_size")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Architecture":
+        """From the contents of a config.json, of any of the families here.
+
+        Raises UserError when a number that memory depends on is not there.
+        """
+        get = config.get
+        family = get("model_type", "")
+        try:
+            heads, hidden = config["num_attention_heads"], config["hidden_size"]
+            experts = get("num_local_experts") or get("num_experts") or 0
+            return cls(
+                vocab_size=config["vocab_size"],
+                hidden_size=hidden,
+                intermediate_size=config["intermediate_size"],
+                num_hidden_layers=config["num_hidden_layers"],
+                num_attention_heads=heads,
+                num_key_value_heads=get("num_key_value_heads") or heads,
+                head_dim=get("head_dim") or hidden // heads,
+                max_position_embeddings=get("max_position_embeddings") or 0,
+                rope_theta=float(get("rope_theta") or (get("rope_parameters") or {}).get("rope_theta") or 10_000),
+                # transformers leaves the key out of the file where it has the library's default, which is False here.
+                tie_word_embeddings=bool(get("tie_word_embeddings", False)),
+                attention_bias="qkv" if family in _QKV_BIAS else "qkvo" if get("attention_bias") else "none",
+                qk_norm=family in _QK_NORM,
+                sliding_window=_sliding_window(config),
+                rope_scaling=_rope_scaling(config),
+                num_experts=experts,
+                num_experts_per_tok=(get("num_experts_per_tok") or 0) if experts else 0,
+                moe_intermediate_size=(get("moe_intermediate_size") or config["intermediate_size"]) if experts else 0,
+            )
+        except KeyError as error:
+            raise UserError(f"The config.json has no {error.args[0]}: this is no decoder that DCA is for.") from error
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the checkpoint holds; tied embeddings count once."""
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+        layer = self._attention + self._mlp + self._experts + self._biases_and_norms
+        return embeddings + self.num_hidden_layers * layer + self.hidden_size
+
+    def weights_bytes(self, dtype: object, quantization: Literal["8bit", "4bit"] | None = None) -> int:
+        """Bytes of the weights in memory.
+
+        With `quantization`, bitsandbytes' arithmetic: the linear layers of the decoder shrink; embeddings, output head,
+        norms, biases and the fused experts of Mixtral and Qwen3-MoE stay in `dtype`.
+        """
+        size = dtype_bytes(dtype)
+        if quantization is None:
+            return self.parameters * size
+        if quantization not in ("8bit", "4bit"):
+            raise UserError(f"Unknown quantization {quantization!r}: use 8bit or 4bit.")
+        linear = self.num_hidden_layers * (self._attention + self._mlp)
+        if quantization == "4bit":
+            shrunk = round(linear * _NF4_BYTES)
+        else:
+            shrunk = linear + 4 * self.num_hidden_layers * self._linear_rows
+        return (self.parameters - linear) * size + shrunk
+
+    def cache_bytes_per_token(self, dtype: object) -> int:
+        """Bytes of keys and values that each token of context leaves in the cache, all layers together."""
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * dtype_bytes(dtype)
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        return self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+
+    @property
+    def _attention(self) -> int:
+        query, key_value = self._widths
+        return 2 * self.hidden_size * (query + key_value)
+
+    @property
+    def _mlp(self) -> int:
+        return 0 if self.num_experts else 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def _experts(self) -> int:
+        return self.num_experts * self.hidden_size * (3 * self.moe_intermediate_size + 1)  # + 1: the router
+
+    @property
+    def _biases_and_norms(self) -> int:
+        query, key_value = self._widths
+        bias = {"none": 0, "qkv": query + 2 * key_value, "qkvo": query + 2 * key_value + self.hidden_size}
+        return bias[self.attention_bias] + 2 * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
+
+    @property
+    def _linear_rows(self) -> int:
+        query, key_value = self._widths
+        mlp = 0 if self.num_experts else 2 * self.intermediate_size + self.hidden_size
+        return query + 2 * key_value + self.hidden_size + mlp
+
+
+def _sliding_window(config: Mapping[str, Any]) -> int | None:
+    """The window that is in force: the Qwen line writes one into its files and leaves it switched off.
+
+    Mistral is the trap: without the key, transformers gives it a window of 4,096.
+    """
+    family = config.get("model_type", "")
+    if not config.get("use_sliding_window", not family.startswith("qwen")):
+        return None
+    return config.get("sliding_window", 4096 if family == "mistral" else None)
+
+
+def _rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
+    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind == "default":
+        return None
+    keys = ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
+    return RopeScaling(kind, float(scaling.get("factor") or 1.0), **{key: scaling.get(key) for key in keys})

@@ -1,0 +1,308 @@
+"""extend: what is shared, what stays as it was, what is refused, and families that are not listed."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from explicit_reference import explicit_logits
+from tiny_models import FAMILIES, GEOMETRY, as_dca, tiny_config, tiny_model, tokens
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    CohereConfig,
+    DeepseekV3Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    OlmoConfig,
+    Phi3Config,
+)
+
+from dca_hub import UserError, extend
+from dca_hub.extension import choose_geometry
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.sizes import default_sizes
+
+families = pytest.mark.parametrize("family", FAMILIES)
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+
+
+def built(config_class, **changes):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config_class(**{**SMALL, "intermediate_size": 96, **changes})).eval()
+
+
+@torch.no_grad()
+@families
+def test_weights_are_shared_and_the_given_model_stays_plain(family):
+    plain, ids = tiny_model(family), tokens(60)
+    config, logits, keys = plain.config.to_dict(), plain(ids).logits, list(plain.state_dict())
+    dca = as_dca(plain)
+    dca(ids)
+    assert plain.config.to_dict() == config and type(plain).__name__ == type(dca).__name__.removeprefix("DualChunk")
+    assert torch.equal(plain(ids).logits, logits)
+    assert list(dca.state_dict()) == keys
+    assert all(mine is base for mine, base in zip(dca.parameters(), plain.parameters(), strict=True))
+    pointers = [[p.data_ptr() for p in model.state_dict().values()] for model in (plain, dca)]
+    assert pointers[0] == pointers[1]
+    assert not any(p.is_meta for p in (*dca.parameters(), *dca.buffers()))
+    assert plain.config._attn_implementation == "sdpa"
+    rotary = plain.base_model.rotary_emb
+    assert rotary.config is plain.config and rotary is not dca.base_model.rotary_emb.inner
+
+
+@torch.no_grad()
+def test_dynamic_frequencies_of_the_given_model_are_left_to_it():
+    plain = tiny_model("llama", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
+    dca = as_dca(plain)
+    plain(tokens(90))
+    long = plain.base_model.rotary_emb.inv_freq.clone()
+    dca(tokens(20))
+    dca(tokens(70))
+    assert torch.equal(plain.base_model.rotary_emb.inv_freq, long)
+
+
+@torch.no_grad()
+@families
+def test_two_sizes_of_one_model_live_side_by_side(family):
+    plain, ids = tiny_model(family), tokens(60)
+    other = DualChunkGeometry(16, 4, 32, 0.2)
+    first, second = as_dca(plain), as_dca(plain, other)
+    a, b = first(ids).logits, second(ids).logits
+    assert (a - b).abs().max() > 0.01
+    assert torch.equal(first(ids).logits, a)
+    torch.testing.assert_close(b, explicit_logits(plain, ids, other), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_another_model_of_the_class_is_not_touched():
+    bystander = tiny_model("llama", seed=3)
+    before = bystander(tokens(60)).logits
+    dca = as_dca(tiny_model("llama"))
+    dca(tokens(60))
+    assert torch.equal(bystander(tokens(60)).logits, before)
+    assert torch.equal(tiny_model("llama", seed=3)(tokens(60)).logits, before)
+
+
+@torch.no_grad()
+@families
+@pytest.mark.parametrize(
+    "auto", [AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoModelForQuestionAnswering]
+)
+def test_other_heads(family, auto):
+    torch.manual_seed(0)
+    plain = auto.from_config(tiny_config(family)).eval()
+    dca = as_dca(plain)
+    short, long = tokens(GEOMETRY.chunk_length), tokens(60)
+    assert torch.equal(dca(short)[0], plain(short)[0])
+    assert (dca(long)[0] - plain(long)[0]).abs().max() > 1e-3
+    bare = as_dca(plain.base_model)
+    assert torch.equal(bare(long).last_hidden_state, dca.base_model(long).last_hidden_state)
+
+
+def test_head_without_a_class_of_its_own_is_told_to_be_unlisted():
+    plain = tiny_model("llama")
+    other = type("MyLlama", (type(plain),), {})(plain.config).eval()
+    with pytest.warns(UserWarning, match="MyLlama is not in the list of supported models"):
+        assert as_dca(other)(tokens(40)).logits.isfinite().all()
+
+
+def test_sizes_by_default_follow_the_familys_rule():
+    geometry = extend(tiny_model("llama")).base_model.rotary_emb.geometry
+    assert geometry == DualChunkGeometry(24, 4, 32)
+    geometry = extend(tiny_model("qwen2")).base_model.rotary_emb.geometry
+    assert geometry == DualChunkGeometry(24, 2, 32)
+    geometry = extend(tiny_model("llama"), 64).base_model.rotary_emb.geometry
+    assert geometry == DualChunkGeometry(*default_sizes(64, "llama"), 64)
+    geometry = extend(tiny_model("llama"), chunk_size=20, temperature=0.1).base_model.rotary_emb.geometry
+    assert geometry == DualChunkGeometry(20, 4, 32, 0.1)
+    geometry = extend(tiny_model("llama"), chunk_size=3).base_model.rotary_emb.geometry
+    assert geometry == DualChunkGeometry(3, 2, 32)
+
+
+def test_sizes_in_the_config_come_first():
+    """As Qwen2.5-1M publishes them, with the keys of its sparse attention."""
+    sizes = {"chunk_size": 28, "local_size": 4, "original_max_position_embeddings": 30, "temperature": 0.1}
+    config = tiny_config("qwen2", dual_chunk_attention_config=sizes | {"sparse_attention_enabled": True})
+    assert choose_geometry(config, None, None, None, None) == DualChunkGeometry(28, 4, 30, 0.1)
+    assert choose_geometry(config, 30, None, None, 0.0) == DualChunkGeometry(28, 4, 30, 0.0)
+    assert choose_geometry(config, 64, None, None, None) == DualChunkGeometry(48, 4, 64, 0.1)
+    assert choose_geometry(config, None, 16, None, None) == DualChunkGeometry(16, 1, 30, 0.1)
+    dca = extend(AutoModelForCausalLM.from_config(config))
+    assert dca.base_model.rotary_emb.geometry == DualChunkGeometry(28, 4, 30, 0.1)
+
+
+@torch.no_grad()
+def test_temperature():
+    plain, ids = tiny_model("llama"), tokens(60)
+    warm = DualChunkGeometry(24, 8, 32, 0.3)
+    dca = extend(plain, 32, chunk_size=24, local_size=8, temperature=0.3)
+    torch.testing.assert_close(dca(ids).logits, explicit_logits(plain, ids, warm), rtol=0, atol=1e-4)
+    assert dca.config.dual_chunk_attention_config["temperature"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pretraining_length": 8}, "at least 16"),
+        ({"pretraining_length": 32.0}, "whole number"),
+        ({"chunk_size": 33}, "must not exceed"),
+        ({"chunk_size": 0}, "chunk_size must be a whole number"),
+        ({"chunk_size": 24, "local_size": 24}, "must be smaller than chunk_size"),
+        ({"local_size": -1}, "local_size must be a whole number"),
+        ({"temperature": -1}, "temperature must be a number"),
+    ],
+)
+def test_sizes_that_are_none_are_refused_in_a_sentence(arguments, words):
+    with pytest.raises(UserError, match=words) as error:
+        extend(tiny_model("llama"), **arguments)
+    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+def test_what_is_no_model_is_refused():
+    for thing in (nn.Linear(2, 2), "llama", nn.DataParallel(tiny_model("llama"))):
+        with pytest.raises(UserError, match="extend takes a transformers model"):
+            extend(thing)
+    with pytest.raises(UserError, match="a DCA model already"):
+        extend(as_dca(tiny_model("llama")))
+
+
+@pytest.mark.parametrize(
+    ("config_class", "changes", "words"),
+    [
+        (GPT2Config, {"n_positions": 32}, "needs RoPE"),
+        (CohereConfig, {}, "lays out its rotary dimensions in a way"),
+        (DeepseekV3Config, {"q_lora_rank": 16, "kv_lora_rank": 16}, "lays out its rotary dimensions in a way"),
+        (Gemma3TextConfig, {"head_dim": 16, "num_key_value_heads": 2}, "RoPE|rotary|sliding window"),
+    ],
+)
+def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, changes, words):
+    if config_class is GPT2Config:
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=97, n_embd=64, n_layer=2, n_head=4, **changes))
+    else:
+        model = built(config_class, **changes)
+    with pytest.raises(UserError, match=words) as error, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extend(model, 32)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("config_class", "changes"),
+    [
+        (OlmoConfig, {}),
+        (OlmoConfig, {"num_key_value_heads": 2}),
+        (Phi3Config, {"num_key_value_heads": 2, "head_dim": 16}),
+        (Phi3Config, {"num_key_value_heads": 2, "partial_rotary_factor": 0.5}),
+    ],
+    ids=["olmo", "olmo grouped", "phi3", "phi3 partial rotary"],
+)
+def test_families_that_are_not_listed_work_with_a_warning(config_class, changes, tmp_path):
+    plain, ids = built(config_class, **changes), tokens(60)
+    with pytest.warns(UserWarning, match="not in the list of supported models"):
+        dca = as_dca(plain)
+    whole = dca(ids).logits
+    if "partial_rotary_factor" not in changes:
+        torch.testing.assert_close(whole, explicit_logits(plain, ids, GEOMETRY), rtol=0, atol=1e-4)
+    short = ids[:, : GEOMETRY.chunk_length]
+    assert torch.equal(dca(short).logits, plain(short).logits)
+    assert (whole - plain(ids).logits).abs().max() > 0.01
+    head = dca(ids[:, :23])
+    tail = dca(ids[:, 23:], past_key_values=head.past_key_values).logits
+    torch.testing.assert_close(torch.cat([head.logits, tail], 1), whole, rtol=0, atol=5e-5)
+    with pytest.raises(ValueError, match="no modeling files that could load it again"):
+        dca.save_pretrained(tmp_path / "saved")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_models_keep_their_dtype(dtype):
+    plain = tiny_model("llama").to(dtype)
+    dca = as_dca(plain)
+    assert dca.dtype == dtype and dca(tokens(60)).logits.dtype == dtype
+
+
+@torch.no_grad()
+def test_tied_embeddings_stay_tied():
+    plain = tiny_model("qwen2", tie_word_embeddings=True)
+    dca = as_dca(plain)
+    assert dca.lm_head.weight is dca.get_input_embeddings().weight is plain.lm_head.weight
+    assert dca(tokens(40)).logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_hooks_and_settings_of_generation_go_with_it():
+    plain = tiny_model("llama")
+    plain.generation_config.max_new_tokens = 3
+    plain.generation_config.do_sample = False
+    seen = []
+    plain.model.layers[0].mlp.down_proj.register_forward_hook(lambda *_: seen.append(1))
+    dca = as_dca(plain)
+    assert dca.generate(tokens(40)).shape == (1, 43)
+    assert seen
+
+
+@torch.no_grad()
+def test_copy_of_a_dca_model_is_a_dca_model():
+    dca = as_dca(tiny_model("llama"))
+    twin = copy.deepcopy(dca)
+    ids = tokens(60)
+    assert torch.equal(twin(ids).logits, dca(ids).logits)
+    next(twin.parameters()).zero_()
+    assert next(dca.parameters()).abs().sum() > 0
+
+
+@torch.no_grad()
+def test_new_modules_of_the_dca_model_are_its_own():
+    """Replacing a layer or resizing the embeddings, as adapters do, leaves the given model whole."""
+    plain, ids = tiny_model("llama"), tokens(60)
+    before = plain(ids).logits
+    dca = as_dca(plain)
+    dca.resize_token_embeddings(120)
+    dca.model.layers[0].self_attn.q_proj = nn.Linear(64, 64, bias=False)
+    assert dca(ids).logits.shape[-1] == 120
+    assert torch.equal(plain(ids).logits, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", [4, 8])
+def test_model_quantized_by_bitsandbytes(bits, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    # bitsandbytes packs whole blocks of 64 weights and leaves small layers as they are; these are large enough.
+    tiny_model("llama", hidden_size=128, head_dim=32, intermediate_size=256).save_pretrained(tmp_path)
+    settings = BitsAndBytesConfig(
+        load_in_4bit=bits == 4, load_in_8bit=bits == 8, bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
+    )
+    try:
+        plain = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=settings, device_map="cpu")
+        short = tokens(GEOMETRY.chunk_length)
+        expected = plain(short).logits
+    except (RuntimeError, ImportError, ValueError) as error:
+        pytest.skip(f"bitsandbytes cannot run here: {error}")
+    dca = as_dca(plain)
+    assert dca.get_memory_footprint() == plain.get_memory_footprint()
+    assert getattr(dca, f"is_loaded_in_{bits}bit")
+    assert type(dca.model.layers[0].mlp.up_proj).__module__.startswith("bitsandbytes")
+    torch.testing.assert_close(dca(short).logits, expected, rtol=0, atol=1e-5)
+    ids = tokens(60)
+    whole = dca(ids).logits
+    assert (whole - plain(ids).logits).abs().max() > 0.01
+    head = dca(ids[:, :30])
+    tail = dca(ids[:, 30:], past_key_values=head.past_key_values).logits
+    torch.testing.assert_close(tail, whole[:, 30:], rtol=0, atol=1e-3 if bits == 4 else 0.3)
+    assert dca.generate(ids, max_new_tokens=3, do_sample=False, pad_token_id=0).shape == (1, 63)
