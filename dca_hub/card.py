@@ -1,0 +1,301 @@
+"""The model card of a package: front matter that the Hub understands, and what a careful person wants to know.
+
+Packaging writes it for a folder; publishing writes the sections that depend on the repository again (`published`).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from dca_hub import licences, results
+from dca_hub.errors import UserError
+from dca_hub.results import Result
+
+if TYPE_CHECKING:
+    from dca_hub.package import Plan
+
+PAPER = "https://arxiv.org/abs/2402.17463"
+LOADING, MEASURED, REPRODUCING = "How to load it", "Measured results", "How to reproduce it"
+_NUMBERS = "The measured numbers:"
+_CITATION = """\
+@misc{an2024trainingfree,
+  title  = {Training-Free Long-Context Scaling of Large Language Models},
+  author = {Chenxin An and Fei Huang and Jun Zhang and Shansan Gong and Xipeng Qiu and Chang Zhou and Lingpeng Kong},
+  year   = {2024},
+  eprint = {2402.17463},
+  archivePrefix = {arXiv},
+}"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a package is published: what its card must say that the folder's could not.
+
+    `revision` is a tag or commit that readers can pin, or None where there is none yet. `weights` is the repository
+    and revision that hold the weights, where this one has none; `gated` says whether one must be let in there.
+    """
+
+    repository: str
+    revision: str | None = None
+    weights: tuple[str, str] | None = None
+    gated: bool = False
+
+
+def licence_key(plan: "Plan") -> str | None:
+    """The licence of the weights: the catalogue's, or what the source's own card states, or None."""
+    if plan.entry is not None:
+        return plan.entry.licence
+    stated = source_metadata(plan)
+    key = stated.get("license_name") if stated.get("license") == "other" else stated.get("license")
+    return key.lower() if isinstance(key, str) else None
+
+
+def source_metadata(plan: "Plan") -> dict[str, Any]:
+    """The front matter of the source's own card; empty where there is none that can be read."""
+    path = plan.source.folder / "README.md"
+    if not path.is_file():
+        return {}
+    try:
+        return front_matter(path.read_text(encoding="utf-8", errors="replace"))[0]
+    except UserError:
+        return {}
+
+
+def front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """The metadata at the head of a card, empty where there is none, and the text that follows it.
+
+    Raises UserError when it is not YAML.
+    """
+    found = re.match(r"\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
+    if found is None:
+        return {}, text
+    try:
+        metadata = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        raise UserError(f"The metadata at the head of README.md is not valid YAML ({error}): mend it.") from None
+    return (metadata if isinstance(metadata, dict) else {}), text[found.end() :]
+
+
+def with_front_matter(metadata: dict[str, Any], text: str) -> str:
+    """A card of that metadata and text."""
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000)}---\n{text}"
+
+
+def metadata(plan: "Plan") -> dict[str, Any]:
+    """The front matter of the package's card."""
+    values: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["custom_code", "long-context", "dual-chunk-attention", "arxiv:2402.17463"],
+    }
+    languages = list(plan.entry.languages) if plan.entry else source_metadata(plan).get("language")
+    if languages:
+        values["language"] = languages
+    key = licence_key(plan)
+    known = licences.LICENCES.get(key) if key else None
+    if known is not None:
+        values["license"] = known.hub_id
+        if known.hub_id == "other":
+            values.update(license_name=known.key, license_link=known.link)
+    else:
+        stated = source_metadata(plan)
+        values.update({k: stated[k] for k in ("license", "license_name", "license_link") if k in stated})
+    if plan.source.base:
+        values.update(base_model=plan.source.base, base_model_relation="finetune")
+    return values
+
+
+def licence_of(text: str) -> str | None:
+    """The key of the licence that a card states, or None."""
+    stated = front_matter(text)[0]
+    key = stated.get("license_name") if stated.get("license") == "other" else stated.get("license")
+    return key.lower() if isinstance(key, str) else None
+
+
+def model_card(plan: "Plan") -> str:
+    """README.md of a package."""
+    parts = [
+        f"# {_name(plan)} with Dual Chunk Attention",
+        *_licence_words(plan),
+        _what(plan),
+        section(LOADING, _loading(None)),
+        section("Sizes", _sizes(plan)),
+        section("Contexts it is known to reach", _reach(plan)),
+        section(REPRODUCING, _reproducing(plan)),
+        section("Limits", _limits(plan)),
+        section("Citation", f"Please cite the authors of Dual Chunk Attention:\n\n```bibtex\n{_CITATION}\n```"),
+    ]
+    return with_front_matter(metadata(plan), "\n\n".join(parts) + "\n")
+
+
+def published(text: str, place: Place, measured: list[Result], source: str | None) -> str:
+    """The card of a package as it reads in its repository: how to load it there, and what was measured.
+
+    Args:
+        text: the package's README.md.
+        measured: results out of the evaluation's files; with none, those that the card has stay.
+        source: the address of the file that holds them.
+    """
+    values, body = front_matter(text)
+    body = replace_section(body, LOADING, _loading(place))
+    if measured:
+        values["model-index"] = results.model_index(measured, place.repository.partition("/")[2], source)
+        body = replace_section(body, MEASURED, _measured(measured, source), before=REPRODUCING)
+        again = results.commands(measured)
+        if again:
+            held = _section_text(body, REPRODUCING).partition(_NUMBERS)[0].strip()
+            body = replace_section(body, REPRODUCING, f"{held}\n\n{_NUMBERS}\n\n{_shell(again)}")
+    return with_front_matter(values, body)
+
+
+def snippet(place: Place) -> str:
+    """The Python that loads a published package, with every revision pinned that there is."""
+    pin = f', revision="{place.revision}"' if place.revision else ""
+    return "\n".join(
+        [
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f'tokenizer = AutoTokenizer.from_pretrained("{place.repository}"{pin}, trust_remote_code=True)',
+            "model = AutoModelForCausalLM.from_pretrained(",
+            f'    "{place.repository}"{pin}, trust_remote_code=True, dtype="auto"',
+            ")",
+        ]
+    )
+
+
+def section(title: str, text: str) -> str:
+    return f"## {title}\n\n{text.strip()}"
+
+
+def replace_section(body: str, title: str, text: str, before: str | None = None) -> str:
+    """The card with the section of that title rewritten; where there is none, put before another or at the end."""
+    new = section(title, text) + "\n"
+    found = _find_section(body, title)
+    if found:
+        return body[: found.start()] + new + body[found.end() :]
+    other = _find_section(body, before) if before else None
+    if other:
+        return body[: other.start()] + new + "\n" + body[other.start() :]
+    return body.rstrip() + "\n\n" + new
+
+
+def _find_section(body: str, title: str) -> re.Match | None:
+    return re.search(rf"^## {re.escape(title)}\n.*?(?=\n## |\Z)", body, re.DOTALL | re.MULTILINE)
+
+
+def _section_text(body: str, title: str) -> str:
+    found = _find_section(body, title)
+    return found[0].partition("\n")[2].strip() if found else ""
+
+
+def _shell(commands: list[str]) -> str:
+    return "```sh\n" + "\n".join(commands) + "\n```"
+
+
+def _name(plan: "Plan") -> str:
+    if plan.source.base:
+        return plan.source.base.rpartition("/")[2]
+    return plan.entry.name if plan.entry else plan.source.folder.name
+
+
+def _licence_words(plan: "Plan") -> list[str]:
+    known = licences.LICENCES.get(licence_key(plan) or "")
+    if known is None:
+        return ["What the licence of the base model asks is not known here: read it before you pass this model on."]
+    shown = [f"**{known.display}**"] if known.display else []
+    duties = licences.obligations(known)
+    if plan.entry and plan.entry.gated:
+        duties.append(f"The base is gated: whoever uses its weights accepts the licence at {plan.source.base} first.")
+    if duties:
+        shown.append(f"The weights are under the {known.title}.\n\n" + "\n".join(f"- {duty}" for duty in duties))
+    return shown
+
+
+def _what(plan: "Plan") -> str:
+    trained, base = plan.geometry.pretraining_length, _name(plan)
+    link = f"[{base}](https://huggingface.co/{plan.source.base})" if plan.source.base else base
+    pinned = f" (revision `{plan.source.revision}`)" if plan.source.base and plan.source.revision else ""
+    return (
+        f"{link}{pinned} was trained on texts of {trained:,} tokens. [Dual Chunk Attention]({PAPER}) (DCA) rearranges "
+        f"the positions that its attention sees, so that it never meets a distance beyond {plan.geometry.chunk_size:,} "
+        f"tokens, and it reads texts many times longer without any training. The weights are the base model's own. Up "
+        f"to {plan.geometry.chunk_length:,} tokens the model *is* the base model, number for number."
+    )
+
+
+def _loading(place: Place | None) -> str:
+    parts = [f"```python\n{snippet(place or Place('PATH_OR_ID'))}\n```"]
+    if place and place.weights:
+        repository, revision = place.weights
+        parts.append(
+            f"This repository holds no weights: the lines above read those of "
+            f"[{repository}](https://huggingface.co/{repository}) at revision `{revision}`, and keep them in the "
+            "cache, from where they load without network too."
+        )
+        if place.gated:
+            parts.append(
+                f"{repository} is gated: accept its licence on its page first, and log in with `hf auth login`."
+            )
+    if place and not place.revision:
+        parts.append("Pin what you have read: give both calls `revision=`, with a commit of this repository.")
+    parts.append(
+        "The modeling files need torch and transformers (5.10 or later) and nothing else; flash-attn is used on CUDA "
+        "where it is installed. Without `trust_remote_code=True` the model refuses to load, since it would otherwise "
+        "run plain attention."
+    )
+    return "\n\n".join(parts)
+
+
+def _sizes(plan: "Plan") -> str:
+    geometry = plan.geometry
+    rows = [
+        ("trained length L", f"{geometry.pretraining_length:,}"),
+        ("chunk_size C", f"{geometry.chunk_size:,}"),
+        ("local_size w", f"{geometry.local_size:,}"),
+        ("chunk length s = C - w", f"{geometry.chunk_length:,}"),
+        ("attention temperature f", f"{geometry.temperature:g}" if geometry.temperature else "none"),
+        ("where the sizes come from", plan.sizes_from),
+    ]
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
+
+
+def _reach(plan: "Plan") -> str:
+    reach = plan.entry.reach if plan.entry else ()
+    if not reach:
+        return (
+            "Nobody has measured this model here yet. The authors of DCA found that models keep their perplexity to "
+            "about 8 times their trained length; measure before you rely on it."
+        )
+    return "\n".join(f"- {one.stated} tokens, measured by {one.by}: {one.evidence}." for one in reach)
+
+
+def _measured(measured: list[Result], source: str | None) -> str:
+    return results.table(measured) + (f"\n\nThe measurements themselves: [{source}]({source})." if source else "")
+
+
+def _reproducing(plan: "Plan") -> str:
+    geometry, name = plan.geometry, plan.entry.name if plan.entry else plan.source.base or "SOURCE"
+    pin = f" --revision {plan.source.revision}" if plan.source.base and plan.source.revision else ""
+    sizes = (
+        f" --pretraining-length {geometry.pretraining_length} --chunk-size {geometry.chunk_size}"
+        f" --local-size {geometry.local_size} --temperature {geometry.temperature:g}"
+    )
+    words = "This package, and the check that it equals its base up to the chunk length:"
+    return f"{words}\n\n" + _shell(
+        [f"python -m dca_hub package {name}{pin}{sizes} --out DIR", "python -m dca_hub verify DIR"]
+    )
+
+
+def _limits(plan: "Plan") -> str:
+    words = [
+        "- DCA extends what a model can read, not what it understands: small models find passages in long texts and "
+        "still answer badly.",
+        "- Attention over the whole text costs what it always costs: time grows with the square of the length, the "
+        "cache with the length.",
+        "- What the base model does wrong, this model does wrong too: nothing was trained.",
+    ]
+    if plan.entry and plan.entry.notes:
+        words.append(f"- {plan.entry.notes}")
+    return "\n".join(words)

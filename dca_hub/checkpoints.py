@@ -1,0 +1,88 @@
+"""The weights of a checkpoint as files: which ones the library would load, and whether they are whole.
+
+Only headers are read; nothing is loaded into memory and nothing is unpickled.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from dca_hub.errors import UserError
+from dca_hub.sources import read_json
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_HEADER_LIMIT = 100_000_000  # bytes, the format's own
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files that hold a checkpoint's weights: one, or an index and its shards. Names, relative to the folder."""
+
+    folder: Path
+    shards: tuple[str, ...]
+    index: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.shards, *([self.index] if self.index else ()))
+
+    @property
+    def bytes(self) -> int:
+        return sum((self.folder / name).stat().st_size for name in self.names)
+
+
+def find_weights(folder: Path) -> Weights:
+    """The safetensors files that transformers would load from a folder, each checked to be whole.
+
+    Raises:
+        UserError: there are none, a shard is missing, or a file is damaged or cut short.
+    """
+    if (folder / SINGLE).is_file():
+        weights = Weights(folder, (SINGLE,), None)
+        check_safetensors(folder / SINGLE)
+        return weights
+    if not (folder / INDEX).is_file():
+        raise UserError(_nothing(folder))
+    weight_map = read_json(folder / INDEX, "").get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{INDEX} of {folder.name!r} has no weight_map: get the file again.")
+    shards = tuple(sorted(set(weight_map.values())))
+    for shard in shards:
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise UserError(f"{INDEX} of {folder.name!r} names {shard!r}, which is no safetensors file beside it.")
+        if not (folder / shard).is_file():
+            raise UserError(f"{shard} of {folder.name!r} is missing, which {INDEX} names: get the checkpoint again.")
+        held = check_safetensors(folder / shard)
+        lost = [name for name, where in weight_map.items() if where == shard and name not in held]
+        if lost:
+            raise UserError(f"{shard} of {folder.name!r} does not hold {lost[0]}, which {INDEX} says it does.")
+    return Weights(folder, shards, INDEX)
+
+
+def check_safetensors(path: Path) -> set[str]:
+    """The names of the tensors in a safetensors file, by its header; UserError when it is damaged or cut short."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _HEADER_LIMIT):
+                raise ValueError("the header is longer than the file")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if 8 + length + end != size:
+            raise ValueError(f"it should have {8 + length + end:,} bytes and has {size:,}")
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path.name} is no whole safetensors file ({error}): get it again.") from None
+    return set(header)
+
+
+def _nothing(folder: Path) -> str:
+    others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for p in folder.glob(pattern))
+    if others:
+        return (
+            f"{folder.name!r} has its weights as {others[0]}, which is not read here: convert them with "
+            "`AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`, which writes safetensors."
+        )
+    return f"{folder.name!r} has no weights: {SINGLE} or {INDEX} is missing."

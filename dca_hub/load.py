@@ -1,0 +1,280 @@
+"""Loads a model, by catalogue name, Hub id or folder: the one function that everything else uses.
+
+The weights are loaded once, as the plain base model, from safetensors; its DCA model shares them. No code from the
+model's repository is run, a package's own files included: they are the same as the ones here.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from dca_hub import manifest, sources
+from dca_hub.catalogue import Entry
+from dca_hub.checkpoints import find_weights
+from dca_hub.errors import UserError
+from dca_hub.extension import extend
+from dca_hub.families import FAMILIES
+from dca_hub.memory import Architecture
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.sources import Source
+
+Quantization = Literal["4bit", "8bit"]
+USUAL_REACH = 8
+_WORKING_SHARE = 0.05  # of the weights, for activations
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is ready: `model` is the DCA model (or the base, if DCA is off), `base` the plain base model that
+    shares its weights. `geometry` is None for a base alone. `context` is how many tokens it may be given."""
+
+    name: str
+    model: PreTrainedModel
+    base: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    entry: Entry | None
+    geometry: DualChunkGeometry | None
+    trained: int
+    context: int
+    cache_bytes_per_token: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a model takes, and that the device has free."""
+
+    weights: int
+    cache_per_token: int
+    free: int
+    device: str
+
+    def tokens(self) -> int:
+        """How many tokens of context fit beside the weights."""
+        return max(0, int(self.free - self.weights * (1 + _WORKING_SHARE)) // self.cache_per_token)
+
+
+def load(
+    name: str,
+    *,
+    dca: bool = True,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    quantization: Quantization | None = None,
+    context: int | None = None,
+    revision: str | None = None,
+) -> Loaded:
+    """Loads a model and its tokenizer.
+
+    Args:
+        name: a catalogue name, a Hub id, or a folder (a package or a plain checkpoint).
+        dca: False gives the plain base model alone, for comparison.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" to spread a model over all GPUs; by default the best there is.
+        dtype: "float32", "bfloat16", "float16"; by default the checkpoint's own, and float32 for a small one on a CPU.
+        quantization: "4bit" or "8bit" weights through bitsandbytes.
+        context: the tokens of context that must fit in memory; by default the trained length.
+
+    Raises:
+        UserError: there is no such model, it cannot be loaded so, or it does not fit in memory.
+    """
+    source = sources.resolve(name, weights=False, revision=revision)
+    native = _native_config(source)
+    device = device or _best_device()
+    dtype = _pick_dtype(native, dtype, device)
+    geometry = _geometry(source, native)
+    trained = geometry.pretraining_length if geometry else native.max_position_embeddings
+    need = memory_need(source, dtype, quantization, device)
+    _refuse_too_large(source, need, context or trained)
+    base = _load_base(_weights_source(name, source, revision), native, device, dtype, quantization)
+    model, geometry = _extended(base, geometry) if dca else (base, None)
+    return Loaded(
+        name=source.entry.name if source.entry else name,
+        model=model,
+        base=base,
+        tokenizer=_load_tokenizer(source),
+        entry=source.entry,
+        geometry=geometry,
+        trained=trained,
+        context=_context(source, trained),
+        cache_bytes_per_token=need.cache_per_token,
+    )
+
+
+def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str) -> Need:
+    """What a model will take, by its configuration alone, and what the device has free, in bytes."""
+    architecture = Architecture.from_config(source.config)
+    weights = architecture.weights_bytes(dtype, quantization)
+    return Need(weights, architecture.cache_bytes_per_token(dtype), free_bytes(device), device)
+
+
+def free_bytes(device: str) -> int:
+    """Memory that is free on a device, all GPUs together for "auto", in bytes."""
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        count = range(torch.cuda.device_count())
+        chosen = count if device == "auto" else [torch.device(device).index or 0]
+        return sum(torch.cuda.mem_get_info(index)[0] for index in chosen)
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def _refuse_too_large(source: Source, need: Need, context: int) -> None:
+    total = need.weights + int(need.weights * _WORKING_SHARE) + context * need.cache_per_token
+    if total <= need.free:
+        return
+    if need.tokens() >= 256:
+        fix = f"{need.tokens():,} tokens would fit: give --max-context {need.tokens()}"
+    else:
+        fix = "use --load-in-4bit, a smaller model, or a machine with more memory"
+    raise UserError(
+        f"{source.folder.name if source.base is None else source.base} needs {_gb(need.weights)} for its weights and "
+        f"{_gb(context * need.cache_per_token)} for {context:,} tokens of cache, and {need.device} has "
+        f"{_gb(need.free)} free; {fix}."
+    )
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
+
+
+def _native_config(source: Source):
+    """The base model's own configuration, with nothing of DCA in it but the sizes."""
+    kept = {k: v for k, v in source.config.items() if k not in ("auto_map", "attn_implementation")}
+    try:
+        return AutoConfig.for_model(**kept)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"config.json of {source.folder.name!r} describes no model that transformers knows: {error}"
+        ) from None
+
+
+def _geometry(source: Source, native) -> DualChunkGeometry | None:
+    """The sizes that the checkpoint or the catalogue states, or None where the rule must do."""
+    try:
+        if getattr(native, CONFIG_KEY, None):
+            return geometry_from_config(native)
+    except ValueError as error:
+        raise UserError(f"config.json of {source.folder.name!r}: {error}") from None
+    if source.entry is None:
+        return None
+    dca = source.entry.dca
+    return DualChunkGeometry(dca.chunk_size, dca.local_size, source.entry.trained, dca.temperature)
+
+
+def _extended(base: PreTrainedModel, geometry: DualChunkGeometry | None) -> tuple[PreTrainedModel, DualChunkGeometry]:
+    if geometry is None:
+        model = extend(base)
+    else:
+        model = extend(
+            base,
+            geometry.pretraining_length,
+            chunk_size=geometry.chunk_size,
+            local_size=geometry.local_size,
+            temperature=geometry.temperature,
+        )
+    return model, geometry_from_config(model.config)
+
+
+def _context(source: Source, trained: int) -> int:
+    """How many tokens the model may be given: the longest measured reach, else 8 times the trained length."""
+    reach = source.entry.longest_reach if source.entry else None
+    if reach:
+        return reach.tokens
+    return max(USUAL_REACH * trained, source.config.get("max_position_embeddings") or 0)
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in (None, "auto"):
+        if dtype not in _DTYPES:
+            raise UserError(f"Unknown dtype {dtype!r}: use {', '.join(_DTYPES)} or auto.")
+        return _DTYPES[dtype]
+    stated = getattr(native, "dtype", None) or torch.float32
+    stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
+    # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
+    small = device == "cpu" and Architecture.from_config(native.to_dict()).parameters < 250_000_000
+    return torch.float32 if small or (stated == torch.float16 and device == "cpu") else stated
+
+
+def _weights_source(name: str, source: Source, revision: str | None) -> str:
+    """Where the weights are: in the folder or, for a package without weights, with the base that its manifest names."""
+    if (source.folder / manifest.NAME).is_file():
+        held = manifest.read(source.folder)
+        if held.weights == "none":
+            if held.base is None:
+                raise UserError(
+                    f"{source.folder.name!r} holds no weights and names no base model: package it with them."
+                )
+            return str(sources.resolve(held.base, revision=held.revision).folder)
+    if source.base is None:
+        folder = source.folder
+    else:
+        folder = sources.resolve(name, revision=revision or source.revision).folder
+    find_weights(folder)
+    return str(folder)
+
+
+def _load_base(
+    folder: str, native, device: str, dtype: torch.dtype, quantization: Quantization | None
+) -> PreTrainedModel:
+    options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True}
+    if native.model_type in FAMILIES:
+        native._attn_implementation = "sdpa"
+    if quantization:
+        options["quantization_config"] = _quantization_config(quantization, dtype, device)
+    if quantization or device == "auto" or device.startswith("cuda"):
+        options["device_map"] = "auto" if device == "auto" else {"": device}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        return model.eval() if "device_map" in options else model.to(device).eval()
+    except torch.OutOfMemoryError:
+        raise UserError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = re.split(r"[.\n]", str(error).strip())[0]
+        raise UserError(f"The model could not be loaded: {reason}.") from None
+
+
+def _quantization_config(quantization: Quantization, dtype: torch.dtype, device: str):
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "Quantized weights need bitsandbytes, which is not installed: pip install bitsandbytes."
+        ) from None
+    from transformers import BitsAndBytesConfig
+
+    if device == "mps":
+        raise UserError("bitsandbytes does not run on mps: load without quantization, or with --device cpu.")
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if quantization == "4bit":
+        # Without double quantization some CPUs corrupt the weights when they are saved after use.
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
+    raise UserError(f"Unknown quantization {quantization!r}: use 4bit or 8bit.")
+
+
+def _load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(str(source.folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{source.folder.name!r} has no tokenizer that can be loaded ({str(error).splitlines()[0]}): add the base "
+            "model's tokenizer files."
+        ) from None

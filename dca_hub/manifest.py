@@ -1,0 +1,67 @@
+"""The manifest of a package: what it was made from, and the hash of every file in it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dca_hub.errors import UserError
+from dca_hub.sources import read_json
+
+NAME = "dca_package.json"
+_BLOCK = 1 << 20  # bytes
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`base` and `revision` as in `Source`; `weights` says whether the weights are in the folder ("copy"), are links to
+    files elsewhere ("link"), or are not there at all ("none"). `files` maps each name to its sha256 and size."""
+
+    base: str | None
+    revision: str | None
+    weights: Literal["copy", "link", "none"]
+    files: dict[str, dict[str, str | int]] = field(default_factory=dict)
+    version: int = 1
+
+    def write(self, folder: Path) -> None:
+        (folder / NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest in a folder; UserError where there is none or it is not one."""
+    value = read_json(folder / NAME, "a folder that `dca_hub package` made has one")
+    try:
+        manifest = Manifest(**value)
+        if manifest.version != 1 or not isinstance(manifest.files, dict):
+            raise TypeError
+    except TypeError:
+        raise UserError(
+            f"{NAME} in {folder.name!r} is not a manifest of this version: package the model again."
+        ) from None
+    return manifest
+
+
+def digest(path: Path, advance: Callable[[int], None] | None = None) -> str:
+    """The sha256 of a file, in hexadecimal; `advance` is told the bytes read as they are."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+            if advance:
+                advance(len(block))
+    return total.hexdigest()
+
+
+def copy(source: Path, target: Path, advance: Callable[[int], None] | None = None) -> str:
+    """Copies a file block by block and gives its sha256."""
+    total = hashlib.sha256()
+    with source.open("rb") as file, target.open("xb") as out:
+        while block := file.read(_BLOCK):
+            out.write(block)
+            total.update(block)
+            if advance:
+                advance(len(block))
+    return total.hexdigest()

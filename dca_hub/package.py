@@ -1,0 +1,288 @@
+"""Makes a package: a Hub-ready folder in which a checkpoint is a DCA model.
+
+The weights are copied or linked as files and never loaded. The folder appears under its name when it is complete.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dca_hub import card, families, licences, manifest, sources
+from dca_hub.catalogue import Entry
+from dca_hub.checkpoints import Weights, find_weights
+from dca_hub.errors import UserError
+from dca_hub.families import Family
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, geometry_from_config
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_model import refuse_unfit
+from dca_hub.sizes import default_sizes, sizes_source
+from dca_hub.sources import Source
+
+USUAL_REACH = 8  # times the trained length, what DCA is known to reach without training (arXiv 2402.17463)
+# Rotary scalings that read max_position_embeddings: raising it would change their frequencies.
+_LENGTH_BOUND_ROPE = ("dynamic", "yarn", "longrope")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a package will be, decided before anything is written."""
+
+    source: Source
+    family: Family
+    geometry: DualChunkGeometry
+    sizes_from: str
+    context: int
+    weights: Weights | None
+    mode: Literal["copy", "link", "none"]
+
+    @property
+    def entry(self) -> Entry | None:
+        return self.source.entry
+
+
+@dataclass(frozen=True)
+class Package:
+    """A finished package: its folder, what it was made from, and what a person should know, a sentence each."""
+
+    folder: Path
+    plan: Plan
+    notes: tuple[str, ...]
+
+
+def package(
+    source: str,
+    out: str | Path,
+    *,
+    pretraining_length: int | None = None,
+    chunk_size: int | None = None,
+    local_size: int | None = None,
+    temperature: float | None = None,
+    weights: Literal["copy", "link", "none"] = "copy",
+    revision: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Package:
+    """Packages a checkpoint as a DCA model.
+
+    Args:
+        source: a catalogue name, a Hub id or a local folder.
+        out: the folder to make. With `force` an earlier package there is replaced.
+        pretraining_length: L, in tokens; by default the catalogue's, the config's own DCA sizes', or
+            `max_position_embeddings`.
+        chunk_size, local_size: C and w, in tokens; by default the catalogue's, the config's own, or the rule of
+            `dca_hub.sizes`.
+        temperature: f of the attention temperature; by default the catalogue's or the config's own, else none.
+        weights: "copy" them, "link" to them (hard links, or symbolic ones across disks), or "none".
+        progress: told (bytes done, bytes in all).
+
+    Raises:
+        UserError: the source or the sizes will not do, or the folder cannot be written. Nothing is left behind.
+    """
+    found = sources.resolve(source, weights=weights != "none", revision=revision)
+    plan = make_plan(found, pretraining_length, chunk_size, local_size, temperature, weights)
+    target = _free_target(Path(out).expanduser(), found.folder, force)
+    notes: list[str] = []
+    with _assembled(target) as folder:
+        _write(plan, folder, notes, progress)
+    return Package(target, plan, tuple(notes))
+
+
+def make_plan(
+    source: Source,
+    pretraining_length: int | None = None,
+    chunk_size: int | None = None,
+    local_size: int | None = None,
+    temperature: float | None = None,
+    mode: Literal["copy", "link", "none"] = "copy",
+) -> Plan:
+    """Decides what a package of a source will be; UserError where it cannot be one."""
+    family = families.find(source.model_type)
+    try:
+        native = family.config_class(**{k: v for k, v in source.config.items() if k not in ("auto_map",)})
+        refuse_unfit(native)
+        geometry, sizes_from = _geometry(source, pretraining_length, chunk_size, local_size, temperature)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{source.folder.name!r} cannot be a DCA model: {error}") from None
+    weights = find_weights(source.folder) if mode != "none" else None
+    return Plan(source, family, geometry, sizes_from, _context(source, geometry), weights, mode)
+
+
+def _geometry(source: Source, trained, chunk_size, local_size, temperature) -> tuple[DualChunkGeometry, str]:
+    """The sizes and where they come from: what was asked for, then the config's own, the catalogue's, the rule."""
+    entry, own = source.entry, None
+    if source.config.get(CONFIG_KEY):
+        own = geometry_from_config(_Settings(source.config))
+    known = (own.chunk_size, own.local_size, own.pretraining_length, own.temperature) if own else None
+    origin = "the checkpoint's own config"
+    if known is None and entry is not None:
+        known = (entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
+        origin = entry.dca.source
+    temperature = (known[3] if known else 0.0) if temperature is None else temperature
+    if known and trained in (None, known[2]) and chunk_size is None and local_size is None:
+        return DualChunkGeometry(*known[:3], temperature), origin
+    trained = trained or (known[2] if known else source.config.get("max_position_embeddings"))
+    if trained is None:
+        raise UserError("The config.json gives no max_position_embeddings: say --pretraining-length.")
+    by_rule = default_sizes(trained, source.model_type)
+    asked = chunk_size is not None or local_size is not None
+    geometry = DualChunkGeometry(
+        by_rule[0] if chunk_size is None else chunk_size,
+        by_rule[1] if local_size is None else local_size,
+        trained,
+        temperature,
+    )
+    return geometry, "chosen at packaging" if asked else sizes_source(source.model_type)
+
+
+class _Settings:
+    """A config.json seen as a configuration object."""
+
+    def __init__(self, config: dict[str, Any]):
+        setattr(self, CONFIG_KEY, config[CONFIG_KEY])
+
+
+def _context(source: Source, geometry: DualChunkGeometry) -> int:
+    """The longest context that the package names, in tokens: measured where somebody has, else the usual reach."""
+    reach = source.entry.longest_reach if source.entry else None
+    tokens = reach.tokens if reach else USUAL_REACH * geometry.pretraining_length
+    return max(tokens, source.config.get("max_position_embeddings") or 0)
+
+
+def package_config(plan: Plan) -> dict[str, Any]:
+    """config.json of the package: the base's, native names kept, with the DCA keys beside them."""
+    config = {k: v for k, v in plan.source.config.items() if k not in ("_name_or_path", "auto_map")}
+    config["auto_map"] = plan.family.auto_map
+    config["attn_implementation"] = PUBLIC_ATTENTION
+    config[CONFIG_KEY] = config_from_geometry(plan.geometry)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) not in _LENGTH_BOUND_ROPE:
+        config["max_position_embeddings"] = plan.context
+    return config
+
+
+def _free_target(target: Path, source: Path, force: bool) -> Path:
+    """The folder to make, checked: never the source, never something that is not a package."""
+    target = target.absolute()
+    if target.resolve() == source or source in target.resolve().parents:
+        raise UserError(f"{target.name!r} lies in the folder of the source: choose another --out.")
+    if target.is_dir() and not any(target.iterdir()):
+        return target
+    if target.exists() or target.is_symlink():
+        if not force:
+            raise UserError(f"{target.name!r} exists already: choose another --out, or replace it with --force.")
+        if target.is_symlink() or not (target / manifest.NAME).is_file():
+            raise UserError(f"{target.name!r} is not a package that --force may replace: choose another --out.")
+    return target
+
+
+@contextlib.contextmanager
+def _assembled(target: Path) -> Iterator[Path]:
+    """A folder beside the target that takes its place when the block ends well, and vanishes when it does not."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.incomplete-", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"Nothing can be written beside {target.name!r}: {error.strerror}.") from None
+    try:
+        yield partial
+        partial.chmod(0o755)
+        earlier = None
+        if target.exists():
+            earlier = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent)) / target.name
+            target.rename(earlier)
+        partial.rename(target)
+        if earlier:
+            shutil.rmtree(earlier.parent)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        fix = "free some space or use --weights link" if full else "check the folder"
+        raise UserError(f"{target.name!r} could not be written ({error.strerror or error}): {fix}.") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None) -> None:
+    hashes: dict[str, str] = {}
+    source = plan.source.folder
+    _write_json(folder / "config.json", package_config(plan))
+    for file in plan.family.files():
+        shutil.copyfile(file, folder / file.name)
+    _copy_tokenizer(source, folder, plan, notes)
+    if (source / "generation_config.json").is_file():
+        shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
+    _write_licences(plan, folder, notes)
+    (folder / "README.md").write_text(card.model_card(plan), encoding="utf-8")
+    if plan.weights is not None:
+        _put_weights(plan, folder, hashes, progress)
+    files = {
+        path.name: {"sha256": hashes.get(path.name) or manifest.digest(path), "size": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+    }
+    manifest.Manifest(plan.source.base, plan.source.revision, plan.mode, files).write(folder)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _copy_tokenizer(source: Path, folder: Path, plan: Plan, notes: list[str]) -> None:
+    names = [name for name in sources.TOKENIZER_FILES if (source / name).is_file()]
+    if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(names):
+        notes.append("The source has no tokenizer, so the package has none: users must bring the base model's.")
+    for name in names:
+        shutil.copyfile(source / name, folder / name)
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file():
+        values = sources.read_json(settings, "")
+        limit = values.get("model_max_length")
+        if isinstance(limit, int) and limit < plan.context:
+            _write_json(settings, {**values, "model_max_length": plan.context})
+
+
+def _write_licences(plan: Plan, folder: Path, notes: list[str]) -> None:
+    """Licence, notice and use policy, as `licences.licence_files` lays down."""
+    found = licences.licence_files(plan.source.folder)
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+    key = card.licence_key(plan)
+    if key is None or key not in licences.LICENCES:
+        notes.append("The licence of the base model is not known here: see to what it asks before you publish.")
+        return
+    licence = licences.find(key)
+    if licence.copy_needed and not any("licen" in path.name.lower() for path in found):
+        notes.append(f"The source holds no copy of its licence: add the text of {licence.title} ({licence.link}).")
+    held = "".join((folder / path.name).read_text(encoding="utf-8", errors="replace") for path in found)
+    if licence.notice and licence.notice not in held:
+        (folder / licence.notice_file).write_text(licence.notice + "\n", encoding="utf-8")
+
+
+def _put_weights(plan: Plan, folder: Path, hashes: dict[str, str], progress: Progress | None) -> None:
+    total, done = plan.weights.bytes, 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
+    if plan.mode == "copy" and shutil.disk_usage(folder).free < total:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for name in plan.weights.names:
+        origin = (plan.weights.folder / name).resolve()
+        if plan.mode == "copy":
+            hashes[name] = manifest.copy(origin, folder / name, advance)
+            continue
+        try:
+            os.link(origin, folder / name)
+        except OSError:
+            (folder / name).symlink_to(origin)
+        hashes[name] = manifest.digest(origin, advance)

@@ -1,0 +1,127 @@
+"""Where a model comes from: a catalogue name, a Hub id or a local folder, resolved to files on this machine."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dca_hub import catalogue
+from dca_hub.catalogue import Entry
+from dca_hub.errors import UserError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_SMALL_FILES = [
+    "*.json",
+    "*.jinja",
+    "*.txt",
+    "*.model",
+    "*.md",
+    "LICEN*",
+    "Licen*",
+    "NOTICE*",
+    "Notice*",
+    "USE_POLICY*",
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint on this machine.
+
+    `folder` holds its files; `base` is the Hub id it came from, and `revision` the commit, where they are known.
+    `config` is the contents of its config.json.
+    """
+
+    folder: Path
+    base: str | None
+    revision: str | None
+    entry: Entry | None
+    config: dict[str, Any]
+
+    @property
+    def model_type(self) -> str:
+        return self.config["model_type"]
+
+
+def resolve(name: str, *, weights: bool = True, revision: str | None = None) -> Source:
+    """The files of a model: a folder as it is, anything else through the Hub client and its cache.
+
+    Args:
+        name: a catalogue name, a Hub id (`owner/name`) or the path of a folder.
+        weights: whether the weights are needed too, or only configuration, tokenizer and texts.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        UserError: there is no such model, or it cannot be had; the message says what to do.
+    """
+    folder, entry = Path(name).expanduser(), catalogue.get(name)
+    if entry is None and folder.is_dir():
+        return Source(folder.resolve(), None, None, None, read_config(folder))
+    if entry is not None and entry.is_local:
+        return Source(Path(entry.source), None, None, entry, read_config(Path(entry.source)))
+    repository = entry.base if entry is not None else name
+    if entry is None and (repository.count("/") != 1 or name.startswith((".", "/", "~"))):
+        catalogue.find(name)  # raises, with the names that come close
+    folder = _download(repository, weights, revision)
+    return Source(folder, repository, folder.name, entry, read_config(folder))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of a checkpoint's config.json, checked to be one of a decoder."""
+    config = read_json(folder / "config.json", "the folder of a transformers checkpoint has one")
+    if not isinstance(config.get("model_type"), str):
+        raise UserError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")
+    return config
+
+
+def read_json(path: Path, missing: str) -> dict[str, Any]:
+    """A JSON object from a file; UserError when it is missing (`missing` ends the sentence) or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no {path.name} in {path.parent.name!r}: {missing}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} in {path.parent.name!r} cannot be read ({error}): get the file again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path.name} in {path.parent.name!r} is not a JSON object: get the file again.")
+    return value
+
+
+def _download(repository: str, weights: bool, revision: str | None) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{repository} is gated: accept its licence on its Hub page, then log in with `hf auth login`."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"{repository} has no revision {revision!r}: see its Hub page for branches and tags.") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            f"There is no model {repository!r} on the Hub, or it is private: check the name, or log in with "
+            "`hf auth login`."
+        ) from None
+    except errors.HFValidationError:
+        raise UserError(f"{repository!r} is neither a folder nor a Hub id, which reads owner/name.") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
+        raise UserError(
+            f"{repository} is not on this machine and the Hub cannot be reached: connect to the network, or give a "
+            "local folder; the model `demo` needs neither."
+        ) from None
+    except errors.HfHubHTTPError as error:
+        raise UserError(f"The Hub refused to give {repository}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise UserError(f"{repository} could not be stored: {error.strerror or error}; free some space.") from None

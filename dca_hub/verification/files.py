@@ -1,0 +1,52 @@
+"""The checks of a package that need no model: files, hashes, configuration."""
+
+from pathlib import Path
+
+from dca_hub import families, manifest, sources
+from dca_hub.checkpoints import find_weights
+from dca_hub.errors import UserError
+from dca_hub.manifest import Manifest
+from dca_hub.modeling.dual_chunk_config import PUBLIC_ATTENTION, geometry_from_config
+from dca_hub.modeling.dual_chunk_model import refuse_unfit
+
+from .findings import Check, Finding, Outcome
+
+
+def check_files(folder: Path, held: Manifest) -> Finding:
+    """Every file of the manifest is there and unchanged, nothing else is, and the weights are whole."""
+    there = {path.name for path in folder.iterdir()} - {manifest.NAME}
+    wrong = [f"{name} is missing" for name in sorted(set(held.files) - there)]
+    wrong += [f"{name} is not of the package" for name in sorted(there - set(held.files))]
+    for name in sorted(there & set(held.files)):
+        path, known = folder / name, held.files[name]
+        if path.stat().st_size != known.get("size") or manifest.digest(path) != known.get("sha256"):
+            wrong.append(f"{name} has changed")
+    try:
+        if held.weights != "none":
+            find_weights(folder)
+    except UserError as error:
+        wrong.append(str(error))
+    if wrong:
+        return Finding(Check.FILES, Outcome.FAILED, "; ".join(wrong))
+    size = sum(int(known["size"]) for known in held.files.values())
+    return Finding(Check.FILES, Outcome.PASSED, f"{len(held.files)} files, {size / 1e6:,.1f} MB, every hash right")
+
+
+def check_config(folder: Path) -> Finding:
+    """config.json holds a geometry, the native names and what makes transformers ask for trust."""
+    try:
+        config = sources.read_config(folder)
+        family = families.find(config["model_type"])
+        settings = family.config_class(**{k: v for k, v in config.items() if k != "auto_map"})
+        geometry = geometry_from_config(settings)
+        refuse_unfit(settings)
+    except (UserError, ValueError, TypeError, KeyError) as error:
+        return Finding(Check.CONFIG, Outcome.FAILED, str(error))
+    if config.get("attn_implementation") != PUBLIC_ATTENTION:
+        return Finding(Check.CONFIG, Outcome.FAILED, f'attn_implementation is not "{PUBLIC_ATTENTION}"')
+    if config.get("auto_map") != family.auto_map:
+        return Finding(
+            Check.CONFIG, Outcome.FAILED, f"auto_map does not name the modeling files of {family.model_type}"
+        )
+    sizes = f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, L = {geometry.pretraining_length:,}"
+    return Finding(Check.CONFIG, Outcome.PASSED, f"{family.model_type}, {sizes}")

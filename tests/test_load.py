@@ -1,0 +1,125 @@
+"""Loading: names, folders and packages, what is shared, and what is refused before memory is taken."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from tiny_checkpoints import write_checkpoint
+
+from dca_hub import UserError, load
+from dca_hub.package import package
+
+SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("load") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def made(source, tmp_path_factory):
+    return package(str(source), tmp_path_factory.mktemp("package") / "tiny-dca", **SIZES, temperature=0.1).folder
+
+
+def ids(length: int = 90) -> torch.Tensor:
+    return torch.randint(3, 250, (1, length), generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_a_package_brings_its_own_sizes_and_shares_its_weights(made):
+    loaded = load.load(str(made))
+    assert (loaded.geometry.chunk_size, loaded.geometry.local_size, loaded.geometry.temperature) == (24, 8, 0.1)
+    assert loaded.trained == 32 and loaded.context == 256
+    shared = {p.data_ptr() for p in loaded.base.parameters()}
+    assert {p.data_ptr() for p in loaded.model.parameters()} == shared
+    short, long = ids(16), ids(90)
+    assert torch.equal(loaded.model(short).logits, loaded.base(short).logits)
+    assert not torch.allclose(loaded.model(long).logits, loaded.base(long).logits, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_plain_folder_gets_the_sizes_of_the_rule(source):
+    loaded = load.load(str(source))
+    assert (loaded.geometry.chunk_size, loaded.geometry.local_size) == (24, 4)
+    assert loaded.model.dtype == torch.float32 and not loaded.model.training
+
+
+def test_without_dca_there_is_only_the_base(made):
+    loaded = load.load(str(made), dca=False)
+    assert loaded.model is loaded.base and loaded.geometry is None
+
+
+@torch.no_grad()
+def test_a_package_without_weights_reads_them_from_its_base(source, tmp_path, monkeypatch):
+    light = package(str(source), tmp_path / "light", **SIZES, weights="none").folder
+    manifest = json.loads((light / "dca_package.json").read_text())
+    (light / "dca_package.json").write_text(json.dumps({**manifest, "base": str(source)}))
+    whole = load.load(str(source), dca=False)
+    assert torch.equal(load.load(str(light), dca=False).model(ids()).logits, whole.model(ids()).logits)
+
+
+def test_the_models_own_code_is_never_run(made, tmp_path):
+    evil = shutil.copytree(made, tmp_path / "evil")
+    (evil / "modeling_dca_llama.py").write_text("raise SystemExit('ran')")
+    load.load(str(evil))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", torch.bfloat16])
+def test_dtypes(dtype, source):
+    loaded = load.load(str(source), dtype=dtype)
+    assert loaded.model.dtype == (dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype))
+
+
+def test_an_unknown_dtype_is_said(source):
+    with pytest.raises(UserError, match="float8"):
+        load.load(str(source), dtype="float8")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("quantization", ["4bit", "8bit"])
+def test_quantized_on_the_cpu(quantization, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    source = write_checkpoint(tmp_path / "wide", hidden_size=128, intermediate_size=256, num_attention_heads=8)
+    loaded = load.load(str(source), quantization=quantization, device="cpu")
+    linear = loaded.model.model.layers[0].mlp.up_proj
+    assert type(linear).__module__.startswith("bitsandbytes")
+    assert linear is loaded.base.model.layers[0].mlp.up_proj
+    short, long = ids(16), ids(90)
+    assert torch.equal(loaded.model(short).logits, loaded.base(short).logits)
+    exact = load.load(str(source)).model(long).logits
+    assert torch.nn.functional.cosine_similarity(loaded.model(long).logits, exact, dim=-1).mean() > 0.7
+
+
+def test_what_cannot_fit_is_refused_before_it_is_loaded(source, monkeypatch):
+    monkeypatch.setattr(load, "free_bytes", lambda device: 10_000_000)
+    monkeypatch.setattr(load, "_load_base", lambda *args: pytest.fail("it was loaded"))
+    with pytest.raises(UserError, match=r"GB for its weights and .* of cache.*--max-context \d+"):
+        load.load(str(source), context=1_000_000)
+    monkeypatch.setattr(load, "free_bytes", lambda device: 1000)
+    with pytest.raises(UserError, match="--load-in-4bit"):
+        load.load(str(source))
+
+
+def test_no_tokenizer_is_said(tmp_path):
+    source = write_checkpoint(tmp_path / "mute", tokenizer=False)
+    with pytest.raises(UserError, match="tokenizer"):
+        load.load(str(source))
+
+
+@pytest.mark.parametrize("name", ["./nothing-here", "no/such/folder", "lama-2-7b"])
+def test_a_name_that_leads_nowhere(name):
+    with pytest.raises(UserError):
+        load.load(name)
+
+
+def test_no_network_is_said(monkeypatch):
+    import huggingface_hub
+
+    def offline(*args, **kwargs):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(UserError, match="cannot be reached"):
+        load.load("smollm-135m-instruct")

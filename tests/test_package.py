@@ -1,0 +1,245 @@
+"""Packaging: what is in the folder, where the sizes come from, and what is refused or undone."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_checkpoints import write_checkpoint
+
+from dca_hub import UserError
+from dca_hub.families import FAMILIES
+from dca_hub.manifest import read as read_manifest
+from dca_hub.package import package
+
+SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("source") / "tiny")
+
+
+def config_of(folder) -> dict:
+    return json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_package_is_complete_and_holds_nothing_else(family, tmp_path):
+    source = write_checkpoint(tmp_path / "source", family)
+    (source / ".env").write_text("TOKEN=secret")
+    (source / "optimizer.pt").write_bytes(b"x")
+    made = package(str(source), tmp_path / "out", **SIZES)
+    names = {path.name for path in made.folder.iterdir()}
+    code = {name for name in names if name.endswith(".py")}
+    assert {f"modeling_dca_{family}.py", f"configuration_dca_{family}.py"} <= code
+    assert not any(f"_dca_{other}.py" in name for name in code for other in FAMILIES if other != family)
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
+    assert names & {".env", "optimizer.pt"} == set()
+    assert set(read_manifest(made.folder).files) == names - {"dca_package.json"}
+
+
+def test_config_serves_both_worlds(checkpoint, tmp_path):
+    config = config_of(package(str(checkpoint), tmp_path / "out", **SIZES, temperature=0.2).folder)
+    assert config["architectures"] == ["LlamaForCausalLM"] and config["model_type"] == "llama"
+    assert config["attn_implementation"] == "dca"
+    assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_dca_llama.DualChunkLlamaForCausalLM"
+    assert config["dual_chunk_attention_config"] == {
+        "chunk_size": 24,
+        "local_size": 8,
+        "original_max_position_embeddings": 32,
+        "temperature": 0.2,
+    }
+    assert config["max_position_embeddings"] == 8 * 32
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "dynamic", "factor": 2.0}, {"rope_type": "yarn", "factor": 4.0}])
+def test_a_scaling_that_reads_the_maximum_keeps_it(rope, tmp_path):
+    source = write_checkpoint(tmp_path / "source", rope_parameters={"rope_theta": 10000.0, **rope})
+    config = config_of(package(str(source), tmp_path / "out", **SIZES).folder)
+    assert config["max_position_embeddings"] == 32
+
+
+@pytest.mark.parametrize("family, local", [("llama", 8), ("mistral", 8), ("qwen2", 4), ("qwen3", 8)])
+def test_sizes_by_the_rule_of_the_authors(family, local, tmp_path):
+    source = write_checkpoint(tmp_path / "source", family, max_position_embeddings=64)
+    made = package(str(source), tmp_path / "out", pretraining_length=64)
+    assert (made.plan.geometry.chunk_size, made.plan.geometry.local_size) == (48, local)
+
+
+def test_a_config_with_its_own_sizes_keeps_them(checkpoint, tmp_path):
+    source = shutil.copytree(checkpoint, tmp_path / "own")
+    own = {"chunk_size": 20, "local_size": 4, "original_max_position_embeddings": 30}
+    (source / "config.json").write_text(json.dumps({**config_of(source), "dual_chunk_attention_config": own}))
+    config = config_of(package(str(source), tmp_path / "out").folder)
+    assert config["dual_chunk_attention_config"] == own
+
+
+@pytest.mark.parametrize("mode", ["copy", "link"])
+def test_weights_are_the_same_bytes(mode, tmp_path):
+    source = write_checkpoint(tmp_path / "source", shards=True)
+    told = []
+    made = package(str(source), tmp_path / "out", **SIZES, weights=mode, progress=lambda *at: told.append(at))
+    shards = sorted(source.glob("*.safetensors"))
+    assert len(shards) > 1
+    for shard in shards:
+        assert (made.folder / shard.name).read_bytes() == shard.read_bytes()
+        assert os.path.samefile(made.folder / shard.name, shard) == (mode == "link")
+    done, total = zip(*told)
+    assert done[-1] == total[-1] and list(done) == sorted(done)
+
+
+def test_no_weights(checkpoint, tmp_path):
+    made = package(str(checkpoint), tmp_path / "out", **SIZES, weights="none")
+    assert not list(made.folder.glob("*.safetensors"))
+    assert read_manifest(made.folder).weights == "none"
+
+
+def test_a_source_without_tokenizer_is_packaged_with_a_warning(tmp_path):
+    source = write_checkpoint(tmp_path / "source", tokenizer=False)
+    made = package(str(source), tmp_path / "out", **SIZES)
+    assert any("no tokenizer" in note for note in made.notes)
+
+
+def test_an_existing_folder_is_not_overwritten_without_force(checkpoint, tmp_path):
+    out = tmp_path / "out"
+    package(str(checkpoint), out, **SIZES)
+    with pytest.raises(UserError, match="--force"):
+        package(str(checkpoint), out, **SIZES)
+    made = package(str(checkpoint), out, pretraining_length=32, chunk_size=20, local_size=4, force=True)
+    assert config_of(made.folder)["dual_chunk_attention_config"]["chunk_size"] == 20
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_force_never_replaces_what_is_no_package(checkpoint, tmp_path):
+    precious = tmp_path / "out"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="not a package"):
+        package(str(checkpoint), precious, **SIZES, force=True)
+    assert (precious / "thesis.txt").read_text() == "years"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_run_leaves_nothing(stop, checkpoint, tmp_path):
+    def interrupt(done, total):
+        raise stop
+
+    with pytest.raises(stop):
+        package(str(checkpoint), tmp_path / "out", **SIZES, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said(checkpoint, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(UserError, match="space"):
+        package(str(checkpoint), tmp_path / "out", **SIZES)
+    assert list(tmp_path.iterdir()) == []
+
+
+def cut_short(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def no_header(folder):
+    (folder / "model.safetensors").write_bytes(b"\xff" * 64)
+
+
+def pickled(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def no_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def no_config(folder):
+    (folder / "config.json").unlink()
+
+
+def broken_config(folder):
+    (folder / "config.json").write_text("{")
+
+
+def other_type(folder):
+    change(folder, model_type="gpt2")
+
+
+def window(folder):
+    change(folder, model_type="mistral", sliding_window=16)
+
+
+def wrong_sizes(folder):
+    change(
+        folder, dual_chunk_attention_config={"chunk_size": 24, "local_size": 30, "original_max_position_embeddings": 32}
+    )
+
+
+def unknown_size(folder):
+    change(folder, dual_chunk_attention_config={"chunk_size": 24, "window": 3, "original_max_position_embeddings": 32})
+
+
+def change(folder, **values):
+    (folder / "config.json").write_text(json.dumps({**config_of(folder), **values}))
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (cut_short, "whole safetensors"),
+        (no_header, "whole safetensors"),
+        (pickled, "pytorch_model.bin"),
+        (no_weights, "no weights"),
+        (no_config, "config.json"),
+        (broken_config, "cannot be read"),
+        (other_type, "gpt2"),
+        (window, "sliding window"),
+        (wrong_sizes, "local_size"),
+        (unknown_size, "window"),
+    ],
+)
+def test_a_source_that_will_not_do(damage, words, checkpoint, tmp_path):
+    source = shutil.copytree(checkpoint, tmp_path / "bad")
+    damage(source)
+    with pytest.raises(UserError, match=words) as raised:
+        package(str(source), tmp_path / "out")
+    assert str(tmp_path) not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_is_missing(tmp_path):
+    source = write_checkpoint(tmp_path / "source", shards=True)
+    next(source.glob("*.safetensors")).unlink()
+    with pytest.raises(UserError, match="missing"):
+        package(str(source), tmp_path / "out", **SIZES)
+
+
+def test_the_output_never_lies_in_the_source(checkpoint):
+    with pytest.raises(UserError, match="--out"):
+        package(str(checkpoint), checkpoint / "out", **SIZES)
+
+
+def test_a_name_that_nobody_knows():
+    with pytest.raises(UserError, match="demo"):
+        package("demmo", "/nowhere/out")
+
+
+def test_the_card_has_what_the_hub_reads(checkpoint, tmp_path):
+    import yaml
+
+    made = package(str(checkpoint), tmp_path / "out", **SIZES)
+    front = yaml.safe_load((made.folder / "README.md").read_text().split("---")[1])
+    assert front["library_name"] == "transformers" and front["pipeline_tag"] == "text-generation"
+    assert {"custom_code", "long-context", "dual-chunk-attention", "arxiv:2402.17463"} <= set(front["tags"])
+
+
+def test_golden_cases_through_a_package(shared, tmp_path):
+    """Packaged, then loaded as a stranger would, in `test_verification`; here the packaged weights are the case's."""
+    case = shared / "golden" / "qwen2-L64-w8-n170-m0-s2"
+    made = package(str(case), tmp_path / "out", pretraining_length=64, chunk_size=48, local_size=8)
+    ours, theirs = load_file(made.folder / "model.safetensors"), load_file(case / "model.safetensors")
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

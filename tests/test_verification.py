@@ -1,0 +1,110 @@
+"""Verification: a good package passes, and each way of being bad is found by the check that is for it."""
+
+import json
+import shutil
+
+import pytest
+from tiny_checkpoints import write_checkpoint
+
+from dca_hub import UserError
+from dca_hub.manifest import Manifest, digest
+from dca_hub.manifest import read as read_manifest
+from dca_hub.package import package
+from dca_hub.verification import Check, Outcome, verify
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packages")
+    source = write_checkpoint(folder / "source", "qwen2")
+    return package(str(source), folder / "good", pretraining_length=32, chunk_size=24, local_size=8).folder
+
+
+def outcomes(folder, **options) -> dict[Check, Outcome]:
+    return {finding.check: finding.outcome for finding in verify(folder, **options)}
+
+
+def sealed_again(folder):
+    """Writes the manifest anew, as somebody who changes a package on purpose would."""
+    held = read_manifest(folder)
+    files = {
+        path.name: {"sha256": digest(path), "size": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+        if path.name != "dca_package.json"
+    }
+    Manifest(held.base, held.revision, held.weights, files).write(folder)
+
+
+def test_a_good_package_passes_every_check(good):
+    found = list(verify(good))
+    assert [finding.check for finding in found] == list(Check)
+    assert {finding.outcome for finding in found} == {Outcome.PASSED}, found
+
+
+def test_a_long_context_that_is_not_tried_is_said_to_be_skipped(good):
+    assert outcomes(good, tokens=48)[Check.LONG_CONTEXT] is Outcome.SKIPPED
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "modeling_dca_qwen2.py", "tokenizer.json"])
+def test_a_changed_file_is_found(name, good, tmp_path):
+    bad = shutil.copytree(good, tmp_path / "bad")
+    content = bytearray((bad / name).read_bytes())
+    content[-2] ^= 1
+    (bad / name).write_bytes(content)
+    found = outcomes(bad)
+    assert found[Check.FILES] is Outcome.FAILED and found[Check.LOADS] is Outcome.SKIPPED
+
+
+def test_stray_and_missing_files_are_found(good, tmp_path):
+    bad = shutil.copytree(good, tmp_path / "bad")
+    (bad / ".env").write_text("TOKEN=secret")
+    (bad / "generation_config.json").unlink()
+    detail = next(iter(verify(bad))).detail
+    assert ".env is not of the package" in detail and "generation_config.json is missing" in detail
+
+
+def test_a_package_that_loads_plain_without_trust_is_found(good, tmp_path):
+    bad = shutil.copytree(good, tmp_path / "bad")
+    config = json.loads((bad / "config.json").read_text())
+    del config["attn_implementation"]
+    (bad / "config.json").write_text(json.dumps(config))
+    sealed_again(bad)
+    assert outcomes(bad)[Check.CONFIG] is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    "file, good_code, bad_code, check",
+    [
+        ("dual_chunk_rotary.py", "position_ids % self.geometry.chunk_length", "position_ids", Check.DEFINITION),
+        (
+            "dual_chunk_model.py",
+            "    base.register_forward_pre_hook(lay_out_call, with_kwargs=True)\n",
+            "",
+            Check.EQUALS_BASE,
+        ),
+        ("dual_chunk_attention.py", "end - within", "end - within + 1", Check.DEFINITION),
+    ],
+)
+def test_broken_modeling_code_is_found(file, good_code, bad_code, check, good, tmp_path):
+    """Sealed again, so that the files are in order and only behaviour can tell."""
+    bad = shutil.copytree(good, tmp_path / "bad")
+    text = (bad / file).read_text()
+    assert good_code in text
+    (bad / file).write_text(text.replace(good_code, bad_code))
+    sealed_again(bad)
+    found = outcomes(bad)
+    assert found[Check.FILES] is Outcome.PASSED
+    assert found[check] is Outcome.FAILED, found
+
+
+def test_a_package_without_weights_is_checked_as_far_as_it_goes(good, tmp_path):
+    made = package(str(good), tmp_path / "light", weights="none")
+    found = outcomes(made.folder)
+    assert found[Check.FILES] is Outcome.PASSED and found[Check.LOADS] is Outcome.SKIPPED
+
+
+def test_what_is_no_package_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"dca_package\.json"):
+        list(verify(tmp_path))
+    with pytest.raises(UserError, match="no folder"):
+        list(verify(tmp_path / "nothing"))
