@@ -1,0 +1,81 @@
+"""Why a document is refused: a closed set of reasons, each with its one sentence."""
+
+from enum import Enum
+from pathlib import PurePath
+
+from dca_hub.errors import UserError
+
+
+class Reason(str, Enum):
+    """The closed set. A member equals its string: `error.reason == "encrypted"`."""
+
+    MISSING = "missing"
+    NOT_A_FILE = "not_a_file"
+    UNREADABLE = "unreadable"
+    EMPTY = "empty"
+    NOT_PDF = "not_pdf"
+    TOO_LARGE = "too_large"
+    ENCRYPTED = "encrypted"
+    WRONG_PASSWORD = "wrong_password"
+    DAMAGED = "damaged"
+    SCANNED = "scanned"
+    BAD_PAGE_RANGE = "bad_page_range"
+    TOO_MANY_PAGES = "too_many_pages"
+    TOO_MUCH_TEXT = "too_much_text"
+    TOO_COMPLEX = "too_complex"
+    TOO_SLOW = "too_slow"
+    TOO_MUCH_MEMORY = "too_much_memory"
+
+
+SENTENCES = {
+    Reason.MISSING: "There is no file {name}: check the name and the folder.",
+    Reason.NOT_A_FILE: "{name} is not a regular file: give the PDF itself, not a folder, a pipe or a device.",
+    Reason.UNREADABLE: "{name} cannot be opened: check its permissions.",
+    Reason.EMPTY: "{name} is empty ({what}): save or download it again.",
+    Reason.NOT_PDF: "{name} is not a PDF but {what}: open it in the program it belongs to and export it as PDF.",
+    Reason.TOO_LARGE: "{name} is larger than {limit} MB, the limit here: split it, or save it with smaller images.",
+    Reason.ENCRYPTED: "{name} is encrypted: give the password that opens it.",
+    Reason.WRONG_PASSWORD: "That password does not open {name}: check it and try again.",
+    Reason.DAMAGED: "{name} is damaged and cannot be read: download it again, or print it to a new PDF.",
+    Reason.SCANNED: (
+        "{name} has no text layer on {which} (scanned images or blank pages), and no OCR is done here: "
+        "run it through an OCR program first."
+    ),
+    Reason.BAD_PAGE_RANGE: (
+        "{asked} is not a page range of {name}, which has {count}: write pages from 1 to {last}, such as {example}."
+    ),
+    Reason.TOO_MANY_PAGES: (
+        "{name} would be read over {asked} pages, and the limit here is {limit}: "
+        "choose a page range, such as {example}."
+    ),
+    Reason.TOO_MUCH_TEXT: (
+        "{name} holds more than {limit:,} characters of text, the limit here, which page {page} passes: "
+        "choose a shorter page range."
+    ),
+    Reason.TOO_COMPLEX: (
+        "{name} asks for more work than pages of text need and was not read: print it to a new PDF and try that."
+    ),
+    Reason.TOO_SLOW: "{name} took longer than {limit:g} s, the limit here ({done}): choose a shorter page range.",
+    Reason.TOO_MUCH_MEMORY: (
+        "{name} needs more than {limit} MB of memory, the limit here: choose fewer pages, or print it to a new PDF."
+    ),
+}
+
+
+class DocumentError(UserError):
+    """A document that cannot be used. `reason` is a `Reason`; the message is one sentence without any path."""
+
+    def __init__(self, reason: Reason | str, name: str, **facts: object) -> None:
+        self.reason = Reason(reason)
+        self.name = name
+        super().__init__(SENTENCES[self.reason].format(name=name, **facts))
+
+
+def shown_name(path: PurePath) -> str:
+    """The file name alone, printable and at most 80 characters long: it comes from a stranger and goes on a screen."""
+    name = "".join(c if c.isprintable() else "?" for c in path.name) or "The document"
+    return name if len(name) <= 80 else f"{name[:60]}...{name[-17:]}"
+
+
+def counted(number: int) -> str:
+    return "1 page" if number == 1 else f"{number} pages"

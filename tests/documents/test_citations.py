@@ -1,0 +1,135 @@
+"""Which pages an answer rests on."""
+
+import random
+import time
+
+import pytest
+
+from dca_hub.documents import Document, Page, cite
+
+PAGES = [
+    "The heron stands on one leg in the shallow water. It waits for an unwary frog.",
+    "Otters were counted in 1987 along the river Ouse. There were 1,240 of them, more than in any year before.",
+    "The mill was built by Parson Adams in 1822. It burned in the great fire, and nobody rebuilt the wheel.",
+    "A lark rises at dawn. Its coat is brown, and its song is long.",
+    "The miller's coat was blue. He wore it on Sundays, and his wife mended the sleeves.",
+]
+
+
+def document(pages=PAGES, name="fens.pdf") -> Document:
+    return Document(name, tuple(Page(n, text) for n, text in enumerate(pages, 1)), len(pages))
+
+
+def cited(answer, question="", **options) -> list[int]:
+    return [citation.page for citation in cite(answer, document(), question, **options)]
+
+
+def test_an_exact_quote_is_cited_in_full():
+    (citation,) = cite("It waits for an unwary frog.", document())
+    assert (citation.document, citation.page, citation.score) == ("fens.pdf", 1, 1.0)
+    assert citation.quote == "It waits for an unwary frog."
+
+
+def test_a_number_alone_is_enough():
+    (citation,) = cite("1,240", document(), "How many otters were there?")
+    assert citation.page == 2 and "1,240 of them" in citation.quote
+
+
+@pytest.mark.parametrize(
+    ("answer", "pages"),
+    [
+        ("Parson Adams built the mill, which a fire later burned; its wheel was never rebuilt.", [3]),
+        ("In 1822.", [3]),
+        ("In 18.", []),
+        ("240", []),
+    ],
+)
+def test_paraphrase_and_numbers(answer, pages):
+    assert cited(answer) == pages
+
+
+def test_an_answer_from_two_pages_cites_both():
+    assert sorted(cited("The mill was built by Parson Adams in 1822, and otters were counted in 1987.")) == [2, 3]
+
+
+def test_a_page_that_adds_nothing_is_not_cited():
+    double = document([*PAGES, PAGES[0]])
+    assert [c.page for c in cite("It waits for an unwary frog.", double)] == [1]
+
+
+def test_the_question_breaks_ties():
+    pages = ["The lark was brown, as Adams said.", "The coat was brown, as Adams said."]
+    for question, page in (("What colour was the coat?", 2), ("What colour was the lark?", 1)):
+        assert [c.page for c in cite("brown", document(pages), question)] == [page]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "...",
+        "Yes.",
+        "I do not know.",
+        "The document does not say.",
+        "The capital of France is Paris, a city of museums, boulevards and song.",
+        "It was long.",
+    ],
+)
+def test_thin_support_cites_nothing(answer):
+    assert cited(answer) == []
+
+
+def test_every_quote_stands_on_its_page():
+    rng = random.Random(7)
+    long_pages = [" ".join(rng.choices(" ".join(PAGES).split(), k=400)) for _ in range(20)]
+    source = document(long_pages)
+    for _ in range(20):
+        words = rng.choice(long_pages).split()
+        start = rng.randrange(300)
+        answer = " ".join(words[start : start + rng.choice((6, 20, 90))])
+        for citation in cite(answer, source):
+            assert citation.quote and citation.quote in long_pages[citation.page - 1]
+            assert len(citation.quote) <= 600 and 0 < citation.score <= 1
+
+
+def test_the_best_page_of_an_exact_quote_comes_first():
+    rng = random.Random(3)
+    words = [f"w{i}" for i in range(300)]
+    pages = [" ".join(rng.choices(words, k=300)) for _ in range(50)]
+    for index in (0, 17, 49):
+        answer = " ".join(pages[index].split()[100:130])
+        assert cite(answer, document(pages))[0].page == index + 1
+
+
+def test_documents_of_one_name_are_told_apart():
+    other = document(["Nothing about birds.", "The stork clatters on the chimney."])
+    (citation,) = cite("The stork clatters on the chimney.", [document(), other])
+    assert (citation.source, citation.page) == (1, 2)
+
+
+def test_at_most_so_many():
+    answer = " ".join(page.split(".")[0] + "." for page in PAGES)
+    assert len(cited(answer, most=2)) == 2
+
+
+def test_endless_repetition_stays_cheap():
+    source = document(["spam " * 20_000] * 20)
+    start = time.perf_counter()
+    cite("spam " * 300, source)
+    assert time.perf_counter() - start < 40.0  # minutes without a bound
+
+
+def test_fast_on_a_long_document():
+    rng = random.Random(1)
+    words = [f"{a}{b}{c}" for a in ("ba", "re", "to", "mi") for b in "lnrst" for c in ("an", "er", "ing", "ous")]
+    words += ["the", "of", "and", "to", "in", "a", "is", "that", "it", "was"] * 6
+    pages = [" ".join(rng.choices(words, k=2000)) for _ in range(500)]
+    source = document(pages)
+    answer = " ".join(pages[250].split()[:120])
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        best = cite(answer, source, "what is the baler")[0]
+        times.append(time.perf_counter() - start)
+    assert best.page == 251
+    assert min(times) < 1.0  # half a second, and room for a busy machine

@@ -1,0 +1,174 @@
+"""read_pdf on files that can be read, and on every kind that cannot."""
+
+import io
+import os
+import zipfile
+
+import pdfs
+import pytest
+
+from dca_hub.documents import DocumentError, Limits, Reason, page_mark, read_pdf
+from dca_hub.errors import UserError
+
+THREE = ["Herons stand in the shallows.", "Otters sleep on their backs.", "Larks rise at dawn."]
+
+
+@pytest.fixture
+def three(tmp_path):
+    return pdfs.save(tmp_path, pdfs.make_pdf(THREE), "birds.pdf")
+
+
+def refusal(path, **options) -> DocumentError:
+    """The error, after the checks that hold for every error: one sentence, the file's name, no path."""
+    with pytest.raises(DocumentError) as caught:
+        read_pdf(path, **options)
+    message = str(caught.value)
+    assert isinstance(caught.value, UserError)
+    assert path.name in message
+    assert str(path.parent) not in message
+    assert message.endswith(".") and "\n" not in message and ". " not in message
+    return caught.value
+
+
+def test_reads_every_page(three):
+    document = read_pdf(three)
+    assert [(page.number, page.text) for page in document.pages] == list(enumerate(THREE, 1))
+    assert (document.name, document.page_count, document.notes) == ("birds.pdf", 3, ())
+
+
+def test_text_carries_page_marks_that_map_back(three):
+    document = read_pdf(three, pages="1,3")
+    assert document.text == f"[page 1]\n{THREE[0]}\n\n[page 3]\n{THREE[2]}\n\n"
+    for page in document.pages:
+        first = document.text.index(page_mark(page.number))
+        last = document.text.index(page.text) + len(page.text) - 1
+        assert document.page_at(first) == document.page_at(last) == page.number
+    for offset in (-1, len(document.text)):
+        with pytest.raises(IndexError):
+            document.page_at(offset)
+
+
+def test_page_limit_counts_what_is_read_not_what_is_there(three):
+    limits = Limits(pages=2)
+    assert len(read_pdf(three, pages="2-3", limits=limits).pages) == 2
+    error = refusal(three, limits=limits)
+    assert error.reason is Reason.TOO_MANY_PAGES
+    assert "3 pages" in str(error) and "1-2" in str(error)
+
+
+@pytest.mark.parametrize("asked", ["4", "0", "2-4", "3-2", "x", "1-999999999", "1,,2", "-2", "1" * 5000])
+def test_bad_range_names_the_page_count(three, asked):
+    error = refusal(three, pages=asked)
+    assert error.reason == "bad_page_range"
+    assert "3 pages" in str(error) and len(str(error)) < 200
+
+
+@pytest.mark.parametrize("algorithm", ["RC4-128", "AES-128", "AES-256"])
+def test_encrypted(tmp_path, algorithm):
+    path = pdfs.save(tmp_path, pdfs.encrypted("heron", algorithm=algorithm))
+    error = refusal(path)
+    assert error.reason is Reason.ENCRYPTED and "password" in str(error)
+    assert refusal(path, password="stork").reason is Reason.WRONG_PASSWORD
+    assert "herons" in read_pdf(path, password="heron").text
+
+
+def test_owner_password_alone_needs_none(tmp_path):
+    assert "herons" in read_pdf(pdfs.save(tmp_path, pdfs.encrypted(""))).text
+
+
+def test_scanned(tmp_path):
+    error = refusal(pdfs.save(tmp_path, pdfs.scanned()))
+    assert error.reason is Reason.SCANNED and "no text layer" in str(error) and "no OCR" in str(error)
+
+
+def test_some_pages_without_text_are_noted(tmp_path):
+    path = pdfs.save(tmp_path, pdfs.make_pdf(["One.", "", "", "Four.", ""]))
+    document = read_pdf(path)
+    assert len(document.notes) == 1 and "pages 2-3, 5" in document.notes[0]
+    assert document.text == "[page 1]\nOne.\n\n[page 4]\nFour.\n\n"
+    assert refusal(path, pages="2-3").reason is Reason.SCANNED
+
+
+def test_characters_of_a_page_are_cut_and_noted(tmp_path):
+    path = pdfs.save(tmp_path, pdfs.make_pdf(["short", "long " * 15]))
+    document = read_pdf(path, limits=Limits(page_characters=20))
+    assert len(document.pages[1].text) <= 20
+    assert "page 2" in document.notes[0] and "20" in document.notes[0]
+
+
+def test_characters_in_total(tmp_path):
+    path = pdfs.save(tmp_path, pdfs.make_pdf(["a" * 50] * 4))
+    error = refusal(path, limits=Limits(characters=120))
+    assert error.reason is Reason.TOO_MUCH_TEXT and "page 3" in str(error)
+
+
+def test_too_large(tmp_path):
+    error = refusal(pdfs.save(tmp_path, pdfs.make_pdf(THREE)), limits=Limits(file_bytes=500))
+    assert error.reason is Reason.TOO_LARGE
+
+
+def _zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("word/document.xml", "<x/>")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (pdfs.HTML, "web page"),
+        (_zip(), "ZIP"),
+        (b"Dear reader, this is no PDF.\n", "plain text"),
+        (b"\x00\x01\x02 binary", "another kind"),
+        (b"\n" * 1100 + b"%PDF-1.7", "plain text"),
+    ],
+)
+def test_disguised(tmp_path, data, said):
+    error = refusal(pdfs.save(tmp_path, data))
+    assert error.reason is Reason.NOT_PDF and said in str(error)
+
+
+def test_junk_before_the_header_is_allowed(tmp_path):
+    assert "Herons" in read_pdf(pdfs.save(tmp_path, b"HTTP/1.1 200 OK\r\n\r\n" + pdfs.make_pdf(THREE))).text
+
+
+def test_empty(tmp_path):
+    assert refusal(pdfs.save(tmp_path, b"")).reason is Reason.EMPTY
+    error = refusal(pdfs.save(tmp_path, pdfs.no_pages()))
+    assert error.reason is Reason.EMPTY and "0 pages" in str(error)
+
+
+def test_what_is_no_regular_file(tmp_path):
+    folder = tmp_path / "folder.pdf"
+    folder.mkdir()
+    assert refusal(folder).reason is Reason.NOT_A_FILE
+    assert refusal(tmp_path / "gone.pdf").reason is Reason.MISSING
+    assert refusal(folder / "gone.pdf").reason is Reason.MISSING
+    if hasattr(os, "mkfifo"):
+        pipe = tmp_path / "pipe.pdf"
+        os.mkfifo(pipe)
+        assert refusal(pipe).reason is Reason.NOT_A_FILE
+    device = tmp_path / "link.pdf"
+    device.symlink_to(os.devnull)
+    assert refusal(device).reason is Reason.NOT_A_FILE
+
+
+def test_names_are_made_fit_to_show(tmp_path):
+    name = "a\n\x1b[31m" + "b" * 150 + ".pdf"
+    with pytest.raises(DocumentError) as caught:
+        read_pdf(pdfs.save(tmp_path, b"", name))
+    assert str(caught.value).isprintable() and len(caught.value.name) == 80
+
+
+def test_progress_is_told_from_the_start_and_to_the_end(three):
+    told = []
+    read_pdf(three, progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (0, 1) and told[-1] == (3, 3)
+    assert told == sorted(told)
+
+
+def test_limits_are_checked():
+    for bad in ({"seconds": 0}, {"pages": -1}, {"memory_bytes": 1000}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            Limits(**bad)
