@@ -1,0 +1,97 @@
+"""Documents and questions as the tokens of a prompt, in the chat format of a model or, without one, as plain text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from dca_hub.documents import Document
+
+INSTRUCTION = "Answer the questions from the following document. Say so when it does not hold the answer.\n\n"
+_QUESTION, _ANSWER = "\n\nQuestion: ", "\nAnswer:"
+STOP_STRINGS = ["\nQuestion:"]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and, once it is given, its answer."""
+
+    question: str
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """Writes prompts for one tokenizer."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def tokens(self, document: str, turns: Sequence[Turn]) -> list[int]:
+        """The whole conversation, as token ids, up to where the answer of its last turn begins."""
+        text = self.text(self._neutral(document), [Turn(self._neutral(t.question), t.answer) for t in turns])
+        starts = self.tokenizer.bos_token and text.startswith(self.tokenizer.bos_token)
+        return self.tokenizer(text, add_special_tokens=not (self.is_chat or starts), verbose=False)["input_ids"]
+
+    def count(self, text: str) -> int:
+        """Tokens of a text by itself."""
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def text(self, document: str, turns: Sequence[Turn]) -> str:
+        if not self.is_chat:
+            said = [f"{_QUESTION}{turn.question}{_ANSWER}{_answered(turn)}" for turn in turns]
+            return document.rstrip() + "".join(said)
+        system = {"role": "system", "content": document.rstrip() if self._is_verbatim else INSTRUCTION + document}
+        messages = [message for turn in turns for message in _messages(turn)]
+        if self._takes_system:
+            return self._render([system, *messages])
+        first = {"role": "user", "content": f"{INSTRUCTION}{document}\n\n{turns[0].question}"}
+        return self._render([first, *messages[1:]])
+
+    @property
+    def is_chat(self) -> bool:
+        return bool(getattr(self.tokenizer, "chat_template", None))
+
+    @cached_property
+    def _is_verbatim(self) -> bool:
+        """Whether the format has no roles and sets a system message as it is, so that instructions would be text."""
+        return self._rendered_probe() == (self.tokenizer.bos_token or "") + "the document"
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        return "the document" in (self._rendered_probe({"role": "user", "content": "a question"}) or "")
+
+    def _rendered_probe(self, *more: dict[str, str]) -> str | None:
+        probe = [{"role": "system", "content": "the document"}, *more]
+        try:
+            return self._render(probe, add_generation_prompt=False)
+        except Exception:  # templates raise what they like where they know no system message
+            return None
+
+    def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        )
+
+    def _neutral(self, text: str) -> str:
+        """The text with the tokenizer's control tokens broken up, so that a document cannot speak as the user."""
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, f"{token[:1]} {token[1:]}")
+        return text
+
+
+def join(documents: Sequence[Document]) -> str:
+    """Several documents as one text, each under its name; one alone as it is."""
+    if len(documents) == 1:
+        return documents[0].text
+    return "\n\n".join(f"[document {document.name}]\n{document.text}" for document in documents)
+
+
+def _messages(turn: Turn) -> list[dict[str, str]]:
+    said = [{"role": "user", "content": turn.question}]
+    return said if turn.answer is None else [*said, {"role": "assistant", "content": turn.answer}]
+
+
+def _answered(turn: Turn) -> str:
+    return "" if turn.answer is None else f" {turn.answer}"
