@@ -1,0 +1,241 @@
+"""Needle in a haystack over a grid: every context length with every depth, several trials a cell.
+
+A number is hidden in a long text and asked for (`passkey`); a cell's score is the share of trials that give it back
+exactly. Results are JSON lines, one a trial, written as they come, so that a run that was stopped goes on where it was.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
+from dca_hub.errors import UserError
+from dca_hub.evaluation import passkey
+from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Prompt, Wording
+from dca_hub.evaluation.prefill import continue_greedily, prefill, stop_tokens
+
+# The filler of Mohtashami and Jaggi, arXiv 2305.16300.
+GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+_USUAL_WORDING = Wording()
+_AROUND = 240  # characters of a prompt that are shown on each side of the needle
+_PIECE_SECONDS, _FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 0.4, 256, 64, 4096
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is asked: lengths in tokens (the answer's room included), depths from 0 (beginning) to 1, trials a cell.
+
+    Raises UserError for a grid that is none.
+    """
+
+    lengths: tuple[int, ...]
+    depths: tuple[float, ...]
+    trials: int = 1
+    haystack: str = "prose"
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.lengths or not self.depths or self.trials < 1:
+            raise UserError("A needle test needs at least one length, one depth and one trial.")
+        if min(self.lengths) < 1 or any(not 0 <= depth <= 1 for depth in self.depths):
+            raise UserError("Lengths are numbers of tokens above 0, depths lie from 0 to 1.")
+        object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))
+        object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
+
+    @property
+    def prompts(self) -> int:
+        return len(self.lengths) * len(self.depths) * self.trials
+
+    def places(self) -> Iterator[tuple[int, float, int]]:
+        """(length, depth, trial) of every prompt, short ones first."""
+        return ((n, d, t) for n in self.lengths for d in self.depths for t in range(self.trials))
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trial. `around` is the prompt near the needle; `seconds` what reading and answering took."""
+
+    model: str
+    dca: bool
+    haystack: str
+    seed: int
+    length: int
+    depth: float
+    trial: int
+    key: str
+    answer: str
+    found: bool
+    around: str
+    seconds: float
+
+    @property
+    def place(self) -> tuple:
+        """What tells a trial from all others."""
+        return (self.model, self.dca, self.haystack, self.seed, self.length, self.depth, self.trial)
+
+
+def spread(count: int) -> tuple[float, ...]:
+    """That many depths from 0 to 1, evenly; a single one is the middle."""
+    return (0.5,) if count == 1 else tuple(round(step / (count - 1), 4) for step in range(count))
+
+
+def haystack_text(kind: str, own: str = "") -> str:
+    """The text of a haystack, once through: prose (a novel), grass, or `own` for any other kind.
+
+    Raises UserError when there is none.
+    """
+    if kind == "grass":
+        return GRASS
+    if kind == "prose":
+        return "\n\n".join(line.removeprefix("# ") for line in example_text() if PASS_KEY_SENTENCE not in line)
+    if not own.strip():
+        raise UserError("The haystack is empty: paste a text, or choose prose or grass.")
+    return own.strip()
+
+
+def build_haystack(tokenizer: PreTrainedTokenizerBase, text: str, longest: int) -> Haystack:
+    """`text` as tokens, repeated until it is long enough to cut `longest` tokens out of it in many places."""
+    once = max(1, len(tokenizer.encode(text, add_special_tokens=False)))
+    times = 1 + -(-longest * 5 // (4 * once)) if once < longest * 5 // 4 else 1
+    return Haystack(tokenizer, "\n\n".join([text] * times))
+
+
+def run(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    grid: Grid,
+    *,
+    name: str,
+    dca: bool,
+    text: str = "",
+    done: Iterable[Result] = (),
+    wording: Wording = _USUAL_WORDING,
+    progress: Progress | None = None,
+) -> Iterator[Result]:
+    """The trials of the grid that are not among `done`, short ones first, each when it is finished.
+
+    name, dca: how the model is called in the results. text: the haystack, where the grid's is one's own.
+    progress: called with (tokens read, tokens of this prompt) after each piece; raising from it stops the work.
+    The prompts depend on the grid alone, so that two models are asked the same.
+    """
+    known = {result.place for result in done}
+    haystack = build_haystack(tokenizer, haystack_text(grid.haystack, text), max(grid.lengths))
+    for length, depth, trial in grid.places():
+        if (name, dca, grid.haystack, grid.seed, length, depth, trial) in known:
+            continue
+        rng = random.Random(f"{grid.seed} {length} {depth} {trial}")
+        prompt = haystack.prompt(length, depth, rng, wording)
+        started = time.monotonic()
+        answer = _answer(model, tokenizer, prompt, progress)
+        found = passkey.Trial(length, depth, prompt.key, answer).found
+        around = _surroundings(tokenizer, prompt)
+        seconds = round(time.monotonic() - started, 3)
+        yield Result(
+            name,
+            dca,
+            grid.haystack,
+            grid.seed,
+            length,
+            depth,
+            trial,
+            prompt.key,
+            answer.strip(),
+            found,
+            around,
+            seconds,
+        )
+
+
+def _answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, progress: Progress | None
+) -> str:
+    """One greedy answer; the prompt is read in pieces of a duration that keeps Stop within reach."""
+    cache = DynamicCache(config=model.config)
+    logits, at, size = torch.empty(0), 0, _FIRST_PIECE
+    while at < len(prompt.ids):
+        started = time.monotonic()
+        logits, cache = prefill(model, prompt.ids[at : at + size], cache, piece=size)
+        at = min(at + size, len(prompt.ids))
+        rate = _PIECE_SECONDS / max(time.monotonic() - started, 1e-6)
+        size = int(min(max(size * min(2.0, rate), _LEAST_PIECE), _MOST_PIECE))
+        if progress:
+            progress(at, len(prompt.ids))
+    written = continue_greedily(model, logits, cache, ANSWER_ROOM, stop_tokens(model))
+    return tokenizer.decode(written, skip_special_tokens=True)
+
+
+def _surroundings(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+    text = tokenizer.decode(prompt.ids, skip_special_tokens=True)
+    at = text.find(prompt.key)
+    start, stop = max(0, at - _AROUND), min(len(text), at + _AROUND)
+    return ("… " if start else "") + text[start:stop].strip() + (" …" if stop < len(text) else "")
+
+
+def scores(results: Iterable[Result]) -> dict[tuple[int, float], float]:
+    """The share of trials that found the key, 0 to 1, by (length, depth)."""
+    cells: dict[tuple[int, float], list[bool]] = {}
+    for result in results:
+        cells.setdefault((result.length, result.depth), []).append(result.found)
+    return {cell: sum(found) / len(found) for cell, found in cells.items()}
+
+
+def to_line(result: Result) -> str:
+    """One line of JSON, without the line end."""
+    return json.dumps(asdict(result), ensure_ascii=False)
+
+
+def from_lines(lines: Iterable[str]) -> list[Result]:
+    """Results out of JSON lines; a last line that was cut off in the middle is left out.
+
+    Raises UserError for anything else that is no result.
+    """
+    rows = [line for line in lines if line.strip()]
+    found = []
+    for number, line in enumerate(rows, 1):
+        try:
+            found.append(_from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            if number == len(rows) and number > 1:
+                break
+            raise UserError(
+                f"Line {number} is no result of a needle test: give the file that a run has written."
+            ) from None
+    return found
+
+
+def _from_json(value: dict) -> Result:
+    kinds = {"str": str, "bool": bool, "int": int, "float": (int, float)}
+    for f in fields(Result):
+        kind = kinds[f.type if isinstance(f.type, str) else f.type.__name__]
+        if not isinstance(value[f.name], kind):
+            raise TypeError(f.name)
+    return Result(**{f.name: value[f.name] for f in fields(Result)})
+
+
+def record(results: Iterator[Result], path: Path) -> Iterator[Result]:
+    """Passes the results on, each appended to the file at `path` first; what is finished survives any stop."""
+    _mend(path)
+    with path.open("a", encoding="utf-8") as file:
+        for result in results:
+            file.write(to_line(result) + "\n")
+            file.flush()
+            yield result
+
+
+def _mend(path: Path) -> None:
+    """Takes away a last line that was cut off, so that the next one begins at its own place."""
+    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def cell(results: Sequence[Result], length: int, depth: float) -> list[Result]:
+    """The trials of one cell, in order."""
+    return sorted((r for r in results if r.length == length and r.depth == depth), key=lambda r: r.trial)

@@ -1,0 +1,134 @@
+"""Pictures of measurements, as PNG or SVG bytes: readable without colour, in the same colours everywhere."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.patches
+
+matplotlib.use("Agg")
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+COLOURS = {"DCA": "#0072b2", "plain": "#b2476f"}
+_MARKERS = {"DCA": "o", "plain": "s"}
+_SCALE = "cividis"
+
+
+def shade(score: float) -> tuple[str, str]:
+    """The colour of a cell for a score from 0 to 1, and the one of the two inks that is readable on it, as #rrggbb."""
+    red, green, blue, _ = colormaps[_SCALE](0.08 + 0.88 * min(1.0, max(0.0, score)))
+    light = 0.2126 * _linear(red) + 0.7152 * _linear(green) + 0.0722 * _linear(blue)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}", (
+        "#000000" if light > 0.179 else "#ffffff"
+    )
+
+
+def _linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+
+
+def heat_map(
+    grids: Mapping[str, Mapping[tuple[int, float], float]],
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    trained: int,
+    title: str = "",
+) -> bytes:
+    """A PNG with a map for each name of `grids`: scores 0 to 1 by (length, depth), each printed in its cell; lengths
+    in tokens across, depths down, and a line where the trained length ends."""
+    lengths, depths = sorted(lengths), sorted(depths)
+    width = len(grids) * (1.6 + 0.72 * len(lengths))
+    figure = Figure(figsize=(max(5.0, width), 1.9 + 0.46 * len(depths)), layout="constrained")
+    axes = figure.subplots(1, len(grids), squeeze=False)[0]
+    for axis, (name, scores) in zip(axes, grids.items()):
+        _draw_map(axis, scores, lengths, depths, trained)
+        axis.set_title(name, fontsize=11)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return _bytes(figure, "png", dpi=160)
+
+
+def _draw_map(axis: Any, scores: Mapping, lengths: Sequence[int], depths: Sequence[float], trained: int) -> None:
+    for column, length in enumerate(lengths):
+        for row, depth in enumerate(depths):
+            score = scores.get((length, depth))
+            fill, ink = ("#f1f3f5", "#8a949c") if score is None else shade(score)
+            axis.add_patch(matplotlib.patches.Rectangle((column, row), 1, 1, facecolor=fill, edgecolor="white"))
+            text = "·" if score is None else f"{100 * score:.0f}"
+            axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=9)
+    axis.set(xlim=(0, len(lengths)), ylim=(len(depths), 0), xlabel="length, tokens", ylabel="depth of the key, %")
+    axis.set_xticks([i + 0.5 for i in range(len(lengths))], [f"{n:,}" for n in lengths], rotation=45, ha="right")
+    axis.set_yticks([i + 0.5 for i in range(len(depths))], [f"{100 * d:.0f}" for d in depths])
+    border = sum(length <= trained for length in lengths)
+    axis.axvline(border, color="#d55e00", linewidth=2.5, clip_on=False)
+    axis.text(border, -0.12, f"trained: {trained:,}", color="#d55e00", fontsize=8, ha="center", va="bottom")
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.title.set_y(1.06)
+
+
+def perplexity_curve(
+    curves: Mapping[str, Sequence[tuple[int, float]]], trained: int, *, kind: str = "png", ink: str = "#10202b"
+) -> bytes:
+    """Perplexity by context length for each name of `curves`, both axes logarithmic, each point with its value, and a
+    line at the trained length. `kind` is png or svg; `ink` the colour of words and axes."""
+    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    figure.patch.set_alpha(1.0 if kind == "png" else 0.0)
+    axis = figure.subplots()
+    axis.patch.set_alpha(0.0)
+    for name, points in curves.items():
+        if not points:
+            continue
+        colour, marker = COLOURS.get(name, ink), _MARKERS.get(name, "^")
+        axis.plot(*zip(*points), marker=marker, color=colour, linewidth=2, markersize=6, label=name)
+        above = name != "DCA"
+        for length, value in points:
+            axis.annotate(
+                _short(value),
+                (length, value),
+                (0, 9 if above else -16),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=ink,
+            )
+    lengths = sorted({length for points in curves.values() for length, _ in points})
+    axis.set(xscale="log", yscale="log", xlabel="context, tokens", ylabel="perplexity")
+    axis.set_xticks(lengths, [f"{n:,}" for n in lengths])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter(lambda value, _: _short(value))
+    axis.margins(x=0.07, y=0.22)
+    axis.axvline(trained, color="#d55e00", linewidth=1.5, linestyle="--")
+    axis.annotate(f"trained: {trained:,}", (trained, 1), (4, -4), xycoords=("data", "axes fraction"),
+                  textcoords="offset points", va="top", fontsize=8.5, color="#d55e00")  # fmt: skip
+    _style(axis, ink)
+    return _bytes(figure, kind, dpi=160)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _style(axis: Any, ink: str) -> None:
+    axis.tick_params(colors=ink, which="both", labelsize=8.5)
+    axis.xaxis.label.set_size(9)
+    axis.yaxis.label.set_size(9)
+    axis.xaxis.label.set_color(ink)
+    axis.yaxis.label.set_color(ink)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink)
+    axis.grid(alpha=0.25)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, labelcolor=ink, fontsize=9)
+
+
+def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
+    out = io.BytesIO()
+    # No date in the file: the same measurement gives the same bytes.
+    metadata = {"Date": None} if kind == "svg" else {}
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dca", "font.family": "sans-serif"}):
+        figure.savefig(out, format=kind, dpi=dpi, metadata=metadata)
+    return out.getvalue()
