@@ -1,0 +1,79 @@
+"""What may leave this machine. An allow-list decides by name, and a look at small files keeps secrets in."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from dca_hub import manifest, sources
+from dca_hub.checkpoints import INDEX
+from dca_hub.errors import UserError
+
+RESULTS = "results.jsonl"
+_PACKAGE = {
+    "config.json",
+    "generation_config.json",
+    "README.md",
+    INDEX,
+    RESULTS,
+    manifest.NAME,
+    *sources.TOKENIZER_FILES,
+}
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+_MODELING = re.compile(r"(configuration_dca|modeling_dca|dual_chunk)_[a-z0-9_]+\.py|weights_of_base\.py")
+
+_SPACE_NAMES = {"requirements.txt", "pre-requirements.txt", "packages.txt", "Dockerfile"}
+_SPACE_SUFFIXES = {
+    *(".py", ".md", ".txt", ".yaml", ".yml", ".toml", ".json", ".jsonl", ".jinja", ".csv", ".gz"),
+    *(".css", ".js", ".html", ".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".ico", ".pdf"),
+    *(".safetensors", ".model"),
+}
+_LICENCE = re.compile(r"(licen[cs]e|notice|copying|use_policy)(\.(md|txt|rst)|-[a-z0-9.-]+)?", re.IGNORECASE)
+_PRIVATE = re.compile(
+    r"\.env.*|.*\.(env|pem|key|p12|pfx|kdbx|crt)|id_(rsa|dsa|ecdsa|ed25519).*|.*(secret|credential|password|token)s?"
+    r"(\.(json|txt|yaml|yml|toml))?|\.?netrc|\.?htpasswd|kaggle\.json",
+    re.IGNORECASE,
+)
+_PUBLIC_TOKEN_FILES = {"tokenizer.json", "special_tokens_map.json", "added_tokens.json", "tokenizer_config.json"}
+_CACHES = {"__pycache__", "node_modules", "venv", "cache", "runs", "flagged", "gradio_cached_examples"}
+
+_SECRETS = (
+    ("a Hub token", re.compile(rb"\bhf_[A-Za-z0-9]{30,}\b")),
+    ("a private key", re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
+    ("an AWS key", re.compile(rb"\bAKIA[0-9A-Z]{16}\b")),
+    ("a GitHub token", re.compile(rb"\bgh[pousr]_[A-Za-z0-9]{36,}\b")),
+    ("an OpenAI key", re.compile(rb"\bsk-(proj-)?[A-Za-z0-9_-]{32,}")),
+)
+_LOOKED_AT = 20_000_000  # bytes; above it there are weights and pictures
+
+
+def in_package(name: str) -> bool:
+    """Whether a file of that name belongs into the repository of a model."""
+    if "/" in name or _is_private(name):
+        return False
+    known = name in _PACKAGE or _WEIGHTS.fullmatch(name) or _MODELING.fullmatch(name)
+    return bool(known or _LICENCE.fullmatch(name))
+
+
+def in_space(path: str) -> bool:
+    """Whether a file at that path, relative to the Space's folder, belongs into the repository of a Space."""
+    *folders, name = PurePosixPath(path).parts
+    if any(folder.startswith(".") or folder.lower() in _CACHES for folder in folders):
+        return False
+    if name.startswith(".") or _is_private(name):
+        return False
+    known = name in _SPACE_NAMES or PurePosixPath(name).suffix.lower() in _SPACE_SUFFIXES
+    return bool(known or _LICENCE.fullmatch(name))
+
+
+def _is_private(name: str) -> bool:
+    return name not in _PUBLIC_TOKEN_FILES and _PRIVATE.fullmatch(name) is not None
+
+
+def refuse_secrets(name: str, content: bytes | Path) -> None:
+    """UserError when a file holds what looks like a secret; the message names the file and the kind, not the secret."""
+    if isinstance(content, Path):
+        if content.suffix == ".safetensors" or content.stat().st_size > _LOOKED_AT:
+            return
+        content = content.read_bytes()
+    for kind, pattern in _SECRETS:
+        if pattern.search(content):
+            raise UserError(f"{name!r} holds what looks like {kind}: take it out, and revoke it if it ever left here.")

@@ -1,0 +1,107 @@
+"""Packages and publishes entries of the catalogue, one after another; one that fails stops none of the others."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from dca_hub import licences
+from dca_hub.catalogue import Entry
+from dca_hub.errors import UserError
+from dca_hub.publishing import model
+from dca_hub.publishing.model import Options
+
+Say = Callable[[str], None]
+
+
+class State(Enum):
+    """What became of an entry."""
+
+    PUBLISHED = "published"
+    UNCHANGED = "unchanged"
+    PLANNED = "planned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line of the summary; `detail` is what was checked or, for one that failed, the reason."""
+
+    entry: str
+    repository: str
+    state: State
+    commit: str | None
+    detail: str
+
+
+def repository_name(entry: Entry, owner: str, suffix: str = "-DCA") -> str:
+    """The repository for an entry: called after its base, and as the base's licence wants it."""
+    name = entry.name if entry.is_local else entry.base.rpartition("/")[2]
+    licence = licences.LICENCES.get(entry.licence)
+    if licence and licences.name_problem(licence, name):
+        bare = name.removeprefix("Meta-")
+        prefix = licence.name_prefix.replace(" ", "-")
+        name = f"{prefix}-{name}" if licences.name_problem(licence, bare) else bare
+    return f"{owner}/{name}{suffix}"
+
+
+def publish(
+    entries: list[Entry],
+    owner: str,
+    options: Options,
+    say: Say,
+    *,
+    suffix: str = "-DCA",
+    with_weights: bool = False,
+    dry_run: bool = False,
+) -> Iterator[Outcome]:
+    """Publishes each entry in reference mode, those whose weights come with this project as a copy.
+
+    Args:
+        with_weights: fetch the base's weights too, where they are not too many, and check the model itself.
+        dry_run: say what would be done, and do nothing.
+    """
+    for number, entry in enumerate(entries, 1):
+        repository = repository_name(entry, owner, suffix)
+        say(f"[{number}/{len(entries)}] {entry.name} as {repository}")
+        try:
+            yield _one(entry, repository, options, say, with_weights, dry_run)
+        except UserError as error:
+            yield Outcome(entry.name, repository, State.FAILED, None, str(error))
+
+
+def _one(entry: Entry, repository: str, options: Options, say: Say, with_weights: bool, dry_run: bool) -> Outcome:
+    from dca_hub.package import package
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / entry.name
+        package(entry.name, folder, weights="copy" if entry.is_local else "none")
+        options = replace(options, weights="copy" if entry.is_local else "reference")
+        plan = model.plan(folder, repository, options)
+        if dry_run:
+            changes = plan.changes
+            words = f"{len(changes.added)} new, {len(changes.changed)} changed, {len(changes.removed)} removed"
+            return Outcome(entry.name, repository, State.PLANNED, None, f"{plan.choice.mode}: {words}")
+        if plan.changes or plan.state is None:
+            model.verify(folder, plan.choice, say, with_weights=with_weights)
+        published = model.carry_out(plan)
+        detail = "there already, and loaded back then"
+        if published.new or not model.is_tagged(published):
+            detail = model.load_back(published, with_weights=with_weights or entry.is_local)
+            model.tag(published)
+    return Outcome(
+        entry.name,
+        repository,
+        State.PUBLISHED if published.new else State.UNCHANGED,
+        published.commit.commit,
+        detail,
+    )
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The summary as aligned text, one entry a line."""
+    rows = [("model", "repository", "state", "revision", "")]
+    rows += [(o.entry, o.repository, o.state.value, (o.commit or "-")[:12], o.detail) for o in outcomes]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]).rstrip() for row in rows)

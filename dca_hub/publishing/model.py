@@ -1,0 +1,215 @@
+"""Publishes a package: from a folder that passes its verification to a revision on the Hub that loads."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from dca_hub import card, licences, manifest
+from dca_hub.errors import UserError
+from dca_hub.manifest import Manifest
+from dca_hub.publishing import failures, visit
+from dca_hub.publishing.contents import Changes
+from dca_hub.publishing.hub import SILENCE, Commit, Hub, State
+from dca_hub.publishing.prepare import Prepared, prepare
+from dca_hub.publishing.weights import Choice, Mode, choose, find_base, own_weights
+
+_OWNER_NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?/[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?")
+# What a person may have put beside a package on its page, and no loader ever reads.
+_KEPT = {".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf"}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to publish; see `dca-hub publish --help`."""
+
+    private: bool = False
+    branch: str | None = None
+    pull_request: bool = False
+    tag: str | None = None
+    weights: Mode | None = None
+    results: tuple[Path, ...] = ()
+    silence: float = SILENCE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing would do. `state` is what the repository holds now, or None where there is none."""
+
+    folder: Path
+    repository: str
+    options: Options
+    held: Manifest
+    choice: Choice
+    prepared: Prepared
+    state: State | None
+    changes: Changes
+
+    @property
+    def weights_bytes(self) -> int:
+        own = sum(int(known["size"]) for known in own_weights(self.held).values())
+        return own or (self.choice.base.bytes if self.choice.base else 0)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What came of it: the commit, whether it is new, and the Python that loads it with that commit pinned."""
+
+    plan: Plan
+    commit: Commit
+    new: bool
+    snippet: str
+
+
+def check_name(repository: str) -> None:
+    """UserError for what is no `owner/name`."""
+    if not _OWNER_NAME.fullmatch(repository) or len(repository) > 96 or "--" in repository or ".." in repository:
+        raise failures.bad_name(repository)
+
+
+def plan(folder: str | Path, repository: str, options: Options = Options()) -> Plan:
+    """What publishing a package would do; only asks the Hub, and changes nothing.
+
+    Raises:
+        UserError: it cannot be published so; the message says why.
+    """
+    folder = Path(folder).expanduser()
+    check_name(repository)
+    if options.pull_request and options.branch not in (None, "main"):
+        raise UserError("A pull request is made against main: leave out --revision, or --create-pr.")
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {str(folder)!r}: make a package with `dca-hub package`.")
+    held = manifest.read(folder)
+    if "README.md" not in held.files or not (folder / "README.md").is_file():
+        raise UserError(f"{folder.name!r} has no README.md: package the model again.")
+    licence = card.licence_of((folder / "README.md").read_text(encoding="utf-8"))
+    _refuse_name(licence, repository)
+    hub = Hub(repository, silence=options.silence)
+    state = hub.state(options.branch)
+    there = hub.state() if state is None and options.branch else state
+    _refuse_repository(repository, there, options)
+    choice = choose(options.weights, held, find_base(held), licence, options.private or bool(there and there.private))
+    prepared = prepare(
+        folder,
+        held,
+        choice,
+        repository,
+        tag=options.tag,
+        tagged=not options.pull_request or options.tag is not None,
+        measured=[Path(path) for path in options.results],
+    )
+    return Plan(folder, repository, options, held, choice, prepared, state, _changes(prepared, state))
+
+
+def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True) -> None:
+    """Verifies a package, with the base's weights where it holds none, unless they are too many to fetch or not wanted.
+
+    Raises UserError with the first finding that failed.
+    """
+    from dca_hub.verification import Outcome, verify
+
+    borrowed = choice.base if with_weights and choice.base and choice.base.bytes <= visit.LIMIT else None
+    with visit.completed(folder, borrowed) as whole:
+        for finding in verify(whole):
+            say(f"{finding.outcome.value:<8} {finding.check.value}: {finding.detail}")
+            if finding.outcome is Outcome.FAILED:
+                raise UserError(
+                    f"{folder.name!r} fails its verification ({finding.check.value}: {finding.detail}): package it "
+                    "again, nothing was published."
+                )
+
+
+def carry_out(plan: Plan) -> Published:
+    """Makes the revision that was planned; with nothing to change there is none to make.
+
+    Raises:
+        UserError: it did not come about, and the repository holds what it held before.
+    """
+    hub = Hub(plan.repository, silence=plan.options.silence)
+    if plan.state is not None and not plan.changes:
+        commit, new = Commit(plan.state.commit), False
+    else:
+        commit, new = _commit(plan, hub), True
+    place = replace(plan.prepared.place, revision=commit.commit)
+    return Published(plan, commit, new, card.snippet(place))
+
+
+def load_back(published: Published, *, with_weights: bool = True) -> str:
+    """Loads the revision from the Hub in a fresh process with an empty cache, and compares; see `visit.compare`."""
+    plan = published.plan
+    base = plan.choice.base if plan.choice.mode == "reference" or not own_weights(plan.held) else None
+    commit = published.commit.commit
+    return visit.compare(plan.folder, plan.repository, commit, base, with_weights, plan.weights_bytes)
+
+
+def _commit(plan: Plan, hub: Hub) -> Commit:
+    options, changes, state = plan.options, plan.changes, plan.state
+    if state is None:
+        hub.create(options.private)
+        if options.branch:
+            hub.create_branch(options.branch)
+        state = hub.state(options.branch)
+        if state is None:
+            raise UserError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
+        changes = _changes(plan.prepared, state)
+    message = f"Publish {plan.held.base or plan.folder.name} with Dual Chunk Attention"
+    return hub.commit(
+        plan.prepared.contents,
+        changes,
+        state.commit,
+        message,
+        branch=options.branch,
+        pull_request=options.pull_request,
+    )
+
+
+def is_tagged(published: Published) -> bool:
+    """Whether the tag that the card pins is there, or there is to be none.
+
+    One that was made of the contents may be on an earlier commit of the same contents.
+    """
+    plan, tag = published.plan, published.plan.prepared.tag
+    if tag is None or plan.options.pull_request:
+        return True
+    there = Hub(plan.repository, silence=plan.options.silence).tags().get(tag)
+    return there is not None and (plan.options.tag is None or there == published.commit.commit)
+
+
+def tag(published: Published) -> None:
+    """Gives the revision the tag that its card pins; done last, it marks a revision that was loaded back.
+
+    Raises UserError when it is on another revision already.
+    """
+    if not is_tagged(published):
+        plan = published.plan
+        Hub(plan.repository, silence=plan.options.silence).tag(plan.prepared.tag, published.commit.commit)
+
+
+def _changes(prepared: Prepared, state: State | None) -> Changes:
+    return prepared.contents.against(state.files if state else {}, _is_kept)
+
+
+def _is_kept(name: str) -> bool:
+    return name == ".gitattributes" or PurePosixPath(name).suffix.lower() in _KEPT
+
+
+def _refuse_name(licence: str | None, repository: str) -> None:
+    known = licences.LICENCES.get(licence or "")
+    problem = licences.name_problem(known, repository) if known else None
+    if problem:
+        raise UserError(problem)
+
+
+def _refuse_repository(repository: str, state: State | None, options: Options) -> None:
+    """A repository that holds something else is never replaced, and a public one never taken for a private one."""
+    if state is None:
+        return
+    if options.private and not state.private:
+        raise UserError(
+            f"{repository} exists already and is public: make it private on its page, or leave out --private."
+        )
+    others = [name for name in state.files if not _is_kept(name) and name != "README.md"]
+    if others and manifest.NAME not in state.files:
+        raise UserError(f"{repository} holds something else already ({others[0]}): choose another name.")

@@ -1,0 +1,145 @@
+"""From a package on this machine to what its repository will hold."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from dca_hub import card, catalogue, manifest, results, sources
+from dca_hub.card import Place
+from dca_hub.checkpoints import INDEX
+from dca_hub.errors import UserError
+from dca_hub.manifest import Manifest
+from dca_hub.publishing import allowed, reference, weights
+from dca_hub.publishing.contents import Contents, File, Source
+from dca_hub.publishing.weights import Choice
+from dca_hub.results import Result
+
+_README, _CONFIG = "README.md", "config.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What will be published. `tag` is the name that its card pins; `place` what the card says of it."""
+
+    contents: Contents
+    place: Place
+    tag: str | None
+
+
+def prepare(
+    folder: Path,
+    held: Manifest,
+    choice: Choice,
+    repository: str,
+    *,
+    tag: str | None = None,
+    tagged: bool = True,
+    measured: list[Path] | None = None,
+) -> Prepared:
+    """The files of the revision.
+
+    Args:
+        tag: what the card pins; by default a name that is made of the contents' hash, so that the same contents
+            always have the same tag. `tagged` False leaves the card without one.
+        measured: the evaluation's result files; their lines go into the card, and as `results.jsonl` beside it.
+
+    Raises:
+        UserError: a file may not leave this machine, or the results are not of this package.
+    """
+    files = [*_small_files(folder, held), *_weights(folder, held, choice)]
+    found = _results(folder, held, measured or [])
+    files = _referring(files, choice) if choice.mode == "reference" else _holding(files)
+    if found:
+        files = [*(file for file in files if file.name != allowed.RESULTS), File.of(allowed.RESULTS, _lines(measured))]
+    pointed = (choice.base.repository, choice.base.commit) if choice.mode == "reference" else None
+    place = Place(repository, None, pointed, bool(pointed and choice.base.gated))
+    if tagged:
+        untagged = _complete(files, held, choice, place, found)
+        place = replace(place, revision=tag or f"dca-{untagged.fingerprint()}")
+    return Prepared(_complete(files, held, choice, place, found), place, place.revision)
+
+
+def _small_files(folder: Path, held: Manifest) -> list[File]:
+    heavy = weights.own_weights(held)
+    names = [name for name in held.files if name not in heavy]
+    for name in names:
+        if not allowed.in_package(name):
+            raise UserError(
+                f"{name!r} is no file of a model and never leaves this machine: take it out of the package."
+            )
+        if (folder / name).is_symlink():
+            raise UserError(f"{name!r} is a link: only the weights of a package may be links.")
+    return [File.of(name, (folder / name).read_bytes()) for name in names]
+
+
+def _weights(folder: Path, held: Manifest, choice: Choice) -> list[File]:
+    if choice.mode == "reference":
+        return []
+    if choice.mode == "copy":
+        own = weights.own_weights(held)
+        return [File.of(name, (folder / name).resolve(), str(known["sha256"])) for name, known in own.items()]
+    base, files = choice.base, []
+    for name, there in base.weights.items():
+        sha256 = there.sha256 or str(held.files.get(name, {}).get("sha256") or _fetched_digest(base, name))
+        files.append(File(name, Source(base.repository, base.commit, name), sha256, there.size, there.git_oid))
+    return files
+
+
+def _fetched_digest(base: weights.Base, name: str) -> str:
+    """The hash of a file that is too small for the Hub to list its hash: the index of the shards."""
+    folder = sources.resolve(base.repository, weights=False, revision=base.commit).folder
+    if name != INDEX or not (folder / name).is_file():
+        raise UserError(f"{name} of {base.repository} is kept in a way that cannot be copied: use --weights reference.")
+    return manifest.digest(folder / name)
+
+
+def _referring(files: list[File], choice: Choice) -> list[File]:
+    """The files with the pointer to the base's weights in the config, and classes that follow it."""
+    by_name = {file.name: file for file in files}
+    config = json.loads(by_name[_CONFIG].content)
+    module = reference.modeling_module(config)
+    config.pop(reference.WEIGHTS_KEY, None)
+    by_name[_CONFIG] = File.of(
+        _CONFIG, reference.dump(reference.point_at(config, choice.base.repository, choice.base.commit))
+    )
+    if reference.FOLLOWING not in by_name:
+        by_name[module] = File.of(module, reference.follow(by_name[module].content, config))
+        by_name[reference.FOLLOWING] = File.of(reference.FOLLOWING, reference.following())
+    return list(by_name.values())
+
+
+def _holding(files: list[File]) -> list[File]:
+    """The files without a pointer, for a package that was one of a reference."""
+    config_file = next(file for file in files if file.name == _CONFIG)
+    config = json.loads(config_file.content)
+    if config.pop(reference.WEIGHTS_KEY, None) is None:
+        return files
+    return [*(file for file in files if file is not config_file), File.of(_CONFIG, reference.dump(config))]
+
+
+def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]:
+    found = [result for path in measured for result in results.read(path)]
+    if found:
+        config = sources.read_config(folder)
+        entry = catalogue.get(held.base) if held.base else None
+        names = {name for name in (held.base, entry and entry.name) if name}
+        results.refuse_foreign(found, names, config["dual_chunk_attention_config"])
+    return found
+
+
+def _lines(measured: list[Path]) -> bytes:
+    return b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in measured)
+
+
+def _complete(files: list[File], held: Manifest, choice: Choice, place: Place, found: list[Result]) -> Contents:
+    """All files with the card for that place and a manifest of them all."""
+    by_name = {file.name: file for file in files}
+    text = by_name[_README].content.decode("utf-8")
+    source = f"https://huggingface.co/{place.repository}/blob/main/{allowed.RESULTS}" if found else None
+    by_name[_README] = File.of(_README, card.published(text, place, found, source).encode("utf-8"))
+    listed = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(by_name.items())}
+    mode = "none" if choice.mode == "reference" else "copy"
+    revision = choice.base.commit if choice.base else held.revision
+    new = Manifest(held.base, revision, mode, listed)
+    by_name[manifest.NAME] = File.of(manifest.NAME, (json.dumps(asdict(new), indent=2) + "\n").encode("utf-8"))
+    return Contents.of(list(by_name.values()), allowed.in_package)

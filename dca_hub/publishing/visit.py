@@ -1,0 +1,112 @@
+"""Loads a published model back, as a stranger with an empty cache would, and compares it with the package."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from dca_hub import manifest, sources
+from dca_hub.checkpoints import find_weights
+from dca_hub.errors import UserError
+from dca_hub.publishing import failures
+from dca_hub.publishing.weights import Base, own_weights
+
+# Fetching and running more than this again, only to look, is left to the publisher.
+LIMIT = 4_000_000_000  # bytes of weights
+_TOKENS = 2048
+_TOLERANCE = 1e-4  # of the spread of the logits: the same weights in the same arithmetic
+_HOUR = 3600.0
+
+
+def compare(folder: Path, repository: str, revision: str, base: Base | None, with_weights: bool, size: int) -> str:
+    """What the model that comes from the Hub has in common with the package, in words.
+
+    Args:
+        folder: the package.
+        revision: the commit to load.
+        base: where the weights are fetched from, if not from the repository itself.
+        with_weights: whether to fetch and run them, `size` bytes; LIMIT is the most that is fetched.
+
+    Raises:
+        UserError: it does not load, or is another model.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        environment = _empty_home(Path(home), base)
+        if not with_weights or size > LIMIT:
+            said = _visit(repository, revision, 0, Path(home), environment)
+            return f"{said['model']} is built from it; its weights ({size / 1e9:,.1f} GB) were not fetched to look"
+        said = _visit(repository, revision, _TOKENS, Path(home) / "hub.safetensors", environment)
+        with completed(folder, base) as whole:
+            local = {**os.environ, "HF_MODULES_CACHE": str(Path(home) / "local"), "HF_HUB_OFFLINE": "1"}
+            here = _visit(str(whole), "-", _TOKENS, Path(home) / "local.safetensors", local)
+        difference = _difference(Path(home) / "hub.safetensors", Path(home) / "local.safetensors")
+    if not difference <= _TOLERANCE:
+        raise UserError(
+            f"{repository} does not give the logits of the package ({difference:.1e} of their spread apart): do not "
+            "use it, and publish it again."
+        )
+    if said["tokenizer"] != here["tokenizer"]:
+        raise UserError(f"{repository} does not give the package's tokenizer: do not use it, and publish it again.")
+    tokenizer = "the package's tokenizer" if said["tokenizer"] else "no tokenizer, as the package has none"
+    return f"{said['model']}, {tokenizer}, logits within {difference:.0e} of the package's"
+
+
+@contextmanager
+def completed(folder: Path, base: Base | None):
+    """A folder with all of a package and its weights: the package itself, or one that borrows them from the base."""
+    held = manifest.read(folder)
+    if own_weights(held) or base is None:
+        yield folder
+        return
+    found = find_weights(sources.resolve(base.repository, revision=base.commit).folder)
+    with tempfile.TemporaryDirectory() as place:
+        whole, files = Path(place), dict(held.files)
+        for name in held.files:
+            (whole / name).symlink_to((folder / name).resolve())
+        for name in found.names:
+            origin = (found.folder / name).resolve()
+            (whole / name).symlink_to(origin)
+            files[name] = {"sha256": manifest.digest(origin), "size": origin.stat().st_size}
+        manifest.Manifest(held.base, held.revision, "link", files).write(whole)
+        yield whole
+
+
+def _empty_home(home: Path, base: Base | None) -> dict[str, str]:
+    """An environment with a cache of its own, in which only the base model may be, if it is on this machine."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    hub, offline = home / "hub", ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    hub.mkdir()
+    if base is not None:
+        name = repo_folder_name(repo_id=base.repository, repo_type="model")
+        there = Path(constants.HF_HUB_CACHE) / name
+        if there.is_dir():
+            (hub / name).symlink_to(there.resolve(), target_is_directory=True)
+    kept = {key: value for key, value in os.environ.items() if key not in offline}
+    return {**kept, "HF_HUB_CACHE": str(hub), "HF_MODULES_CACHE": str(home / "modules")}
+
+
+def _visit(name: str, revision: str, tokens: int, out: Path, environment: dict[str, str]) -> dict:
+    script = Path(__file__).with_name("visitor.py")
+    command = [sys.executable, str(script), name, revision, str(tokens), str(out)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_HOUR)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{name} could not be loaded within an hour: load it yourself before you rely on it.") from None
+    lines, complaints = done.stdout.strip().splitlines(), done.stderr.strip().splitlines()
+    said = json.loads(lines[-1]) if lines else {"error": complaints[-1] if complaints else f"exit {done.returncode}"}
+    if "error" in said:
+        raise UserError(f"{name} does not load ({failures.scrub(said['error'])}): do not use it yet.")
+    return said
+
+
+def _difference(one: Path, other: Path) -> float:
+    """The greatest distance of two sets of logits, in units of their spread."""
+    from safetensors.torch import load_file
+
+    a, b = load_file(one)["logits"], load_file(other)["logits"]
+    return ((a - b).abs().max() / b.std()).item() if a.shape == b.shape else float("inf")
