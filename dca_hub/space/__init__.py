@@ -1,0 +1,1 @@
+"""The Space: the project in a browser, one file a tab."""

@@ -1,0 +1,123 @@
+"""Answering a question in a session: the work that the lane does, and what it changes on the screen."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from dca_hub import prompts
+from dca_hub.conversation import Answered, Answering, Conversation, Event, Reading, Sampling
+from dca_hub.documents import Document
+from dca_hub.errors import UserError
+from dca_hub.space import zero
+from dca_hub.space.host import Host
+from dca_hub.space.lane import Lane, Tell
+from dca_hub.space.sessions import Session, Sessions
+from dca_hub.space.turns import SIDES, Answer, Mode, Turn, history
+
+log = logging.getLogger(__name__)
+LONGEST_QUESTION = 20_000  # characters
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Everything that answering once needs, as plain data: on ZeroGPU it travels to another process."""
+
+    documents: Sequence[Document]
+    past: Sequence[prompts.Turn]
+    question: str
+    sampling: Sampling
+    dca: bool
+    limit: int
+    tokens: int
+
+
+class Answers:
+    """Answers questions, one after another, with the model that the host holds."""
+
+    def __init__(self, host: Host, lane: Lane, sessions: Sessions):
+        self.host, self.lane, self.sessions = host, lane, sessions
+        self._on_gpu = zero.gpu(lambda ask: zero.seconds(ask.tokens, ask.sampling.max_new_tokens))(self._fresh)
+
+    def ask(self, session: Session, mode: Mode, sampling: Sampling) -> Iterator[None]:
+        """Answers the session's last turn; yields whenever there is more to show. Closing the iterator stops it."""
+        turn = session.turns[-1]
+        job = session.job = self.lane.submit(lambda tell: self._work(session, turn, mode, sampling, tell))
+        try:
+            yield from job.events()
+        except UserError as error:
+            _fail(turn, str(error))
+        except Exception:
+            log.exception("an answer failed")
+            _fail(turn, "The answer failed for a reason of this program's own; it is in the program's log.")
+        finally:
+            turn.stop()
+            session.used = max(session.used, time.monotonic())
+
+    def _work(self, session: Session, turn: Turn, mode: Mode, sampling: Sampling, tell: Tell) -> None:
+        copies = len(SIDES[mode])
+        if session.generation != self.host.generation:
+            session.forget_caches()
+            session.generation = self.host.generation
+        limit = self.host.limit(session.cache_bytes(), copies)
+        needed = min(session.document_tokens + sampling.max_new_tokens + 512, limit) * copies
+        self.sessions.make_room(needed * self.host.loaded.cache_bytes_per_token, session)
+        for side in SIDES[mode]:
+            past = history(session.turns[: session.turns.index(turn)], side)
+            ask = Ask(session.documents, past, turn.question, sampling, side == "dca", limit, session.document_tokens)
+            self._side(session, turn.answers[side], ask, tell)
+            tell(None)
+
+    def _side(self, session: Session, answer: Answer, ask: Ask, tell: Tell) -> None:
+        with closing(self._events(session, ask)) as events:
+            for event in events:
+                _take(answer, event)
+                if not isinstance(event, Answered):
+                    tell(None)
+
+    def _events(self, session: Session, ask: Ask) -> Iterator[Event]:
+        if zero.is_zero_gpu():
+            return self._on_gpu(ask)
+        conversation = session.conversations.get(ask.dca)
+        if conversation is None:
+            conversation = Conversation(self.host.loaded, ask.documents, dca=ask.dca)
+            session.conversations[ask.dca] = conversation
+        conversation.turns = list(ask.past)
+        conversation.max_context = ask.limit
+        return conversation.ask(ask.question, ask.sampling)
+
+    def _fresh(self, ask: Ask) -> Iterator[Event]:
+        """Without a cache from before and without leaving one."""
+        conversation = Conversation(self.host.loaded, ask.documents, ask.dca, ask.limit, list(ask.past))
+        try:
+            yield from conversation.ask(ask.question, ask.sampling)
+        finally:
+            conversation.close()
+
+
+def begin_turn(session: Session, question: str, mode: Mode) -> Turn:
+    """Puts a question at the end of the conversation. Raises UserError for one that cannot be asked."""
+    if not question.strip():
+        raise UserError("The question is empty: ask something about the document.")
+    if len(question) > LONGEST_QUESTION:
+        raise UserError(f"The question has more than {LONGEST_QUESTION:,} characters: ask a shorter one.")
+    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]})
+    session.turns.append(turn)
+    return turn
+
+
+def _take(answer: Answer, event: Event) -> None:
+    if isinstance(event, Reading):
+        answer.state, answer.reading = "reading", event
+    elif isinstance(event, Answering):
+        answer.state, answer.text = "answering", answer.text + event.text
+    else:
+        answer.state, answer.text = "done", event.text
+        answer.citations, answer.stats = event.citations, event.stats
+
+
+def _fail(turn: Turn, problem: str) -> None:
+    for answer in turn.answers.values():
+        if not answer.finished:
+            answer.state, answer.problem = "failed", problem

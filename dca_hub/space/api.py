@@ -1,0 +1,236 @@
+"""The same functions for programs: gradio_client, REST, and, with --mcp, tools for language models."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from dca_hub import catalogue
+from dca_hub.conversation import Sampling
+from dca_hub.errors import UserError
+from dca_hub.evaluation import needle as needles
+from dca_hub.space import uploads
+from dca_hub.space.answers import begin_turn
+from dca_hub.space.context import MODEL_LANE, PAGES_LANE, Context, curated
+from dca_hub.space.export import turn_as_json
+from dca_hub.space.places import uploads_only
+from dca_hub.space.sessions import Session
+from dca_hub.space.turns import SIDES
+
+
+def build(context: Context) -> None:
+    """Adds the four functions; their docstrings are what other programs read."""
+    functions = _Functions(context)
+    with gr.Column(visible=False):
+        pdf = uploads_only(gr.File(label="pdf", file_types=[".pdf"]), context.settings)
+        question, pages, password = (
+            gr.Textbox(label="question"),
+            gr.Textbox("", label="pages"),
+            gr.Textbox("", label="password"),
+        )
+        attention = gr.Radio(list(SIDES), value="dca", label="attention")
+        tokens = gr.Number(128, label="max_new_tokens", precision=0)
+        lengths, depths = gr.Textbox("512,1024,2048", label="lengths"), gr.Number(3, label="depths", precision=0)
+        trials = gr.Number(1, label="trials", precision=0)
+        haystack = gr.Radio(["prose", "grass"], value="prose", label="haystack")
+        result, button = gr.JSON(label="result"), gr.Button()
+    button.click(
+        functions.ask, [pdf, question, attention, pages, password, tokens], result, api_name="ask", **MODEL_LANE
+    )
+    button.click(
+        functions.needle, [lengths, depths, trials, haystack, attention], result, api_name="needle", **MODEL_LANE
+    )
+    button.click(functions.inspect_pdf, [pdf, pages, password], result, api_name="inspect_pdf", **PAGES_LANE)
+    button.click(functions.models, None, result, api_name="models", queue=False)
+
+
+class _Functions:
+    def __init__(self, context: Context):
+        self.context = context
+        # Bound methods take no attributes; these are functions of their own, with the docstrings of the tools.
+        self.ask, self.needle = _as_function(self._ask), _as_function(self._needle)
+        self.inspect_pdf, self.models = _as_function(self._inspect_pdf), _as_function(self._models)
+
+    def _ask(
+        self,
+        pdf: str,
+        question: str,
+        attention: str = "dca",
+        pages: str = "",
+        password: str = "",
+        max_new_tokens: int = 128,
+    ) -> Iterator[dict]:
+        """Answer a question about a PDF, and name the pages that the answer rests on.
+
+        Args:
+            pdf: The PDF file. It may be many times longer than the window that the model was trained at.
+            question: The question, in plain words.
+            attention: "dca" answers with Dual Chunk Attention, "plain" with the unchanged base model, "both" with each.
+            pages: Only these pages, such as "3-7,9"; empty for all.
+            password: The password of an encrypted PDF; empty for none.
+            max_new_tokens: The longest answer, in tokens.
+
+        Returns:
+            The question and, for each attention, the answer's text, citations (document, page, quote, score) and
+            timings; while the answer is written, what there is of it.
+        """
+        self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
+        self.check(1 <= (max_new_tokens or 0) <= self.context.settings.max_answer, self.most_tokens())
+        with self.session() as session:
+            upload = self.read(session, pdf, pages, password)
+            self.check(upload.problem is None, upload.problem or "")
+            turn = begin_turn(session, question or "", attention)
+            for _ in self.context.answers.ask(session, attention, Sampling(int(max_new_tokens))):
+                yield turn_as_json(turn)
+            failed = [answer.problem for answer in turn.answers.values() if answer.state == "failed"]
+            self.check(not failed, failed[0] if failed else "")
+            yield turn_as_json(turn)
+
+    def _needle(
+        self,
+        lengths: str = "512,1024,2048",
+        depths: int = 3,
+        trials: int = 1,
+        haystack: str = "prose",
+        attention: str = "both",
+    ) -> Iterator[dict]:
+        """Test how far the loaded model's memory reaches: hide a number in a long text and ask for it.
+
+        Args:
+            lengths: Context lengths in tokens, with commas between.
+            depths: How many depths from the beginning to the end of the text, evenly spread.
+            trials: How many prompts for each length and depth.
+            haystack: "prose" (a novel) or "grass" (a sentence over and over).
+            attention: "dca", "plain" or "both".
+
+        Returns:
+            The model's name, its trained length, and for each attention the trials with length, depth, expected key,
+            answer and whether it was found; while the test runs, those that are finished.
+        """
+        self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
+        self.check(haystack in ("prose", "grass"), 'haystack is "prose" or "grass".')
+        grid = needles.Grid(_numbers(lengths), needles.spread(max(1, int(depths or 1))), int(trials or 1), haystack)
+        prompts, most = grid.prompts * len(SIDES[attention]), self.context.settings.max_cells
+        self.check(prompts <= most, f"That is {prompts:,} prompts, more than the {most:,} of one run: ask for fewer.")
+        limit = self.context.host.limit()
+        self.check(max(grid.lengths) <= limit, f"At most {limit:,} tokens fit in memory here: give shorter lengths.")
+        loaded, found = self.context.host.loaded, {side: [] for side in SIDES[attention]}
+
+        def work(tell: Callable[[Any], None]) -> None:
+            for side in SIDES[attention]:
+                model = loaded.model if side == "dca" else loaded.base
+                trials = needles.run(
+                    model, loaded.tokenizer, grid, name=loaded.name, dca=side == "dca",
+                    progress=lambda done, total: tell(None),
+                )  # fmt: skip
+                for result in trials:
+                    found[side].append(result)
+                    tell(result)
+
+        for result in self.context.lane.stream(work):
+            if result is not None:
+                yield _needle_json(loaded, found)
+        yield _needle_json(loaded, found)
+
+    def _inspect_pdf(self, pdf: str, pages: str = "", password: str = "") -> Iterator[dict]:
+        """Say what is in a PDF before it is asked: pages, tokens, and whether it fits.
+
+        Args:
+            pdf: The PDF file.
+            pages: Only these pages, such as "3-7,9"; empty for all.
+            password: The password of an encrypted PDF; empty for none.
+
+        Returns:
+            Name, pages in the file, pages read, tokens for the loaded model, its trained window, its reach with Dual
+            Chunk Attention, the tokens that memory allows, notes (pages without text and the like), and the beginning
+            of the text.
+        """
+        with self.session() as session:
+            upload = self.read(session, pdf, pages, password)
+            self.check(upload.problem is None, upload.problem or "")
+            document, host = upload.document, self.context.host
+            yield {
+                "name": upload.name,
+                "page_count": document.page_count,
+                "pages_read": [page.number for page in document.pages],
+                "tokens": upload.tokens,
+                "trained_window": host.loaded.trained,
+                "reach_with_dca": host.loaded.context,
+                "memory_allows": host.limit(),
+                "notes": list(document.notes),
+                "beginning": document.text[:500],
+            }
+
+    def _models(self) -> Iterator[dict]:
+        """List the models that can be loaded here, and the one that is.
+
+        Returns:
+            The name of the loaded model, and for each model its base repository, licence, trained length, reach with
+            Dual Chunk Attention, and the bytes of its weights and of its cache for one token.
+        """
+        offered = [catalogue.get(name) for name in self.context.settings.choices()]
+        loaded = self.context.host.loaded.name if self.context.host.ready else None
+        yield {"loaded": loaded, "models": catalogue.rows([entry for entry in offered if entry is not None])}
+
+    def check(self, holds: bool, problem: str) -> None:
+        if not holds:
+            raise UserError(problem)
+
+    def most_tokens(self) -> str:
+        return f"max_new_tokens is from 1 to {self.context.settings.max_answer:,}."
+
+    def session(self) -> "_Temporary":
+        return _Temporary(self.context)
+
+    def read(self, session: Session, pdf: str, pages: str, password: str) -> uploads.Upload:
+        self.check(bool(pdf), "Give a PDF file.")
+        session.pages, session.password = (pages or "").strip(), password or ""
+        upload = uploads.take(session, pdf, self.context.settings)
+        for _ in uploads.read(session, [upload], self.context.host, self.context.settings):
+            pass
+        return upload
+
+
+class _Temporary:
+    """A session for one call."""
+
+    def __init__(self, context: Context):
+        self.sessions = context.sessions
+
+    def __enter__(self) -> Session:
+        self.held = self.sessions.make()
+        return self.held
+
+    def __exit__(self, *_) -> None:
+        # Ends the work without waiting for it: this may run in the server's own loop.
+        if self.held.job is not None:
+            self.held.job.stop()
+        self.sessions.free_later(self.held)
+
+
+def _as_function(method: Callable) -> Callable:
+    function = curated(method)
+    function.__name__ = method.__name__.lstrip("_")
+    return function
+
+
+def _numbers(lengths: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part.replace("_", "")) for part in str(lengths).split(",") if part.strip())
+    except ValueError:
+        raise UserError("lengths are whole numbers of tokens with commas between, such as 512,1024.") from None
+
+
+def _needle_json(loaded, found: dict[str, list]) -> dict:
+    return {
+        "model": loaded.name,
+        "trained": loaded.trained,
+        "results": {
+            side: [
+                {"length": r.length, "depth": r.depth, "trial": r.trial, "expected": r.key, "answer": r.answer,
+                 "found": r.found}
+                for r in results
+            ]
+            for side, results in found.items()
+        },
+    }  # fmt: skip

@@ -1,0 +1,295 @@
+"""The tab where PDFs are asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dca_hub.conversation import Sampling
+from dca_hub.errors import UserError
+from dca_hub.space import export, transcript, uploads, viewer
+from dca_hub.space.answers import begin_turn
+from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
+from dca_hub.space.markup import notice
+from dca_hub.space.places import clicked, place, uploads_only
+from dca_hub.space.sessions import Session
+
+MODES = [("DCA", "dca"), ("Plain", "plain"), ("Side by side", "both")]
+
+
+@dataclass
+class _Parts:
+    drop: gr.File
+    example: gr.Button
+    pages: gr.Textbox
+    password: gr.Textbox
+    apply: gr.Button
+    reading_options: gr.Accordion
+    listing: gr.HTML
+    meter: gr.HTML
+    past: gr.HTML
+    live: gr.HTML
+    problem: gr.HTML
+    question: gr.Textbox
+    ask: gr.Button
+    stop: gr.Button
+    mode: gr.Radio
+    longest: gr.Slider
+    temperature: gr.Slider
+    retry: gr.Button
+    undo: gr.Button
+    clear: gr.Button
+    export: gr.HTML
+    page_column: gr.Column
+    page: gr.HTML
+
+
+def build(context: Context) -> gr.HTML:
+    """Lays the tab out and connects it; gives the context meter, which follows the model."""
+    with gr.Row(elem_id="chat-row", equal_height=False):
+        with gr.Column(scale=3, min_width=270, elem_id="chat-side"):
+            side = _side(context)
+        with gr.Column(scale=6, min_width=320, elem_id="chat-main"):
+            main = _main(context)
+        with gr.Column(scale=5, min_width=320, visible=False, elem_id="page-column") as page_column:
+            page = place("page-view")
+    _Chat(context, _Parts(**side, **main, page_column=page_column, page=page)).connect()
+    return side["meter"]
+
+
+def _side(context: Context) -> dict:
+    drop = gr.File(
+        label="PDF documents",
+        show_label=False,
+        file_types=[".pdf"],
+        file_count="multiple",
+        height=132,
+        elem_id="upload",
+    )
+    uploads_only(drop, context.settings)
+    example = gr.Button("Try the example PDF", elem_id="example", size="sm")
+    listing = place("documents", uploads.listing(Session(None)))
+    meter = place("meter")
+    with gr.Accordion("Page range and password", open=False, elem_id="reading-options") as reading_options:
+        pages = gr.Textbox(label="Pages", placeholder="all, or such as 3-7,9", max_lines=1, elem_id="pages")
+        password = gr.Textbox(label="Password", type="password", max_lines=1, elem_id="password")
+        apply = gr.Button("Read again", size="sm", elem_id="apply")
+    return {
+        "drop": drop, "example": example, "pages": pages, "password": password, "apply": apply,
+        "reading_options": reading_options, "listing": listing, "meter": meter,
+    }  # fmt: skip
+
+
+def _main(context: Context) -> dict:
+    with gr.Column(elem_id="conversation"):
+        past = place("past", transcript.empty())
+        live = place("live")
+    problem = place("problem")
+    with gr.Row(elem_id="ask-row", equal_height=True):
+        question = gr.Textbox(
+            show_label=False, placeholder="Ask about the document", lines=1, max_lines=6,
+            elem_id="question", scale=8, container=False, autofocus=False,
+        )  # fmt: skip
+        ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=1, min_width=88)
+        stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, min_width=88, visible=False)
+    with gr.Row(elem_id="mode-row"):
+        mode = gr.Radio(MODES, value="dca", show_label=False, container=False, elem_id="mode", scale=4)
+        retry = gr.Button("Retry", size="sm", elem_id="retry", scale=1, min_width=64)
+        undo = gr.Button("Undo", size="sm", elem_id="undo", scale=1, min_width=64)
+        clear = gr.Button("Clear", size="sm", elem_id="clear", scale=1, min_width=64)
+    exported = place("export")
+    with gr.Accordion("Answer options", open=False, elem_id="answer-options"), gr.Row():
+        most = context.settings.max_answer
+        longest = gr.Slider(8, most, value=min(128, most), step=8, label="Longest answer, in tokens", elem_id="longest")
+        temperature = gr.Slider(0, 1.5, value=0, step=0.05, label="Temperature (0: greedy)", elem_id="temperature")
+    return {
+        "past": past, "live": live, "problem": problem, "question": question, "ask": ask, "stop": stop,
+        "mode": mode, "retry": retry, "undo": undo, "clear": clear, "export": exported,
+        "longest": longest, "temperature": temperature,
+    }  # fmt: skip
+
+
+class _Chat:
+    """The events of the tab."""
+
+    def __init__(self, context: Context, parts: _Parts):
+        self.context, self.parts = context, parts
+
+    def connect(self) -> None:
+        p = self.parts
+        documents = [p.drop, p.listing, p.meter, p.past, p.live, p.export, p.problem, p.reading_options]
+        reading = {"outputs": documents, "show_progress": "hidden", **PAGES_LANE, **PRIVATE}
+        options = [p.pages, p.password]
+        p.drop.upload(self.add, [p.drop, *options], **reading)
+        p.example.click(self.add_example, options, **reading)
+        gr.on([p.apply.click, p.pages.submit, p.password.submit], self.read_again, options, **reading)
+        p.listing.click(self.remove, None, documents, **AT_ONCE, **PRIVATE)
+
+        shown = [p.past, p.live, p.problem, p.export, p.ask, p.stop]
+        begun = gr.on(
+            [p.ask.click, p.question.submit],
+            self.begin,
+            [p.question, p.mode],
+            [p.question, *shown],
+            **AT_ONCE,
+            **PRIVATE,
+        )
+        again = p.retry.click(self.begin_again, [p.mode], shown, **AT_ONCE, **PRIVATE)
+        sampling = [p.longest, p.temperature]
+        answering = {"outputs": shown, "show_progress": "minimal", "show_progress_on": p.live, **MODEL_LANE, **PRIVATE}
+        answered = [event.success(self.answer, sampling, **answering) for event in (begun, again)]
+        p.stop.click(self.stop, None, shown, **AT_ONCE, **PRIVATE)
+        p.undo.click(self.undo, None, [p.question, *shown], **AT_ONCE, **PRIVATE)
+        p.clear.click(self.clear, None, shown, **AT_ONCE, **PRIVATE)
+        # Apart from the above, which must not wait for it: takes out of the queue what has not begun.
+        gr.on([p.stop.click, p.undo.click, p.clear.click], None, cancels=answered)
+
+        page = [p.page, p.page_column, p.problem]
+        for part in (p.past, p.live):
+            part.click(self.open_page, None, page, show_progress="hidden", **PAGES_LANE, **PRIVATE)
+        p.page.click(lambda: ("", gr.update(visible=False), ""), None, page, **AT_ONCE, **PRIVATE)
+
+    # Documents
+
+    def add(self, paths: list[str] | None, pages: str, password: str, request: gr.Request) -> Iterator[list]:
+        session = self._options(request, pages, password)
+        added, problem = [], ""
+        for path in paths or []:
+            try:
+                added.append(uploads.take(session, path, self.context.settings))
+            except UserError as error:
+                problem = notice(str(error), "error")
+        yield from self._read(session, added, problem)
+
+    def add_example(self, pages: str, password: str, request: gr.Request) -> Iterator[list]:
+        session = self._options(request, pages, password)
+        added = uploads.take_example(session)
+        yield from self._read(session, [added] if added else [])
+
+    def read_again(self, pages: str, password: str, request: gr.Request) -> Iterator[list]:
+        session = self._options(request, pages, password)
+        yield from self._read(session, session.uploads)
+
+    def remove(self, event: gr.EventData, request: gr.Request) -> list:
+        session = self.context.session(request)
+        index = clicked(event, "remove")
+        if index and index.isdecimal() and not session.busy:
+            uploads.remove(session, int(index))
+        return self._documents(session)
+
+    def _options(self, request: gr.Request, pages: str, password: str) -> Session:
+        session = self.context.session(request)
+        session.pages, session.password = (pages or "").strip(), password or ""
+        if session.job is not None:
+            session.job.stop()
+            session.job.wait(5)
+        return session
+
+    def _read(self, session: Session, added: list, problem: str = "") -> Iterator[list]:
+        for words in uploads.read(session, list(added), self.context.host, self.context.settings):
+            yield self._documents(session, words, problem)
+        yield self._documents(session, problem=problem)
+
+    def _documents(self, session: Session, progress: str = "", problem: str = "") -> list:
+        wanted = any(upload.wants_password for upload in session.uploads)
+        return [
+            None,
+            uploads.listing(session, progress),
+            uploads.meter(session, self.context.host),
+            transcript.past(session.turns) or transcript.empty(),
+            "",
+            self._links(session),
+            problem,
+            gr.update(open=True) if wanted else gr.skip(),
+        ]
+
+    # Questions
+
+    def begin(self, question: str, mode: str, request: gr.Request) -> tuple:
+        """Puts the question on the screen at once; the answer waits for the model."""
+        session = self.context.session(request)
+        try:
+            self._check(session)
+            begin_turn(session, question or "", mode)
+        except UserError as error:
+            return (gr.skip(), *self._refused(error))
+        return ("", *self._asked(session))
+
+    def begin_again(self, mode: str, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        try:
+            self._check(session)
+            if not session.turns:
+                raise UserError("There is no question to try again yet.")
+            begin_turn(session, session.turns.pop().question, mode)
+        except UserError as error:
+            return self._refused(error)
+        return self._asked(session)
+
+    def answer(self, longest: float, temperature: float, request: gr.Request) -> Iterator[tuple]:
+        session = self.context.session(request)
+        if not session.turns or all(answer.finished for answer in session.turns[-1].answers.values()):
+            yield (gr.skip(),) * 6  # the question was refused; a generator that yields nothing would empty its outputs
+            return
+        number, turn = len(session.turns) - 1, session.turns[-1]
+        top_p = 0.95 if temperature > 0 else 1.0
+        sampling = Sampling(min(int(longest), self.context.settings.max_answer), float(temperature), top_p)
+        skipped = [gr.skip()] * 4
+        for _ in self.context.answers.ask(session, turn.mode, sampling):
+            yield (gr.skip(), transcript.live(number, turn), *skipped)
+        yield self._shown(session)
+
+    def stop(self, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        self._end(session)
+        return self._shown(session)
+
+    def undo(self, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        self._end(session)
+        question = session.turns.pop().question if session.turns else gr.skip()
+        return (question, *self._shown(session))
+
+    def clear(self, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        self._end(session)
+        session.turns.clear()
+        return self._shown(session)
+
+    def open_page(self, event: gr.EventData, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        citation = viewer.find(session, clicked(event, "cite"))
+        if citation is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        try:
+            return viewer.page(session, citation, self.context.settings), gr.update(visible=True), ""
+        except UserError as error:
+            return gr.skip(), gr.skip(), notice(str(error), "error")
+
+    def _check(self, session: Session) -> None:
+        if session.busy:
+            raise UserError("The last question is still being answered: wait for it, or stop it.")
+        if not session.readable:
+            raise UserError("There is no document to ask yet: drop a PDF, or try the example.")
+
+    def _end(self, session: Session) -> None:
+        if session.job is not None:
+            session.job.stop()
+            session.job.wait(5)
+        if session.turns:
+            session.turns[-1].stop()
+
+    def _refused(self, error: UserError) -> tuple:
+        return (gr.skip(), gr.skip(), notice(str(error), "warning"), gr.skip(), gr.skip(), gr.skip())
+
+    def _asked(self, session: Session) -> tuple:
+        live = transcript.live(len(session.turns) - 1, session.turns[-1])
+        past = transcript.past(session.turns[:-1])
+        return (past, live, "", gr.skip(), gr.update(visible=False), gr.update(visible=True))
+
+    def _shown(self, session: Session) -> tuple:
+        past = transcript.past(session.turns) or transcript.empty()
+        return (past, "", "", self._links(session), gr.update(visible=True), gr.update(visible=False))
+
+    def _links(self, session: Session) -> str:
+        return export.links(session, self.context.host.loaded.name if self.context.host.ready else "")

@@ -1,0 +1,102 @@
+"""One lane for the model: everything that uses it runs in one thread, one job after another.
+
+A job goes on in that thread whether or not anybody still listens, so a visitor who leaves can block nobody: closing
+the iterator of events, or `Job.stop`, ends the job at its next event.
+"""
+
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+Tell = Callable[[Any], None]
+
+
+class Stopped(Exception):
+    """Raised inside a job, where it tells its next event, after somebody has stopped it."""
+
+
+class Job:
+    """Work that has been asked for. `tell` hands an event to the listener, or ends the work if it was stopped."""
+
+    def __init__(self, work: Callable[[Tell], Any]):
+        self._work = work
+        self._context = contextvars.copy_context()
+        self._events: queue.SimpleQueue = queue.SimpleQueue()
+        self._stop, self._done = threading.Event(), threading.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether the work has ended within that time."""
+        return self._done.wait(seconds)
+
+    def tell(self, event: Any) -> None:
+        self.check()
+        self._events.put((event, None))
+
+    def check(self) -> None:
+        """Raises Stopped if the job was stopped."""
+        if self._stop.is_set():
+            raise Stopped
+
+    def run(self) -> None:
+        failure: BaseException | None = None
+        try:
+            self.check()
+            self._context.run(self._work, self.tell)
+        except BaseException as error:
+            failure = error
+        finally:
+            # Drop what the work holds: a finished job may be kept for long, a cache must not.
+            self._work = self._context = None
+            self._done.set()
+            self._events.put((None, failure or StopIteration()))
+
+    def events(self) -> Iterator[Any]:
+        """Everything told, until the work ends; raises what it raised. Stops the job when it is closed."""
+        try:
+            while True:
+                event, end = self._events.get()
+                if isinstance(end, (StopIteration, Stopped)):
+                    return
+                if end is not None:
+                    raise end
+                yield event
+        finally:
+            if not self._done.is_set():
+                self.stop()
+
+
+class Lane:
+    """The thread, and the jobs in line for it."""
+
+    def __init__(self, name: str = "model"):
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    def submit(self, work: Callable[[Tell], Any]) -> Job:
+        """Puts `work` in line; it is called with `tell`."""
+        job = Job(work)
+        self._pool.submit(job.run)
+        return job
+
+    def stream(self, work: Callable[[Tell], Any]) -> Iterator[Any]:
+        """`submit`, and its events."""
+        return self.submit(work).events()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def stream_aside(work: Callable[[Tell], Any]) -> Iterator[Any]:
+    """The events of work that needs no model, in a thread of its own."""
+    job = Job(work)
+    threading.Thread(target=job.run, name="aside", daemon=True).start()
+    return job.events()

@@ -1,0 +1,57 @@
+"""HTML, written so that nothing from outside can be markup: text goes in through `text` or an attribute, escaped."""
+
+import base64
+import html
+from typing import Any
+
+
+def text(value: Any) -> str:
+    """A value as text of an HTML page."""
+    return html.escape(str(value), quote=True)
+
+
+def tag(name: str, *content: str, **attributes: Any) -> str:
+    """An element around content that is markup already. `class_` is `class`, `data_x` is `data-x`; None is left out,
+    True stands alone."""
+    written = []
+    for key, value in attributes.items():
+        key = key.rstrip("_").replace("_", "-")
+        if value is True:
+            written.append(f" {key}")
+        elif value is not None and value is not False:
+            written.append(f' {key}="{text(value)}"')
+    opening = f"<{name}{''.join(written)}>"
+    return opening if name in ("img", "input", "br") else f"{opening}{''.join(content)}</{name}>"
+
+
+def data_url(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def download(label: str, name: str, content: bytes, kind: str, **attributes: Any) -> str:
+    """A link that saves `content` under `name`; the content is in the page, so no file is left on this machine."""
+    return tag("a", text(label), href=data_url(content, kind), download=name, class_="dh-button", **attributes)
+
+
+def notice(message: str, kind: str = "info") -> str:
+    """One sentence that stays on the screen: `kind` is info, warning or error."""
+    sign = {"info": "i", "warning": "!", "error": "×"}[kind]
+    role = "alert" if kind == "error" else "status"
+    mark = tag("span", sign, class_="dh-sign", aria_hidden="true")
+    return tag("div", mark, tag("span", text(message)), class_=f"dh-notice dh-{kind}", role=role)
+
+
+def amount(count: float) -> str:
+    """Bytes for people: 1.4 GB, 8.6 MB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if count >= 0.95 * size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def seconds(value: float) -> str:
+    if value < 0.995:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{int(value // 60)} min {int(value % 60)} s"

@@ -1,0 +1,117 @@
+"""The needle lab's results as HTML: heat maps with a number in every cell, and one cell in detail."""
+
+from collections.abc import Sequence
+
+from dca_hub.evaluation import needle
+from dca_hub.evaluation.needle import Grid, Result
+from dca_hub.space.markup import download, seconds, tag, text
+from dca_hub.space.turns import NAMES, SIDES
+
+
+def maps(results: Sequence[Result], grid: Grid | None, trained: int, sides: Sequence[str], running: str = "") -> str:
+    """A map for each side; `running` names the cell that is being measured, as `key_of` does."""
+    if grid is None:
+        return tag(
+            "p",
+            "A number is hidden in a long text, at every depth of every length, and the model is asked for it. "
+            "Choose and run: the map fills in cell by cell.",
+            class_="dh-hint",
+        )
+    return tag("div", *(_map(results, grid, trained, side, running) for side in sides), class_="dh-maps")
+
+
+def key_of(side: str, length: int, depth: float) -> str:
+    return f"{side}/{length}/{depth}"
+
+
+def _map(results: Sequence[Result], grid: Grid, trained: int, side: str, running: str) -> str:
+    own = [r for r in results if r.dca == (side == "dca")]
+    scores = needle.scores(own)
+    last = max((n for n in grid.lengths if n <= trained), default=None)
+    head = [tag("th", "Depth", scope="col")]
+    head += [tag("th", f"{n:,}", scope="col", class_="dh-last" if n == last else None) for n in grid.lengths]
+    rows = [tag("tr", *head)]
+    for depth in grid.depths:
+        cells = [tag("th", f"{100 * depth:.0f} %", scope="row")]
+        for length in grid.lengths:
+            key = key_of(side, length, depth)
+            content = _cell(key, scores.get((length, depth)), key == running)
+            cells.append(tag("td", content, class_="dh-last" if length == last else None))
+        rows.append(tag("tr", *cells))
+    mean = f"{100 * sum(scores.values()) / len(scores):.0f} % found" if scores else "nothing measured yet"
+    caption = tag("caption", tag("strong", text(NAMES[side])), tag("span", mean))
+    line = (
+        f"The line marks the trained length, {trained:,} tokens." if last else "All lengths are beyond the trained one."
+    )
+    table = tag("table", caption, tag("tbody", *rows), class_="dh-heat", data_side=side)
+    return tag("figure", tag("div", table, class_="dh-scroll"), tag("figcaption", text(line)), class_="dh-map")
+
+
+def _cell(key: str, score: float | None, running: bool) -> str:
+    _, length, depth = key.split("/")
+    where = f"{int(length):,} tokens, depth {100 * float(depth):.0f} %"
+    if score is None:
+        state = tag("span", class_="dh-spinner") if running else "·"
+        return tag("span", state, class_="dh-cell dh-unmeasured", title=where)
+    from dca_hub.evaluation import plots  # matplotlib takes a second to load, which the start need not wait for
+
+    fill, ink = plots.shade(score)
+    return tag(
+        "button",
+        f"{100 * score:.0f}",
+        type="button",
+        class_="dh-cell",
+        style=f"background:{fill};color:{ink}",
+        data_act="cell",
+        data_value=key,
+        title=f"{where}: {100 * score:.0f} % found",
+        aria_label=f"{where}: {100 * score:.0f} % found; show the trials",
+    )
+
+
+def detail(results: Sequence[Result], key: str) -> str:
+    """The trials of one cell: what stood around the needle, the key, the answer."""
+    try:
+        side, length, depth = key.split("/")
+        found = [r for r in needle.cell(results, int(length), float(depth)) if r.dca == (side == "dca")]
+    except ValueError:
+        return ""
+    if not found:
+        return ""
+    head = tag("h3", text(f"{NAMES.get(side, '')}: {int(length):,} tokens, depth {100 * float(depth):.0f} %"))
+    return tag("section", head, *map(_trial, found), class_="dh-detail", aria_label="Trials of this cell")
+
+
+def _trial(result: Result) -> str:
+    before, key, after = result.around.partition(result.key)
+    verdict = "Found" if result.found else "Missed"
+    facts = tag(
+        "div",
+        tag("span", verdict, class_=f"dh-verdict dh-{'found' if result.found else 'missed'}"),
+        tag("span", "expected ", tag("code", text(result.key))),
+        tag("span", "answered ", tag("code", text(result.answer[:200] or "nothing"))),
+        tag("span", seconds(result.seconds), class_="dh-label"),
+        class_="dh-trial-facts",
+    )
+    return tag("div", facts, tag("p", text(before), tag("mark", text(key)), text(after)), class_="dh-trial")
+
+
+def links(results: Sequence[Result], grid: Grid | None, trained: int, model: str) -> str:
+    """The results as JSON lines and as a picture."""
+    if not results or grid is None:
+        return ""
+    from dca_hub.evaluation import plots
+
+    lines = "".join(needle.to_line(result) + "\n" for result in results).encode()
+    shown = {
+        NAMES[side]: needle.scores(r for r in results if r.dca == (side == "dca"))
+        for side in SIDES["both"]
+        if any(r.dca == (side == "dca") for r in results)
+    }
+    picture = plots.heat_map(shown, grid.lengths, grid.depths, trained, f"Needle in a haystack: {model}")
+    return tag(
+        "div",
+        download("JSON lines", "needle.jsonl", lines, "application/jsonl", id="needle-jsonl"),
+        download("PNG", "needle.png", picture, "image/png", id="needle-png"),
+        class_="dh-links",
+    )

@@ -1,0 +1,138 @@
+"""What the person who runs the Space may choose: options of app.py, and the same as environment variables."""
+
+import argparse
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from dca_hub import catalogue
+from dca_hub.documents import Limits
+from dca_hub.errors import UserError
+
+PREFIX = "DCA_"
+FILE = "settings.json"
+_MB = 1_000_000
+
+
+def _option(default, help: str, metavar: str | None = None):
+    return field(default=default, metadata={"help": help, "metavar": metavar})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One field an option: `max_pages` is `--max-pages` and the variable `DCA_MAX_PAGES`."""
+
+    model: str = _option("demo", "the model to begin with: a catalogue name, a Hub id or a folder", "NAME_OR_DIR")
+    models: str = _option(
+        "", "what visitors may load, by catalogue name: a,b,c (default: all; on a Space: MODEL alone)"
+    )
+    any_model: bool = _option(False, "let visitors load any Hub id or folder; never on a public Space")
+    device: str = _option("", "cpu, cuda, cuda:1, mps or auto (default: the best there is)")
+    dtype: str = _option("", "float32, bfloat16 or float16 (default: the checkpoint's own)")
+    quantization: str = _option("", "4bit or 8bit weights for the model to begin with")
+    host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
+    port: int = _option(7860, "port to listen on; the next free one is taken if it is in use")
+    share: bool = _option(False, "a temporary public address through Gradio's tunnel")
+    mcp: bool = _option(False, "serve the API as tools for language models (MCP) too")
+    max_pages: int = _option(1000, "pages that one PDF may be read over")
+    max_file_mb: int = _option(50, "size of one PDF, in MB")
+    max_documents: int = _option(8, "PDFs in one conversation")
+    max_tokens: int = _option(
+        0, "tokens of context for one visitor (default: what the model reaches and memory allows)"
+    )
+    max_answer: int = _option(1024, "longest answer, in tokens")
+    max_cells: int = _option(200, "prompts in one run of the needle lab")
+    cache_mb: int = _option(4096, "memory for what has been read, of all visitors together, in MB")
+    idle_minutes: int = _option(20, "minutes after which an unused session is forgotten")
+    queue: int = _option(40, "visitors who may wait for the model; the next one is asked to come back")
+    public: bool = _option(False, "strangers come here: only the configured models (set by itself on a Space)")
+
+    def __post_init__(self):
+        for name in ("max_pages", "max_file_mb", "max_documents", "max_answer", "max_cells", "cache_mb", "queue"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}.")
+        if self.idle_minutes < 1 or self.max_tokens < 0:
+            raise UserError("--idle-minutes must be at least 1 and --max-tokens at least 0.")
+        if self.quantization not in ("", "4bit", "8bit"):
+            raise UserError(f"--quantization is 4bit or 8bit, not {self.quantization!r}.")
+        if self.public and self.any_model:
+            raise UserError("--any-model is not for a public Space: list the models with --models instead.")
+        if self.mcp and importlib.util.find_spec("mcp") is None:
+            raise UserError("--mcp needs the package mcp, which is not installed: pip install 'gradio[mcp]'.")
+        self.choices()
+
+    @property
+    def limits(self) -> Limits:
+        """What one PDF may cost."""
+        return Limits(pages=self.max_pages, file_bytes=self.max_file_mb * _MB)
+
+    def choices(self) -> list[str]:
+        """The models that a visitor may load, the first one first."""
+        if self.models:
+            names = [catalogue.find(name).name for name in self.models.split(",") if name.strip()]
+        else:
+            names = [] if self.public else [entry.name for entry in catalogue.entries()]
+        entry = catalogue.get(self.model)
+        return list(dict.fromkeys([entry.name if entry else self.model, *names]))
+
+
+def read(
+    argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, file: Path | None = None
+) -> Settings:
+    """Options win over variables, variables over a file of settings (JSON), and that over defaults.
+
+    Raises UserError for a value that is none. `--help` and unknown options end the process, as argparse does.
+    """
+    given = {key: value for key, value in vars(_parser().parse_args(argv)).items() if value is not None}
+    values = {"public": True, "host": "0.0.0.0"} if environ.get("SPACE_ID") else {}
+    values |= _from_file(file) if file is not None and file.is_file() else {}
+    values |= {f.name: _value(f, environ[name]) for f in fields(Settings) if (name := _variable(f.name)) in environ}
+    return Settings(**(values | given))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="app.py",
+        description="Chat with PDFs far beyond a model's trained length, test its memory, and see how it works.",
+        epilog=f"Every option is an environment variable too: --max-pages is {_variable('max_pages')}.",
+    )
+    for f in fields(Settings):
+        kind = {"action": argparse.BooleanOptionalAction} if f.type is bool else {"type": f.type}
+        metavar = {} if f.type is bool else {"metavar": f.metadata["metavar"] or ("N" if f.type is int else "TEXT")}
+        shown = "" if f.type is bool or not f.default or "default" in f.metadata["help"] else f" (default: {f.default})"
+        parser.add_argument(_flag(f.name), default=None, help=f.metadata["help"] + shown, **kind, **metavar)
+    return parser
+
+
+def _from_file(file: Path) -> dict:
+    kinds = {f.name: f.type for f in fields(Settings)}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        unfit = [name for name, value in values.items() if type(value) is not kinds.get(name)]
+    except (ValueError, AttributeError):
+        raise UserError(f"{file.name} is no JSON object: write it again with `dca-hub space`.") from None
+    if unfit:
+        raise UserError(f"{file.name}: {unfit[0]} is no setting, or of the wrong type; see `python app.py --help`.")
+    return values
+
+
+def _value(f, text: str):
+    if f.type is bool:
+        if text.strip().lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off", ""):
+            raise UserError(f"{_variable(f.name)} is yes or no, not {text!r}.")
+        return text.strip().lower() in ("1", "true", "yes", "on")
+    try:
+        return f.type(text.strip()) if text.strip() or f.type is str else f.default
+    except ValueError:
+        raise UserError(f"{_variable(f.name)} is a whole number, not {text!r}.") from None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()

@@ -1,0 +1,56 @@
+"""Turns of a conversation as they are shown: a question, and an answer of each model that was asked."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dca_hub import prompts
+from dca_hub.conversation import Citation, Reading, Stats
+
+Mode = Literal["dca", "plain", "both"]
+Side = Literal["dca", "plain"]
+SIDES: dict[str, tuple[Side, ...]] = {"dca": ("dca",), "plain": ("plain",), "both": ("dca", "plain")}
+NAMES = {"dca": "With DCA", "plain": "Plain, without DCA"}
+
+
+@dataclass
+class Answer:
+    """What one model answers. `state` goes from waiting over reading and answering to done, stopped or failed."""
+
+    state: Literal["waiting", "reading", "answering", "done", "stopped", "failed"] = "waiting"
+    text: str = ""
+    reading: Reading | None = None
+    citations: tuple[Citation, ...] = ()
+    stats: Stats | None = None
+    problem: str = ""
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("done", "stopped", "failed")
+
+
+@dataclass
+class Turn:
+    """A question to one model or both."""
+
+    question: str
+    answers: dict[Side, Answer] = field(default_factory=dict)
+
+    @property
+    def mode(self) -> Mode:
+        return "both" if len(self.answers) == 2 else next(iter(self.answers))
+
+    def stop(self) -> None:
+        """Whatever is not finished is stopped."""
+        for answer in self.answers.values():
+            if not answer.finished:
+                answer.state = "stopped"
+
+
+def history(turns: list[Turn], side: Side) -> list[prompts.Turn]:
+    """The turns as one model is told them: its own answers, and the other's where it was not asked."""
+    told = []
+    for turn in turns:
+        answer = turn.answers.get(side) or next(iter(turn.answers.values()))
+        if answer.text:
+            told.append(prompts.Turn(turn.question, answer.text))
+    return told

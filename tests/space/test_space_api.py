@@ -1,0 +1,135 @@
+"""The functions for programs, through gradio_client and through plain HTTP."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from pypdf import PdfReader
+
+KEY = "48213"
+
+
+@pytest.fixture(scope="module")
+def client(space):
+    return Client(space.url, verbose=False)
+
+
+def test_the_four_functions_are_public_and_described(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert sorted(endpoints["named_endpoints"]) == ["/ask", "/inspect_pdf", "/models", "/needle"]
+    assert not endpoints["unnamed_endpoints"]
+    names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/ask"]["parameters"]]
+    assert names == ["pdf", "question", "attention", "pages", "password", "max_new_tokens"]
+
+
+def test_the_descriptions_make_tools_that_can_be_understood(space):
+    with urllib.request.urlopen(f"{space.url}/gradio_api/info") as answer:
+        told = json.load(answer)["named_endpoints"]
+    assert "Answer a question about a PDF" in told["/ask"]["description"]
+    assert all(len(told[name]["description"]) > 40 for name in ("/ask", "/needle", "/inspect_pdf", "/models"))
+
+
+def test_ask_answers_and_names_the_page(client, pdfs, space):
+    sessions = len(space.context.sessions)
+    result = client.predict(handle_file(str(pdfs["short"])), "What is the pass key?", "both", api_name="/ask")
+    assert KEY in result["answers"]["dca"]["text"]
+    assert result["answers"]["dca"]["citations"][0]["page"] == 2
+    assert result["answers"]["plain"]["stats"]["answer_tokens"] > 0
+    assert len(space.context.sessions) == sessions  # a call leaves no session behind
+
+
+def test_inspect_pdf_counts_pages_and_tokens(client, pdfs):
+    whole = len(PdfReader(pdfs["example"]).pages)
+    result = client.predict(handle_file(str(pdfs["example"])), "3-7", "", api_name="/inspect_pdf")
+    assert (result["page_count"], result["pages_read"]) == (whole, [3, 4, 5, 6, 7])
+    assert result["tokens"] > result["trained_window"] == 512
+
+
+def test_needle_finds_keys_with_dca_and_loses_them_without(client):
+    result = client.predict("256,1024", 2, 1, "prose", "both", api_name="/needle")
+    found = {side: [t["found"] for t in trials] for side, trials in result["results"].items()}
+    assert found == {"dca": [True] * 4, "plain": [True, True, False, False]}
+
+
+def test_models_lists_what_can_be_loaded(client):
+    result = client.predict(api_name="/models")
+    assert result["loaded"] == "demo"
+    assert {"demo", "smollm-360m-instruct"} <= {model["name"] for model in result["models"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "password", "words"),
+    [
+        ("disguised", "", "", "not a PDF but a web page"),
+        ("locked", "", "", "is encrypted"),
+        ("locked", "", "wrong", "does not open"),
+        ("scanned", "", "", "no OCR"),
+        ("damaged", "", "", "is damaged"),
+        ("empty", "", "", "is empty"),
+        ("short", "7", "", "not a page range"),
+        ("bomb", "", "", "bomb.pdf"),
+        ("cycle", "", "", "cycle.pdf"),
+        ("deep", "", "", "deep.pdf"),
+        ("operators", "", "", "operators.pdf"),
+    ],
+)
+def test_a_bad_pdf_gets_one_sentence(client, pdfs, name, pages, password, words):
+    with pytest.raises(AppError) as caught:
+        client.predict(handle_file(str(pdfs[name])), pages, password, api_name="/inspect_pdf")
+    message = str(caught.value)
+    assert words in message and "Traceback" not in message and "/tmp" not in message and "\n" not in message
+    assert client.predict(handle_file(str(pdfs["short"])), "", "", api_name="/inspect_pdf")["tokens"] > 0
+
+
+def test_bad_arguments_say_what_is_allowed(client, pdfs):
+    short = handle_file(str(pdfs["short"]))
+    with pytest.raises(AppError, match="question is empty"):
+        client.predict(short, "  ", api_name="/ask")
+    with pytest.raises(AppError, match="max_new_tokens is from 1"):
+        client.predict(short, "What?", "dca", "", "", 10**9, api_name="/ask")
+    with pytest.raises(AppError, match="whole numbers of tokens"):
+        client.predict("a,b", api_name="/needle")
+    with pytest.raises(AppError, match="fit in memory"):
+        client.predict("100000000", api_name="/needle")
+    with pytest.raises(AppError, match="more than the"):
+        client.predict("256,512", 1000, 5, api_name="/needle")
+
+
+def test_too_long_for_memory_is_refused_before_reading(client, pdfs, space, monkeypatch):
+    monkeypatch.setattr(space.context.host, "limit", lambda held=0, copies=1: 2000)
+    with pytest.raises(AppError, match=r"pages 1-\d would fit"):
+        client.predict(handle_file(str(pdfs["example"])), "What?", api_name="/ask")
+
+
+def test_rest_names_work_without_a_client(space):
+    def call(path: str, body: bytes | None = None) -> str:
+        request = urllib.request.Request(
+            f"{space.url}/gradio_api/call/{path}", data=body, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read().decode()
+
+    event = json.loads(call("models", b'{"data": []}'))["event_id"]
+    assert '"loaded": "demo"' in call(f"models/{event}")
+
+
+def test_no_file_of_the_machine_is_served(space):
+    for path in ("/etc/passwd", "app.py", "dca_hub/load.py", "../../etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{space.url}/gradio_api/file={path}")
+        assert caught.value.code in (403, 404)
+
+
+def test_an_upload_over_the_limit_is_refused(space):
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.pdf"\r\n\r\n%PDF-' + bytes(5_500_000)
+    request = urllib.request.Request(
+        f"{space.url}/gradio_api/upload",
+        data=body + b"\r\n--x--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 413

@@ -1,0 +1,198 @@
+"""The other tabs, and the whole on other screens, in a real browser."""
+
+import json
+import re
+
+import pytest
+
+from dca_hub.evaluation import needle
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+
+pytestmark = pytest.mark.browser
+_TABS = ("chat", "needle", "explain", "model")
+
+
+def _choose(visitor, group: str, wanted: list[str]) -> None:
+    for box in visitor.page.locator(f"#{group} label").all():
+        on = any(box.inner_text().startswith(f"{words} ") for words in wanted)
+        box.locator("input").set_checked(on)
+
+
+def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
+    visitor = visit("?tab=needle")
+    page = visitor.page
+    page.locator("#needle-run").wait_for()
+    _choose(visitor, "needle-lengths", ["256", "512", "1,024", "2,048"])
+    page.locator("#needle-run").click()
+    page.locator("button.dh-cell").nth(3).wait_for()
+    page.locator("#needle-stop").click()
+    page.get_by_text("Run goes on from here").wait_for()
+    done = page.locator("button.dh-cell").count()
+    assert 4 <= done < 40
+    visitor.shoot("needle-stopped")
+    page.locator("#needle-run").click()
+    page.get_by_text("40 of 40 prompts are done").wait_for(timeout=180_000)
+    numbers = [int(cell.inner_text()) for cell in page.locator("[data-side=dca] button.dh-cell").all()]
+    assert len(numbers) == 20 and sum(numbers) / 20 > 80
+    assert page.locator("[data-side=plain] button.dh-cell").count() == 20
+    assert page.locator(".dh-heat th.dh-last", has_text="512").count() == 2
+
+    page.locator("[data-side=dca] button.dh-cell").nth(7).click()
+    trial = page.locator(".dh-trial").first.inner_text()
+    assert re.search(r"expected\s+\d{5}", trial) and "answered" in trial and "pass key" in trial
+    visitor.shoot("needle-done", full_page=True)
+    with page.expect_download() as caught:
+        page.locator("#needle-jsonl").click()
+    caught.value.save_as(tmp_path / "needle.jsonl")
+    results = needle.from_lines((tmp_path / "needle.jsonl").read_text().splitlines())
+    assert len(results) == 40
+    with page.expect_download() as caught:
+        page.locator("#needle-png").click()
+    caught.value.save_as(tmp_path / "needle.png")
+    assert (tmp_path / "needle.png").read_bytes().startswith(b"\x89PNG")
+
+    page.locator("#needle-clear").click()
+    page.get_by_text("A number is hidden").wait_for()
+    part = tmp_path / "part.jsonl"
+    part.write_text("".join(needle.to_line(result) + "\n" for result in results[:38]))
+    page.locator("#needle-load input[type=file], input[type=file][accept*=jsonl]").last.set_input_files(str(part))
+    page.get_by_text("38 results of demo").wait_for()
+    page.locator("#needle-run").click()
+    page.get_by_text("40 of 40 prompts are done").wait_for()
+
+
+def test_a_needle_test_of_nothing_is_refused(visit):
+    visitor = visit("?tab=needle")
+    visitor.page.locator("#needle-run").wait_for()
+    _choose(visitor, "needle-lengths", [])
+    visitor.page.locator("#needle-run").click()
+    visitor.page.get_by_text("needs at least one length").wait_for()
+    visitor.page.wait_for_timeout(1000)
+    assert visitor.page.locator("#needle-run").inner_text() == "Run"
+    assert "needs at least one length" in visitor.page.locator("#needle-status").inner_text()
+
+
+def test_the_picture_follows_the_sliders_and_the_pointer(visit):
+    visitor = visit("?tab=explain")
+    page = visitor.page
+    canvas = page.locator(".dh-canvas[data-side=dca]")
+    canvas.wait_for()
+    for name, value in (("length", 40), ("trained", 20), ("chunk", 16), ("local", 6)):
+        page.locator(f"#slider-{name} input[type=number]").fill(str(value))
+        page.locator(f"#slider-{name} input[type=number]").press("Enter")
+    page.get_by_text("s = C − w = 10 tokens").wait_for()
+    page.wait_for_timeout(400)
+    geometry = DualChunkGeometry(16, 6, 20)
+    side = canvas.bounding_box()["width"] / 40
+    for query, key in ((3, 1), (15, 8), (39, 0), (25, 14), (39, 39)):
+        canvas.hover(position={"x": (key + 0.5) * side, "y": (query + 0.5) * side})
+        said = page.locator("[data-says=dca]").inner_text()
+        assert said.startswith(f"query {query} sees key {key} at distance {geometry.distance(query, key)}:")
+        plain = page.locator("[data-says=plain]").inner_text()
+        assert plain.startswith(f"query {query} sees key {key} at distance {query - key}:")
+        assert plain.endswith("never met in training") == (query - key >= 20)
+    canvas.focus()
+    page.keyboard.press("ArrowUp")
+    assert page.locator("[data-says=dca]").inner_text().startswith("query 38 does not see key 39")
+    data = json.loads(page.locator("[data-picture]").get_attribute("data-picture"))
+    assert all(data["dca"]["distance"][i][j] == geometry.distance(i, j) for i in range(40) for j in range(i + 1))
+    visitor.shoot("explain", full_page=True)
+    page.locator("#slider-local input[type=number]").fill("16")
+    page.locator("#slider-local input[type=number]").press("Enter")
+    page.get_by_text("must be smaller than chunk_size").wait_for()
+
+
+def test_perplexity_of_both_is_drawn(visit):
+    visitor = visit("?tab=explain")
+    page = visitor.page
+    page.locator("#curve-run").wait_for()
+    _choose(visitor, "curve-lengths", ["256", "512", "2,048"])
+    page.locator("#curve-run").click()
+    page.locator(".dh-chart svg").wait_for(timeout=120_000)
+    rows = [row.inner_text().split() for row in page.locator(".dh-curve tr").all()][1:]
+    values = {row[0]: (float(row[1].replace(",", "")), float(row[2].replace(",", ""))) for row in rows}
+    assert values["256"][0] == values["256"][1]
+    assert values["2,048"][0] < values["2,048"][1] / 1.5
+    visitor.shoot("explain-perplexity", full_page=True)
+
+
+def test_the_model_tab_says_what_models_need_and_loads_one(visit, space):
+    visitor = visit("?tab=model")
+    page = visitor.page
+    page.locator("#loaded-model[data-name=demo]").wait_for()
+    page.locator("#model-name input").click()
+    page.get_by_role("option", name="llama-3.1-8b-instruct").click()
+    page.locator("#model-facts", has_text="gated").wait_for()
+    assert "16.1 GB" in page.locator("#model-facts").inner_text()
+    visitor.shoot("model")
+    page.locator("#model-name input").click()
+    page.get_by_role("option", name="demo", exact=True).click()
+    generation = space.context.host.generation
+    page.locator("#model-load").click()
+    page.wait_for_function("() => !document.querySelector('#model-state .dh-spinner')")
+    page.locator("#loaded-model[data-name=demo]").wait_for()
+    for _ in range(100):
+        if space.context.host.generation > generation:
+            break
+        page.wait_for_timeout(100)
+    assert space.context.host.generation == generation + 1 and space.context.host.ready
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1366])
+def test_no_screen_scrolls_sideways(visit, pdfs, theme, width):
+    visitor = visit(f"?__theme={theme}", viewport={"width": width, "height": 780}, color_scheme=theme)
+    page = visitor.page
+    assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    for tab in _TABS:
+        if tab != "chat":
+            _open_tab(page, tab)
+        page.wait_for_timeout(400)
+        widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        assert widths[0] <= widths[1], (tab, widths)
+        visitor.shoot(f"{tab}-{theme}-{width}", full_page=True)
+
+
+def _open_tab(page, tab: str) -> None:
+    """On a narrow screen some tabs are in the menu behind the dots."""
+    button = page.locator(f"#tab-{tab}-button")
+    if button.count() and button.first.is_visible():
+        return button.first.click()
+    page.locator(".overflow-menu > button").click()
+    label = {"needle": "Needle lab", "explain": "What DCA does", "model": "Model"}[tab]
+    page.locator(".overflow-dropdown button", has_text=label).click()
+
+
+def test_light_and_dark_can_be_switched_and_tabs_linked(visit):
+    visitor = visit("?tab=model", color_scheme="light")
+    page = visitor.page
+    page.locator("#model-load").wait_for()
+    page.locator("#tab-explain-button").click()
+    page.wait_for_url("**/?tab=explain")
+    page.locator("#theme-toggle").click()
+    assert page.evaluate("document.body.classList.contains('dark')")
+    visitor.shoot("explain-dark")
+    page.reload()
+    page.locator(".dh-canvas").first.wait_for()
+    page.wait_for_function("() => document.body.classList.contains('dark')")
+
+
+def test_everything_can_be_reached_by_keyboard(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    reached = set()
+    page.locator("body").press("Tab")
+    for _ in range(60):
+        reached.add(
+            page.evaluate(
+                "() => { const e = document.activeElement; return e.id || e.closest('[id]')?.id + ':' + e.className; }"
+            )
+        )
+        page.keyboard.press("Tab")
+    words = " ".join(reached)
+    for wanted in ("theme-toggle", "tab-chat-button", "example", "ask", "retry", "clear", "dh-chip", "export-json"):
+        assert wanted in words, (wanted, sorted(reached))
