@@ -1,0 +1,52 @@
+"""The command line: `python -m dca_hub COMMAND` or `dca-hub COMMAND`. One module a command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from dca_hub import __version__
+from dca_hub.cli import ask, catalogue_publish, models, package, publish, publish_space, space, verify
+from dca_hub.errors import UserError
+
+COMMANDS = (models, package, verify, publish, space, publish_space, catalogue_publish, ask)
+
+DESCRIPTION = """\
+Dual Chunk Attention (DCA) lets a trained RoPE model read 8 times its length and more, without training.
+"""
+EPILOG = """\
+examples:
+  dca-hub models                                       what can be loaded by name
+  dca-hub ask demo --pdf paper.pdf "What is ...?"      ask about a PDF; the demo model needs no network
+  dca-hub package Qwen/Qwen2.5-0.5B-Instruct --out qwen-dca
+  dca-hub verify qwen-dca
+
+exit codes: 0 done, 1 a check failed, 2 wrong usage or input (the message says what to do), 130 stopped with Ctrl-C
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"dca-hub: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ndca-hub: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dca-hub", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"dca-hub {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(subparsers)
+    return parser

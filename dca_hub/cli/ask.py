@@ -1,0 +1,149 @@
+"""`ask`: a question about PDFs, answered in the terminal."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from dca_hub.cli.options import add_loading, positive, progress_bar, quiet
+
+HELP = "ask a question about a PDF"
+DESCRIPTION = """\
+Reads PDFs, however much longer than the model's trained window, and answers a question about them: text by pages,
+tokens against the window, the answer as it is written, and the pages it rests on.
+
+MODEL is a name from `dca-hub models` (`demo` needs no network), a Hub id, or a folder.
+"""
+EPILOG = """\
+examples:
+  dca-hub ask demo --pdf book.pdf "What is the pass key?"
+  dca-hub ask demo --pdf book.pdf --no-dca "What is the pass key?"        the plain model, to compare
+  dca-hub ask smollm-360m-instruct --pdf report.pdf --pages 3-7 "What was decided?"
+"""
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "ask", help=HELP, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("--pdf", action="append", required=True, metavar="FILE", help="may be given several times")
+    parser.add_argument("--pages", help="only these pages of each PDF, such as 3-7,9")
+    parser.add_argument("--password", help="of an encrypted PDF")
+    parser.add_argument("--no-dca", action="store_true", help="the plain base model, for comparison")
+    parser.add_argument("--max-context", type=positive, metavar="N", help="most tokens for document and answer")
+    parser.add_argument("--max-new-tokens", type=positive, default=256, metavar="N", help="length of the answer")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
+    parser.add_argument("--json", action="store_true", help="print one JSON object in the end, and nothing else")
+    add_loading(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    documents = _read(args)
+    from dca_hub.conversation import Conversation, Sampling
+    from dca_hub.load import load
+
+    quiet()
+    say = (lambda *words: None) if args.json else (lambda *words: print(*words, file=sys.stderr))
+    loaded = load(
+        args.model,
+        dca=not args.no_dca,
+        device=args.device,
+        dtype=args.dtype,
+        quantization=args.quantization,
+        context=args.max_context,
+        revision=args.revision,
+    )
+    conversation = Conversation(loaded, documents, dca=not args.no_dca, max_context=args.max_context)
+    say(_window(conversation))
+    answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature))
+    _report(answered, args, say)
+    return 0
+
+
+def _read(args: argparse.Namespace) -> list:
+    from dca_hub.documents import read_pdf
+
+    documents = []
+    for path in args.pdf:
+        update, close = progress_bar("pages", "page")
+        try:
+            documents.append(read_pdf(path, pages=args.pages, password=args.password, progress=update))
+        finally:
+            close()
+        if not args.json:
+            document = documents[-1]
+            print(f"{document.name}: {len(document.pages)} of {document.page_count} pages", file=sys.stderr)
+            for note in document.notes:
+                print(f"note: {note}", file=sys.stderr)
+    return documents
+
+
+def _window(conversation) -> str:
+    """The document against the trained window and against what may be given."""
+    loaded, tokens = conversation.loaded, conversation.document_tokens
+    times = tokens / loaded.trained
+    words = f"{tokens:,} tokens: {times:.1f} times the {loaded.trained:,} that {loaded.name} was trained at"
+    if not conversation.dca:
+        past = ", far past what it can read" if tokens > loaded.trained else ""
+        return f"{words}{past}; DCA is off."
+    return f"{words}, {tokens / conversation.limit:.0%} of the {conversation.limit:,} that it may be given with DCA."
+
+
+def _answer(conversation, args: argparse.Namespace, sampling):
+    from dca_hub.conversation import Answered, Answering, Reading
+
+    update, close = progress_bar("reading", "token")
+    answered = None
+    try:
+        for event in conversation.ask(args.question, sampling):
+            match event:
+                case Reading(done, total, _):
+                    update(done, total)
+                case Answering(text):
+                    close()
+                    if not args.json:
+                        print(text, end="", flush=True)
+                case Answered():
+                    answered = event
+    finally:
+        close()
+    return answered
+
+
+def _report(answered, args: argparse.Namespace, say) -> None:
+    if args.json:
+        print(json.dumps(_values(answered, args), indent=2, ensure_ascii=False))
+        return
+    print(flush=True)
+    for citation in answered.citations:
+        say(f"page {citation.page} of {citation.document}: “{_short(citation.quote)}”")
+    if not answered.citations:
+        say("No page supports this answer word by word.")
+    stats = answered.stats
+    say(
+        f"read {stats.read_tokens:,} tokens at {stats.read_tokens_per_second:,.0f} per second, first word after "
+        f"{stats.first_token_seconds:.1f} s, then {stats.answer_tokens_per_second:.1f} tokens per second"
+    )
+
+
+def _values(answered, args: argparse.Namespace) -> dict:
+    return {
+        "model": args.model,
+        "dca": not args.no_dca,
+        "question": args.question,
+        "answer": answered.text,
+        "citations": [asdict(citation) for citation in answered.citations],
+        "stats": {
+            **asdict(answered.stats),
+            "read_tokens_per_second": answered.stats.read_tokens_per_second,
+            "answer_tokens_per_second": answered.stats.answer_tokens_per_second,
+        },
+    }
+
+
+def _short(text: str, most: int = 100) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"

@@ -1,0 +1,51 @@
+"""`models`: the catalogue."""
+
+import argparse
+import json
+
+HELP = "list the models that are known by name"
+DESCRIPTION = """\
+The models that are known by name: the length each was trained at, how far Dual Chunk Attention (DCA) is known to carry
+it and by whose measurement, its licence, and the memory that its weights and each 1,000 tokens of KV cache take in
+bfloat16. Any other Hub repository or folder of a supported family can be packaged and loaded too.
+"""
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "models", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, in detail (catalogue names or Hub ids)")
+    parser.add_argument("--json", action="store_true", help="print JSON: a list with every number in tokens or bytes")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from dca_hub import catalogue
+
+    chosen = [catalogue.find(name) for name in args.names] or catalogue.entries()
+    if args.json:
+        print(json.dumps(catalogue.rows(chosen), indent=2, ensure_ascii=False))
+        return 0
+    print(catalogue.table(chosen))
+    if args.names:
+        for entry in chosen:
+            print(f"\n{details(entry)}")
+    else:
+        print("\nWeights and cache (per 1,000 tokens of context) in bfloat16. `models NAME` says more about one model.")
+    return 0
+
+
+def details(entry) -> str:
+    """What is known of one catalogue entry, a fact a line."""
+    facts = [
+        ("sizes", f"C = {entry.dca.chunk_size:,}, w = {entry.dca.local_size:,}, chunks of {entry.dca.chunk_length:,}"),
+        ("from", entry.dca.source),
+        ("temperature", f"{entry.dca.temperature:g}" if entry.dca.temperature else "none"),
+        *(("known reach", f"{reach.stated}, {reach.by}: {reach.evidence}") for reach in entry.reach),
+        ("parameters", f"{entry.parameters:,}"),
+        ("languages", ", ".join(entry.languages)),
+        ("notes", entry.notes),
+    ]
+    width = max(len(heading) for heading, _ in facts)
+    return "\n".join([entry.name, *(f"  {heading.ljust(width)}  {text}" for heading, text in facts)])

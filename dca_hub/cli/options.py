@@ -1,0 +1,56 @@
+"""What several commands share: options about the model, numbers, and progress on the terminal."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+
+def positive(text: str) -> int:
+    """A positive whole number of tokens; `16k` is 16,384 and `1m` 1,048,576."""
+    units = {"k": 1024, "m": 1024**2}
+    digits, unit = (text[:-1], units[text[-1].lower()]) if text[-1:].lower() in units else (text, 1)
+    try:
+        value = int(digits.replace(",", "").replace("_", "")) * unit
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 4096 or 4k") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not positive")
+    return value
+
+
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """Options that `load` takes."""
+    group = parser.add_argument_group("loading")
+    group.add_argument("--device", help="cpu, cuda, cuda:1, mps, or auto to use all GPUs (default: the best there is)")
+    group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's own)")
+    quantization = group.add_mutually_exclusive_group()
+    for bits in ("4bit", "8bit"):
+        quantization.add_argument(
+            f"--load-in-{bits}",
+            dest="quantization",
+            action="store_const",
+            const=bits,
+            help=f"quantize the weights to {bits.removesuffix('bit')} bits with bitsandbytes",
+        )
+    group.add_argument("--revision", help="branch, tag or commit on the Hub")
+
+
+def progress_bar(title: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """A bar on the terminal's error stream: what tells it (done, total), and what takes it away."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=title, unit=unit, unit_scale=True, leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
+
+    def update(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return update, bar.close
+
+
+def quiet() -> None:
+    """Keeps the libraries' own notices off the terminal; what a user must know, the commands say."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,43 @@
+"""`verify`: checks a package as a stranger would."""
+
+import argparse
+import json
+import sys
+import time
+
+from dca_hub.cli.options import positive
+
+HELP = "check a package: files, loading, equality with the base, decoding, padding, long context"
+DESCRIPTION = """\
+Checks a folder that `dca-hub package` made, as a stranger would: every file against its hash, then the model, loaded
+in a fresh process with torch and transformers alone and without network. Exit code 1 when any check fails.
+"""
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "verify", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument(
+        "--tokens", type=positive, default=8192, metavar="N", help="longest text to try (default: 8192)"
+    )
+    parser.add_argument("--device", default="cpu", help="where to run the model (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each finding")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from dca_hub.verification import Outcome, verify
+
+    started, failed = time.monotonic(), 0
+    for finding in verify(args.folder, tokens=args.tokens, device=args.device):
+        failed += finding.outcome is Outcome.FAILED
+        if args.json:
+            said = {"check": finding.check.value, "outcome": finding.outcome.value, "detail": finding.detail}
+            print(json.dumps(said, ensure_ascii=False), flush=True)
+        else:
+            print(f"{finding.outcome.value:<8} {finding.check.value}: {finding.detail}", flush=True)
+    verdict = f"{failed} failed" if failed else "nothing failed"
+    print(f"{verdict}, {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,0 +1,129 @@
+"""The command line, run as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_checkpoints import write_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_PDFS = (
+    Path("/usr/share/doc/shared-mime-info/shared-mime-info-spec.pdf"),
+    Path("/usr/share/doc/libtasn1-doc/libtasn1.pdf"),
+)
+
+
+def dca_hub(*args: str, **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "dca_hub", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", timeout=300, **options)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("cli") / "tiny", max_position_embeddings=128)
+
+
+@pytest.fixture(scope="module")
+def pdf(tmp_path_factory):
+    from pdfs import make_pdf
+
+    path = tmp_path_factory.mktemp("pdf") / "note.pdf"
+    path.write_bytes(make_pdf(["The first page is short.", "The second page tells of a lighthouse."]))
+    return path
+
+
+def test_help_names_every_command():
+    said = dca_hub("--help")
+    assert said.returncode == 0
+    for command in ("models", "package", "verify", "ask"):
+        assert command in said.stdout
+        assert dca_hub(command, "--help").returncode == 0
+
+
+def test_models():
+    assert "smollm-135m-instruct" in dca_hub("models").stdout
+    rows = json.loads(dca_hub("models", "demo", "--json").stdout)
+    assert rows[0]["name"] == "demo"
+    unknown = dca_hub("models", "demmo")
+    assert unknown.returncode == 2 and "demo" in unknown.stderr
+
+
+def test_package_then_verify(source, tmp_path):
+    out = tmp_path / "out"
+    sizes = ("--pretraining-length", "128", "--chunk-size", "96", "--local-size", "32")
+    made = dca_hub("package", source, "--out", out, *sizes, "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["dual_chunk_attention_config"]["chunk_size"] == 96
+    again = dca_hub("package", source, "--out", out, *sizes)
+    assert again.returncode == 2 and "--force" in again.stderr and "Traceback" not in again.stderr
+    checked = dca_hub("verify", out, "--json")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    (out / "README.md").write_text("changed")
+    changed = dca_hub("verify", out)
+    assert changed.returncode == 1 and "README.md has changed" in changed.stdout
+
+
+def test_ask(source, pdf):
+    said = dca_hub("ask", source, "--pdf", pdf, "--max-new-tokens", "6", "What is on the second page?", "--json")
+    assert said.returncode == 0, said.stderr
+    answer = json.loads(said.stdout)
+    assert answer["dca"] and answer["stats"]["prompt_tokens"] > 60 and answer["stats"]["answer_tokens"] <= 6
+    spoken = dca_hub("ask", source, "--pdf", pdf, "--max-new-tokens", "6", "--no-dca", "--pages", "2", "What?")
+    assert spoken.returncode == 0 and "1 of 2 pages" in spoken.stderr and "DCA is off" in spoken.stderr
+    assert "tokens per second" in spoken.stderr
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (("--pdf", "/no/such.pdf"), "such.pdf"),
+        (("--pdf", __file__), "PDF"),
+        (("--pages", "7"), "2 pages"),
+        (("--max-context", "40"), "would fit"),
+    ],
+)
+def test_ask_says_what_is_wrong_in_one_line(args, words, source, pdf):
+    given = args if "--pdf" in args else ("--pdf", pdf, *args)
+    said = dca_hub("ask", source, *given, "What?")
+    assert said.returncode == 2 and words in said.stderr
+    assert said.stderr.strip().splitlines()[-1].startswith("dca-hub: ") and "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("path", REAL_PDFS, ids=lambda path: path.stem)
+def test_ask_reads_a_pdf_that_nobody_here_wrote(path, source):
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not installed")
+    said = dca_hub(
+        "ask",
+        source,
+        "--pdf",
+        path,
+        "--pages",
+        "2-5",
+        "--max-context",
+        "64k",
+        "--max-new-tokens",
+        "4",
+        "--json",
+        "What?",
+    )
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["stats"]["prompt_tokens"] > 2000
+
+
+def test_ctrl_c_ends_with_130(source, pdf):
+    import signal
+
+    long = ("--max-new-tokens", "20k", "--max-context", "64k")
+    command = [sys.executable, "-m", "dca_hub", "ask", str(source), "--pdf", str(pdf), *long, "What?"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd="/"
+    )
+    process.stderr.readline()  # the PDF is read; the model is loading or answering
+    process.send_signal(signal.SIGINT)
+    error = process.stderr.read().decode()
+    assert process.wait(timeout=60) == 130 and "stopped" in error
