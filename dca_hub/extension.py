@@ -81,7 +81,10 @@ def extend(
             setattr(extended, name, vars(model)[name])
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         extended.gradient_checkpointing_enable()
-    return extended.train(model.training)
+    extended.train(model.training)
+    if model.config.model_type not in families.FAMILIES:
+        _try_out(model, extended)
+    return extended
 
 
 def choose_geometry(
@@ -133,6 +136,30 @@ def _refuse_unfit_family(model: PreTrainedModel) -> None:
     apply = getattr(sys.modules[type(base).__module__], "apply_rotary_pos_emb", None)
     if apply is None or not _rotations_compose(rotary, apply, model.config):
         raise UserError(f"{name} lays out its rotary dimensions in a way that Dual Chunk Attention does not know.")
+
+
+@torch.no_grad()
+def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
+    """Two tokens through both models of a family that is not listed: its attention must be reached, and be its own."""
+    if model.device.type == "meta":
+        return
+    ids = torch.zeros(1, 2, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+    was_training = model.training
+    try:
+        model.eval(), extended.eval()
+        mine, its = (m.base_model(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: its layers "
+            "do not hand on what comes with a call."
+        ) from error
+    finally:
+        model.train(was_training), extended.train(was_training)
+    if not (mine - its).abs().max() <= 0.05 * its.std():
+        raise UserError(
+            f"{type(model).__name__} does something to its attention that Dual Chunk Attention does not know: the "
+            "extended model differs from it within the trained length."
+        )
 
 
 def _rotations_compose(rotary: nn.Module, apply, config) -> bool:

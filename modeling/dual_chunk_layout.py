@@ -11,6 +11,7 @@ import torch
 
 from .dual_chunk_attention import QueryTurns, dual_chunk_attention, naive_dual_chunk_attention, query_turns
 from .dual_chunk_geometry import DualChunkGeometry
+from .dual_chunk_rotary import Frequencies
 
 Slots = slice | torch.Tensor
 
@@ -176,26 +177,29 @@ def _slot_positions(rows: list[list[torch.Tensor]], length: int) -> torch.Tensor
 
 
 def segmented(
-    rows: list[list[torch.Tensor]], slotting: Slotting, inv_freq: torch.Tensor, geometry: DualChunkGeometry
+    rows: list[list[torch.Tensor]], slotting: Slotting, frequencies: Frequencies, geometry: DualChunkGeometry
 ) -> SegmentedLayout:
     """The segments of documents; neighbouring rows of one layout share a segment."""
     past, segments, ready = int(slotting.past), [], {}
 
-    def turns(first: int, last: int) -> QueryTurns:
-        if (first, last) not in ready:
-            ready[first, last] = query_turns(torch.arange(first, last, device=slotting.device), inv_freq, geometry)
-        return ready[first, last]
+    def turns(first: int, last: int, length: int) -> QueryTurns:
+        if (first, last, length) not in ready:
+            positions = torch.arange(first, last, device=slotting.device)
+            inv_freq = frequencies.of(length).to(slotting.device)
+            ready[first, last, length] = query_turns(positions, inv_freq, geometry)
+        return ready[first, last, length]
 
     row = 0
     while row < len(rows):
         end = row + 1
         while end < len(rows) and _same(rows[end], rows[row]):
             end += 1
-        for slots in rows[row]:
+        for slots, length in zip(rows[row], frequencies.lengths[row]):
             new = int((slots >= past).sum())
             if new:
                 queries, keys = _as_slots(slots[-new:] - past, slotting), _as_slots(slots, slotting)
-                segments.append(Segment(slice(row, end), queries, keys, turns(len(slots) - new, len(slots))))
+                turned = turns(len(slots) - new, len(slots), length)
+                segments.append(Segment(slice(row, end), queries, keys, turned))
         row = end
     return SegmentedLayout(tuple(segments))
 
@@ -213,7 +217,7 @@ def _as_slots(slots: torch.Tensor, slotting: Slotting) -> Slots:
 def positioned(
     rows: list[list[torch.Tensor]],
     slotting: Slotting,
-    inv_freq: torch.Tensor,
+    frequencies: Frequencies,
     geometry: DualChunkGeometry,
     visible: torch.Tensor | None = None,
 ) -> PositionedLayout:
@@ -229,6 +233,7 @@ def positioned(
         same = (index[:, past : past + slotting.queries, None] == index[:, None, :]).unsqueeze(1).to(slotting.device)
         visible = same if visible is None else _both(same, visible)
     query_positions = query_positions.to(slotting.device)
+    inv_freq = frequencies.each(rows, past, slotting.queries).to(slotting.device)
     turns = query_turns(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
     return PositionedLayout(query_positions, key_positions.to(slotting.device), turns, visible)
 

@@ -22,7 +22,7 @@ from .dual_chunk_layout import (
     positions_of,
     segmented,
 )
-from .dual_chunk_rotary import DualChunkRotary, with_length
+from .dual_chunk_rotary import DualChunkRotary, Frequencies, with_lengths
 
 logger = logging.get_logger(__name__)
 
@@ -98,11 +98,12 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     else:
         rows = documents(slotting)
         positions = positions_of(rows, slotting)
-        length = max((len(slots) for row in rows for slots in row), default=0)
+        lengths = [[len(slots) for slots in row] for row in rows]
         if rotary.is_dynamic:
-            length = _rope_length(model, kwargs, length)
-            positions = with_length(positions, length)
-        inv_freq = rotary.inverse_frequencies(length).to(slotting.device)
+            lengths = _rope_lengths(model, kwargs, lengths)
+        frequencies = Frequencies(rotary.inverse_frequencies, lengths)
+        if rotary.is_dynamic:
+            positions = with_lengths(positions, frequencies.spread(rows, int(slotting.past), slotting.queries))
         dense = _why_dense(model, kwargs)
         ragged = slotting.queries == 1 and slotting.attention_mask is not None and not _alike(rows)
         if dense:
@@ -110,9 +111,9 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
                 f"Dual Chunk Attention computes every weight here, since {dense}: memory grows with Q x K."
             )
         if dense or ragged:
-            layout = positioned(rows, slotting, inv_freq, geometry, visible)
+            layout = positioned(rows, slotting, frequencies, geometry, visible)
         else:
-            layout = segmented(rows, slotting, inv_freq, geometry)
+            layout = segmented(rows, slotting, frequencies, geometry)
     kwargs["position_ids"] = positions
     kwargs["dual_chunk"] = DualChunkCall(geometry, layout)
     return (), kwargs
@@ -174,23 +175,32 @@ def _fit_mask(visible: torch.Tensor | None, slotting: Slotting) -> torch.Tensor 
     return torch.nn.functional.pad(visible, (0, short), value=unseen)
 
 
-def _rope_length(model, kwargs: dict[str, Any], length: int) -> int:
-    """The length that dynamic NTK scaling goes by: that of the first call on a cache, so that its keys keep agreeing
-    with the queries that come later. It is kept with the cache, not with the model."""
-    cache = kwargs.get("past_key_values")
+def _rope_lengths(model, kwargs: dict[str, Any], lengths: list[list[int]]) -> list[list[int]]:
+    """The lengths that dynamic NTK scaling goes by: those of the first call on a cache, so that its keys keep agreeing
+    with the queries that come later. They are kept with the cache, not with the model."""
+    cache, use_cache = kwargs.get("past_key_values"), kwargs.get("use_cache")
     if cache is None:
-        if kwargs.get("use_cache", model.config.use_cache) and not model.training:
-            kwargs["past_key_values"] = cache = DynamicCache(config=model.config)
-        else:
-            return length
+        use_cache = model.config.use_cache if use_cache is None else use_cache
+        if not use_cache or model.training:
+            return lengths
+        kwargs["past_key_values"] = cache = DynamicCache(config=model.config)
     if int(cache.get_seq_length()) == 0:
-        cache.rope_length = length
-    elif length > max(cache.rope_length, model.rotary_emb.inner.original_max_seq_len):
+        cache.rope_lengths = lengths
+        return lengths
+    first = getattr(cache, "rope_lengths", [])
+    if len(first) != len(lengths):
+        raise ValueError(
+            f"the cache was filled for {len(first)} rows and now serves {len(lengths)}: under dynamic NTK scaling each "
+            "row keeps the frequencies of its first call; start with an empty cache."
+        )
+    kept = [[max(row, default=1)] for row in first]
+    trained = model.rotary_emb.inner.original_max_seq_len
+    if any(now > max(then, trained) for (now,), (then,) in zip(lengths, kept)):
         logger.warning_once(
             "Dynamic NTK scaling keeps the frequencies of the first call on a cache; give a long text in one call, or "
             "use linear or YaRN scaling, for the frequencies of the whole length."
         )
-    return cache.rope_length
+    return kept
 
 
 class DualChunkMixin:

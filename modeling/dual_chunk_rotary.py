@@ -1,5 +1,8 @@
 """The rotary wrapper of a DCA model: the base model's own frequencies, at positions within the chunk."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -10,8 +13,8 @@ from .dual_chunk_geometry import DualChunkGeometry
 class DualChunkRotary(nn.Module):
     """Rotates queries and keys at `position mod s`, with the cosines and sines of the rotary module it wraps.
 
-    Dynamic NTK scaling picks its frequencies by the length of the sequence. The length comes with the positions
-    (`with_length`), and the wrapped module's memory of earlier lengths is cleared at each call: nothing outlives it.
+    Dynamic NTK scaling picks its frequencies by the length of a document. The lengths come with the positions
+    (`with_lengths`), and the wrapped module's memory of earlier lengths is cleared at each call: nothing outlives it.
     """
 
     def __init__(self, inner: nn.Module, geometry: DualChunkGeometry):
@@ -28,7 +31,18 @@ class DualChunkRotary(nn.Module):
         within = position_ids % self.geometry.chunk_length
         if not self.is_dynamic:
             return self.inner(x, within)
-        length = getattr(position_ids, "sequence_length", None) or int(position_ids.max()) + 1
+        lengths = getattr(position_ids, "document_lengths", None)
+        if lengths is None:
+            lengths = position_ids.max(dim=-1, keepdim=True).values.expand_as(position_ids) + 1
+        cos = sin = None
+        for length in lengths.unique().tolist():
+            its_cos, its_sin = self._for_length(x, within, length)
+            mine = (lengths == length).to(its_cos.device).unsqueeze(-1)
+            cos = its_cos if cos is None else torch.where(mine, its_cos, cos)
+            sin = its_sin if sin is None else torch.where(mine, its_sin, sin)
+        return cos, sin
+
+    def _for_length(self, x: torch.Tensor, within: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         self._forget()
         # The wrapped module reads the length off the largest position it is given.
         longest = within.new_full((*within.shape[:-1], 1), length - 1)
@@ -37,7 +51,7 @@ class DualChunkRotary(nn.Module):
         return cos[..., :-1, :], sin[..., :-1, :]
 
     def inverse_frequencies(self, length: int) -> torch.Tensor:
-        """[R / 2] radians per token, for a sequence of `length` tokens."""
+        """[R / 2] radians per token, for a document of `length` tokens."""
         if not self.is_dynamic:
             return self.inner.inv_freq
         config, device = self.inner.config, self.inner.inv_freq.device
@@ -50,7 +64,40 @@ class DualChunkRotary(nn.Module):
         self.inner.inv_freq = self.inner.original_inv_freq.to(self.inner.inv_freq.device)
 
 
-def with_length(position_ids: torch.Tensor, length: int) -> torch.Tensor:
-    """The same positions, carrying the length of the whole sequence to the rotary module."""
-    position_ids.sequence_length = length
+def with_lengths(position_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The same positions [B or 1, Q], carrying to the rotary module the length of the document that each is in."""
+    position_ids.document_lengths = lengths
     return position_ids
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """The inverse frequencies of each document of a call; only dynamic NTK scaling tells them apart.
+
+    `of` gives [R / 2] radians per token for a document of so many tokens; `lengths` has, for each batch row, the length
+    that each of its documents goes by.
+    """
+
+    of: Callable[[int], torch.Tensor]
+    lengths: list[list[int]]
+
+    def spread(self, rows: list[list[torch.Tensor]], past: int, queries: int) -> torch.Tensor:
+        """The length that each new token goes by, int64 [B, Q]; padding, which nobody sees, gets 1."""
+        spread = torch.ones(len(rows), past + queries, dtype=torch.long)
+        for row, docs in enumerate(rows):
+            for slots, length in zip(docs, self.lengths[row]):
+                spread[row, slots] = length
+        return spread[:, past:]
+
+    def each(self, rows: list[list[torch.Tensor]], past: int, queries: int) -> torch.Tensor:
+        """[R / 2] where every document has the same frequencies, else [B, 1, Q, R / 2]."""
+        found = sorted({length for row in self.lengths for length in row}) or [1]
+        table = [self.of(length) for length in found]
+        if all(one is table[0] or torch.equal(one, table[0]) for one in table):
+            return table[0]
+        table.append(table[0])  # for padding
+        index = torch.full((len(rows), queries), len(found))
+        spread = self.spread(rows, past, queries)
+        for number, length in enumerate(found):
+            index[spread == length] = number
+        return torch.stack(table)[index.to(table[0].device)].unsqueeze(1)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import GEOMETRY, as_dca, tokens
+from tiny_models import GEOMETRY, as_dca, tiny_dca, tokens
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
@@ -166,3 +166,39 @@ def test_padding_and_packing_under_rope_scaling(scaling):
     ids, positions, documents = packed()
     alone = torch.cat([dca(document).logits for document in documents], dim=1)
     torch.testing.assert_close(dca(ids, position_ids=positions).logits, alone, **CLOSE)
+
+
+@torch.no_grad()
+def test_dynamic_scaling_goes_by_each_rows_own_length():
+    """Alone, a row of 61 tokens has other frequencies than one of 17; so it has in a batch, and while it decodes."""
+    dca = tiny_dca("llama", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
+    ids, mask, rows = ragged("left")
+    logits = dca(ids, attention_mask=mask).logits
+    out = dca.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False, pad_token_id=0)
+    weights = dca(ids, attention_mask=mask, output_attentions=True).logits
+    for number, row in enumerate(rows):
+        alone = dca(row).logits[0]
+        torch.testing.assert_close(logits[number][mask[number].bool()], alone, **CLOSE)
+        torch.testing.assert_close(weights[number][mask[number].bool()], alone, **CLOSE)
+        expected = dca.generate(row, max_new_tokens=6, do_sample=False, pad_token_id=0)[0, row.shape[1] :]
+        assert torch.equal(out[number, ids.shape[1] :], expected)
+
+
+@torch.no_grad()
+def test_dynamic_scaling_goes_by_each_packed_documents_own_length():
+    dca = tiny_dca("llama", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
+    documents = [tokens(length, seed=length) for length in (61, 9, 45)]
+    positions = torch.cat([torch.arange(document.shape[1])[None] for document in documents], dim=1)
+    for extra in ({}, {"output_attentions": True}):
+        packed = dca(torch.cat(documents, dim=1), position_ids=positions, use_cache=False, **extra).logits
+        expected = torch.cat([dca(document).logits for document in documents], dim=1)
+        torch.testing.assert_close(packed, expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_a_cache_of_dynamic_scaling_cannot_serve_other_rows():
+    dca = tiny_dca("llama", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
+    cache = dca(tokens(40, batch=2)).past_key_values
+    cache.batch_select_indices(torch.tensor([1]))
+    with pytest.raises(ValueError, match="filled for 2 rows and now serves 1"):
+        dca(tokens(1), past_key_values=cache)
