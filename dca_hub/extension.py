@@ -150,8 +150,8 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
         mine, its = (m.base_model(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: its layers "
-            "do not hand on what comes with a call."
+            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: its "
+            "layers do not hand on what comes with a call."
         ) from error
     finally:
         model.train(was_training), extended.train(was_training)
