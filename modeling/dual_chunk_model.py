@@ -23,6 +23,7 @@ from .dual_chunk_layout import (
     segmented,
 )
 from .dual_chunk_rotary import DualChunkRotary, Frequencies, with_lengths
+from .dual_chunk_weights import WeightsOfBase
 
 logger = logging.get_logger(__name__)
 
@@ -203,7 +204,7 @@ def _rope_lengths(model, kwargs: dict[str, Any], lengths: list[list[int]]) -> li
     return kept
 
 
-class DualChunkMixin:
+class DualChunkMixin(WeightsOfBase):
     """Mixed into a transformers model class, first: makes it the DCA model of its base.
 
     The model tree stays the base's own but for the rotary module, and no forward is copied: a pre-hook on the base

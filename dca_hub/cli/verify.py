@@ -23,6 +23,9 @@ def add(subparsers) -> None:
         "--tokens", type=positive, default=8192, metavar="N", help="longest text to try (default: 8192)"
     )
     parser.add_argument("--device", default="cpu", help="where to run the model (default: cpu)")
+    parser.add_argument(
+        "--fetch", action="store_true", help="get the base model's weights, for a package that holds none"
+    )
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each finding")
     parser.set_defaults(run=run)
 
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from dca_hub.verification import Outcome, verify
 
     started, failed = time.monotonic(), 0
-    for finding in verify(args.folder, tokens=args.tokens, device=args.device):
+    for finding in verify(args.folder, tokens=args.tokens, device=args.device, fetch=args.fetch):
         failed += finding.outcome is Outcome.FAILED
         if args.json:
             said = {"check": finding.check.value, "outcome": finding.outcome.value, "detail": finding.detail}

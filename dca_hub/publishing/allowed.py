@@ -18,7 +18,7 @@ _PACKAGE = {
     *sources.TOKENIZER_FILES,
 }
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
-_MODELING = re.compile(r"(configuration_dca|modeling_dca|dual_chunk)_[a-z0-9_]+\.py|weights_of_base\.py")
+_MODELING = re.compile(r"(configuration_dca|modeling_dca|dual_chunk)_[a-z0-9_]+\.py")
 
 _SPACE_NAMES = {"requirements.txt", "pre-requirements.txt", "packages.txt", "Dockerfile"}
 _SPACE_SUFFIXES = {

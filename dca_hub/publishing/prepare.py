@@ -9,7 +9,8 @@ from dca_hub.card import Place
 from dca_hub.checkpoints import INDEX
 from dca_hub.errors import UserError
 from dca_hub.manifest import Manifest
-from dca_hub.publishing import allowed, reference, weights
+from dca_hub.modeling.dual_chunk_weights import WEIGHTS_KEY
+from dca_hub.publishing import allowed, weights
 from dca_hub.publishing.contents import Contents, File, Source
 from dca_hub.publishing.weights import Choice
 from dca_hub.results import Result
@@ -94,27 +95,24 @@ def _fetched_digest(base: weights.Base, name: str) -> str:
 
 
 def _referring(files: list[File], choice: Choice) -> list[File]:
-    """The files with the pointer to the base's weights in the config, and classes that follow it."""
-    by_name = {file.name: file for file in files}
-    config = json.loads(by_name[_CONFIG].content)
-    module = reference.modeling_module(config)
-    config.pop(reference.WEIGHTS_KEY, None)
-    by_name[_CONFIG] = File.of(
-        _CONFIG, reference.dump(reference.point_at(config, choice.base.repository, choice.base.commit))
-    )
-    if reference.FOLLOWING not in by_name:
-        by_name[module] = File.of(module, reference.follow(by_name[module].content, config))
-        by_name[reference.FOLLOWING] = File.of(reference.FOLLOWING, reference.following())
-    return list(by_name.values())
+    """The files with the pointer to the base's weights in the config, which the modeling files follow."""
+    return [_with_weights_of(choice.base, file) if file.name == _CONFIG else file for file in files]
 
 
 def _holding(files: list[File]) -> list[File]:
     """The files without a pointer, for a package that was one of a reference."""
-    config_file = next(file for file in files if file.name == _CONFIG)
-    config = json.loads(config_file.content)
-    if config.pop(reference.WEIGHTS_KEY, None) is None:
-        return files
-    return [*(file for file in files if file is not config_file), File.of(_CONFIG, reference.dump(config))]
+    return [_with_weights_of(None, file) if file.name == _CONFIG else file for file in files]
+
+
+def _with_weights_of(base: weights.Base | None, file: File) -> File:
+    """config.json with the pointer to the weights of a base model's repository, or with none."""
+    config = json.loads(file.content)
+    if base is None and WEIGHTS_KEY not in config:
+        return file
+    config.pop(WEIGHTS_KEY, None)
+    if base is not None:
+        config[WEIGHTS_KEY] = {"repository": base.repository, "revision": base.commit}
+    return File.of(_CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]:

@@ -5,14 +5,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dca_hub import manifest, sources
-from dca_hub.checkpoints import find_weights
+from dca_hub import manifest
 from dca_hub.errors import UserError
 from dca_hub.publishing import failures
 from dca_hub.publishing.weights import Base, own_weights
+from dca_hub.verification.borrow import with_weights_of
 
 # Fetching and running more than this again, only to look, is left to the publisher.
 LIMIT = 4_000_000_000  # bytes of weights
@@ -55,22 +56,12 @@ def compare(folder: Path, repository: str, revision: str, base: Base | None, wit
 
 
 @contextmanager
-def completed(folder: Path, base: Base | None):
+def completed(folder: Path, base: Base | None) -> Iterator[Path]:
     """A folder with all of a package and its weights: the package itself, or one that borrows them from the base."""
-    held = manifest.read(folder)
-    if own_weights(held) or base is None:
+    if base is None or own_weights(manifest.read(folder)):
         yield folder
         return
-    found = find_weights(sources.resolve(base.repository, revision=base.commit).folder)
-    with tempfile.TemporaryDirectory() as place:
-        whole, files = Path(place), dict(held.files)
-        for name in held.files:
-            (whole / name).symlink_to((folder / name).resolve())
-        for name in found.names:
-            origin = (found.folder / name).resolve()
-            (whole / name).symlink_to(origin)
-            files[name] = {"sha256": manifest.digest(origin), "size": origin.stat().st_size}
-        manifest.Manifest(held.base, held.revision, "link", files).write(whole)
+    with with_weights_of(base.repository, base.commit, folder) as whole:
         yield whole
 
 

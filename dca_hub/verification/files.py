@@ -11,10 +11,13 @@ from dca_hub.modeling.dual_chunk_model import refuse_unfit
 
 from .findings import Check, Finding, Outcome
 
+# What a download from the Hub has beside the files of the package.
+_OF_THE_HUB = {".gitattributes", ".git", ".cache"}
+
 
 def check_files(folder: Path, held: Manifest) -> Finding:
     """Every file of the manifest is there and unchanged, nothing else is, and the weights are whole."""
-    there = {path.name for path in folder.iterdir()} - {manifest.NAME}
+    there = {path.name for path in folder.iterdir()} - {manifest.NAME, *_OF_THE_HUB}
     wrong = [f"{name} is missing" for name in sorted(set(held.files) - there)]
     wrong += [f"{name} is not of the package" for name in sorted(there - set(held.files))]
     for name in sorted(there & set(held.files)):

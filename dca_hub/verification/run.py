@@ -11,20 +11,21 @@ from pathlib import Path
 from dca_hub import manifest
 from dca_hub.errors import UserError
 
+from .borrow import with_weights_of
 from .files import check_config, check_files
 from .findings import Check, Finding, Outcome
 
 _BY_STRANGER = tuple(check for check in Check if check not in (Check.FILES, Check.CONFIG))
 
 
-def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu") -> Iterator[Finding]:
+def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu", fetch: bool = False) -> Iterator[Finding]:
     """Checks a package; gives each finding as soon as it is there, one for every `Check`.
 
     The model is loaded in a fresh process that knows nothing of this package, without network, with `tokens` the most
-    it may be given at a time.
+    it may be given at a time. `fetch` gets the base model's weights for a package that has none.
 
     Raises:
-        UserError: the folder is no package.
+        UserError: the folder is no package, or the weights cannot be fetched.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -34,8 +35,11 @@ def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu") -> It
     yield from findings
     if any(finding.outcome is Outcome.FAILED for finding in findings):
         yield from _skipped(_BY_STRANGER, "the files or the config failed")
+    elif held.weights == "none" and fetch and held.base:
+        with with_weights_of(held.base, held.revision, folder) as whole:
+            yield from _by_stranger(whole, tokens, device)
     elif held.weights == "none":
-        yield from _skipped(_BY_STRANGER, f"the weights are with the base model, {held.base}")
+        yield from _skipped(_BY_STRANGER, f"the weights are with the base model, {held.base}: --fetch gets them")
     else:
         yield from _by_stranger(folder, tokens, device)
 

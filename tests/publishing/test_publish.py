@@ -113,6 +113,12 @@ def test_a_reference_loads_the_weights_of_a_gated_base(hub, on_hub, machine, wan
     by_us = load_file(reader.home / "ours.safetensors")["logits"]
     torch.testing.assert_close(by_us, wanted, atol=1e-5, rtol=1e-5)
 
+    reader.python(f"from huggingface_hub import snapshot_download as get; get({name!r}, local_dir='downloaded')")
+    said = reader.dca_hub("verify", "downloaded").stdout
+    assert f"skipped  loads with remote code: the weights are with the base model, {BASE}: --fetch gets them" in said
+    said = reader.dca_hub("verify", "downloaded", "--fetch").stdout
+    assert said.count("passed") >= 8 and "failed" not in said
+
     stranger = machine("stranger", token=None)
     line = f"from transformers import AutoModelForCausalLM as A; A.from_pretrained({name!r}, trust_remote_code=True)"
     said = stranger.python(line, expect=1).stderr.strip().splitlines()[-1]

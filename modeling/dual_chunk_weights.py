@@ -1,7 +1,7 @@
 """Loading in a repository that holds no weights: they are read from the base model's own, at the pinned revision.
 
 config.json says which with the key `weights_of_base`: `repository` and `revision` (a commit). The files are
-safetensors; no code of the base's repository is ever run.
+safetensors; no code of the base's repository is ever run. A configuration without the key changes nothing.
 """
 
 import copy
