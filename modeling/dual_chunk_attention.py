@@ -35,8 +35,8 @@ class QueryTurns:
     def all(self, query: torch.Tensor, scaling: float = 1.0) -> torch.Tensor:
         """The queries [B, H, Q, D] for every relation, times `scaling`: [3, B, H, Q, D]."""
         shape = (3, *[1] * (5 - self.cos.dim()), *self.cos.shape[1:])
-        factor = scaling if self.factor is None else self.factor * scaling
-        return turn(query, self.cos.view(shape) * scaling, self.sin.view(shape) * scaling, factor)
+        wide = query.to(torch.promote_types(query.dtype, self.cos.dtype)) * scaling
+        return turn(wide, self.cos.view(shape), self.sin.view(shape), self.factor).to(query.dtype)
 
     def apply(self, query: torch.Tensor, relation: Relation, rows: slice = slice(None)) -> torch.Tensor:
         """Queries [..., Q, D] for one relation; `rows` are the ones the given queries stand in."""
@@ -62,7 +62,7 @@ def turn(
     half = cos.shape[-1]
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     a, b, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
-    turned = [a * cos - b * sin, b * cos + a * sin]
+    turned = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
     if rest.shape[-1]:
         rest = rest if factor is None else rest * factor
         turned.append(rest.expand(*turned[0].shape[:-1], -1))
