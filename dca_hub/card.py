@@ -3,13 +3,11 @@
 Packaging writes it for a folder; publishing writes the sections that depend on the repository again (`published`).
 """
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from dca_hub import licences, results
+from dca_hub.card_text import front_matter, replace_section, section, section_text, with_front_matter
 from dca_hub.errors import UserError
 from dca_hub.results import Result
 
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
 
 PAPER = "https://arxiv.org/abs/2402.17463"
 LOADING, MEASURED, REPRODUCING = "How to load it", "Measured results", "How to reproduce it"
+ABILITIES = "What it can and cannot do"
 _NUMBERS = "The measured numbers:"
 _CITATION = """\
 @misc{an2024trainingfree,
@@ -54,33 +53,15 @@ def licence_key(plan: "Plan") -> str | None:
 
 def source_metadata(plan: "Plan") -> dict[str, Any]:
     """The front matter of the source's own card; empty where there is none that can be read."""
-    path = plan.source.folder / "README.md"
-    if not path.is_file():
-        return {}
     try:
-        return front_matter(path.read_text(encoding="utf-8", errors="replace"))[0]
+        return front_matter(_source_card(plan))[0]
     except UserError:
         return {}
 
 
-def front_matter(text: str) -> tuple[dict[str, Any], str]:
-    """The metadata at the head of a card, empty where there is none, and the text that follows it.
-
-    Raises UserError when it is not YAML.
-    """
-    found = re.match(r"\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
-    if found is None:
-        return {}, text
-    try:
-        metadata = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
-        raise UserError(f"The metadata at the head of README.md is not valid YAML ({error}): mend it.") from None
-    return (metadata if isinstance(metadata, dict) else {}), text[found.end() :]
-
-
-def with_front_matter(metadata: dict[str, Any], text: str) -> str:
-    """A card of that metadata and text."""
-    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=1000)}---\n{text}"
+def _source_card(plan: "Plan") -> str:
+    path = plan.source.folder / "README.md"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def metadata(plan: "Plan") -> dict[str, Any]:
@@ -123,6 +104,7 @@ def model_card(plan: "Plan") -> str:
         section(LOADING, _loading(None)),
         section("Sizes", _sizes(plan)),
         section("Contexts it is known to reach", _reach(plan)),
+        *_abilities(plan),
         section(REPRODUCING, _reproducing(plan)),
         section("Limits", _limits(plan)),
         section("Citation", f"Please cite the authors of Dual Chunk Attention:\n\n```bibtex\n{_CITATION}\n```"),
@@ -145,7 +127,7 @@ def published(text: str, place: Place, measured: list[Result], source: str | Non
         body = replace_section(body, MEASURED, _measured(measured, source), before=REPRODUCING)
         again = results.commands(measured)
         if again:
-            held = _section_text(body, REPRODUCING).partition(_NUMBERS)[0].strip()
+            held = section_text(body, REPRODUCING).partition(_NUMBERS)[0].strip()
             body = replace_section(body, REPRODUCING, f"{held}\n\n{_NUMBERS}\n\n{_shell(again)}")
     return with_front_matter(values, body)
 
@@ -163,31 +145,6 @@ def snippet(place: Place) -> str:
             ")",
         ]
     )
-
-
-def section(title: str, text: str) -> str:
-    return f"## {title}\n\n{text.strip()}"
-
-
-def replace_section(body: str, title: str, text: str, before: str | None = None) -> str:
-    """The card with the section of that title rewritten; where there is none, put before another or at the end."""
-    new = section(title, text) + "\n"
-    found = _find_section(body, title)
-    if found:
-        return body[: found.start()] + new + body[found.end() :]
-    other = _find_section(body, before) if before else None
-    if other:
-        return body[: other.start()] + new + "\n" + body[other.start() :]
-    return body.rstrip() + "\n\n" + new
-
-
-def _find_section(body: str, title: str) -> re.Match | None:
-    return re.search(rf"^## {re.escape(title)}\n.*?(?=\n## |\Z)", body, re.DOTALL | re.MULTILINE)
-
-
-def _section_text(body: str, title: str) -> str:
-    found = _find_section(body, title)
-    return found[0].partition("\n")[2].strip() if found else ""
 
 
 def _shell(commands: list[str]) -> str:
@@ -269,6 +226,12 @@ def _reach(plan: "Plan") -> str:
             "about 8 times their trained length; measure before you rely on it."
         )
     return "\n".join(f"- {one.stated} tokens, measured by {one.by}: {one.evidence}." for one in reach)
+
+
+def _abilities(plan: "Plan") -> list[str]:
+    """What the card of a base that is made here says of it, measured tables and all."""
+    told = section_text(_source_card(plan), ABILITIES) if plan.entry and plan.entry.is_local else ""
+    return [section(ABILITIES, told)] if told else []
 
 
 def _measured(measured: list[Result], source: str | None) -> str:

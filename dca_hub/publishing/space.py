@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from dca_hub import card
+from dca_hub import card_text
 from dca_hub.errors import UserError
 from dca_hub.publishing import allowed, failures
 from dca_hub.publishing.contents import Changes, Contents, File
@@ -69,7 +69,7 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
         for name, path in named.items()
         if allowed.in_space(name) and name != _README and not _leads_out(path, folder)
     ]
-    files.append(File.of(_README, card.with_front_matter(values, text).encode("utf-8")))
+    files.append(File.of(_README, card_text.with_front_matter(values, text).encode("utf-8")))
     contents = Contents.of(files, allowed.in_space)
     hub = Hub(repository, "space", silence=options.silence)
     state = hub.state()
@@ -129,7 +129,7 @@ def _front_matter(folder: Path, options: Options) -> tuple[dict, str]:
     path = folder / _README
     if not path.is_file():
         raise UserError(f"{folder.name!r} has no README.md with the Space's settings: make it with `dca-hub space`.")
-    values, text = card.front_matter(path.read_text(encoding="utf-8"))
+    values, text = card_text.front_matter(path.read_text(encoding="utf-8"))
     if values.get("sdk") not in constants.SPACES_SDK_TYPES:
         raise UserError(f"README.md of {folder.name!r} names no sdk: make the folder with `dca-hub space --out DIR`.")
     if options.hardware:

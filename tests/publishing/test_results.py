@@ -6,7 +6,7 @@ import pytest
 import yaml
 from machines import BASE
 
-from dca_hub import card, results
+from dca_hub import card_text, results
 from dca_hub.errors import UserError
 
 SIZES = {"chunk_size": 48, "local_size": 8, "original_max_position_embeddings": 64}
@@ -41,7 +41,7 @@ def test_results_reach_the_card_of_the_repository(hub, package_folder, push, tmp
     files = hub.model("me/tiny-dca").files
     assert files["results.jsonl"] == file.read_bytes()
     text = files["README.md"].decode()
-    values, body = card.front_matter(text)
+    values, body = card_text.front_matter(text)
     [index] = values["model-index"]
     found = {entry["dataset"]["type"]: entry["metrics"][0]["value"] for entry in index["results"]}
     assert found == {"passkey": 0.96, "perplexity": 12.5}
@@ -85,14 +85,14 @@ def test_damaged_results_are_named(changes, words, tmp_path):
 
 def test_sections_are_replaced_and_nothing_else():
     body = "# A\n\n## One\n\nold\n\n## Two\n\nkept\n"
-    new = card.replace_section(body, "One", "new")
+    new = card_text.replace_section(body, "One", "new")
     assert new == "# A\n\n## One\n\nnew\n\n## Two\n\nkept\n"
-    assert card.replace_section(new, "Half", "x", before="Two").index("## Half") < new.index("## Two") + 10
-    assert card.replace_section(body, "Three", "end").endswith("## Three\n\nend\n")
+    assert card_text.replace_section(new, "Half", "x", before="Two").index("## Half") < new.index("## Two") + 10
+    assert card_text.replace_section(body, "Three", "end").endswith("## Three\n\nend\n")
 
 
 def test_front_matter_survives(package_folder):
-    values, body = card.front_matter((package_folder / "README.md").read_text(encoding="utf-8"))
-    assert card.front_matter(card.with_front_matter(values, body)) == (values, body)
+    values, body = card_text.front_matter((package_folder / "README.md").read_text(encoding="utf-8"))
+    assert card_text.front_matter(card_text.with_front_matter(values, body)) == (values, body)
     assert values["license"] == "apache-2.0" and "dual-chunk-attention" in values["tags"]
     assert yaml.safe_load(yaml.safe_dump(values)) == values
