@@ -35,7 +35,9 @@ def test_every_file_that_is_no_code_is_installed(setuptools_settings):
         for path in folder.rglob("*"):
             if path.suffix in (".py", ".pyc") or path.is_dir() or path.name.startswith("."):
                 continue
-            package = max((p for p in packages if path.is_relative_to(packages[p])), key=lambda p: len(str(packages[p])))
+            package = max(
+                (p for p in packages if path.is_relative_to(packages[p])), key=lambda p: len(str(packages[p]))
+            )
             name = path.relative_to(packages[package]).as_posix()
             patterns = [*data["*"], *data.get(package, ())]
             assert any(fnmatch(name, one) and name.count("/") == one.count("/") for one in patterns), path

@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 import torch
 from op_cases import GEOMETRY, inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
-from dca_hub.modeling.dual_chunk_backends import BACKENDS, choose_backend
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_backends import BACKENDS, _by_parts, choose_backend
+from dca_hub.modeling.dual_chunk_kernels import CpuFlash, FlashAttnPackage
 
 
 class Results(TorchDispatchMode):
@@ -122,3 +124,40 @@ def test_flash_attn_is_not_imported_with_the_modeling_files():
         "sys.exit(any(name.split('.')[0] == 'flash_attn' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_flash_attn_is_called_as_its_interface_asks(monkeypatch):
+    """The calls of flash-attn 2.7 and later, computed by another kernel: layouts, arguments, gradients in place."""
+    cpu = CpuFlash()
+
+    def forward(
+        q, k, v, dropout_p, softmax_scale, causal, window_size_left, window_size_right, softcap, alibi_slopes,
+        return_softmax,
+    ):  # fmt: skip
+        assert (dropout_p, window_size_left, window_size_right, softcap, alibi_slopes) == (0.0, -1, -1, 0.0, None)
+        out, lse = cpu.forward(*(x.transpose(1, 2) for x in (q, k, v)), causal, softmax_scale)
+        return out.transpose(1, 2), lse, None, None
+
+    def backward(
+        dout, q, k, v, out, softmax_lse, dq, dk, dv, dropout_p, softmax_scale, causal, window_size_left,
+        window_size_right, softcap, alibi_slopes, deterministic, rng_state=None,
+    ):  # fmt: skip
+        assert all(x.is_contiguous() for x in (dout, q, k, v, out, softmax_lse, dq, dk, dv))
+        dout, q, k, v, out = (x.transpose(1, 2) for x in (dout, q, k, v, out))
+        for given, share in zip((dq, dk, dv), cpu.backward(dout, q, k, v, out, softmax_lse, causal, softmax_scale)):
+            given.copy_(share.transpose(1, 2))
+        return softmax_lse
+
+    interface = ModuleType("flash_attn.flash_attn_interface")
+    interface._flash_attn_forward, interface._flash_attn_backward = forward, backward
+    monkeypatch.setitem(sys.modules, "flash_attn", ModuleType("flash_attn"))
+    monkeypatch.setitem(sys.modules, "flash_attn.flash_attn_interface", interface)
+    q, k, v, inv_freq = inputs(B=2, Q=50, K=70, dtype=torch.float32)
+    turns = query_turns(torch.arange(20, 70), inv_freq.float(), GEOMETRY)
+    found = []
+    for kernel in (FlashAttnPackage(), cpu):
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = _by_parts(kernel)(*leaves, turns, GEOMETRY.chunk_length, 0.3)
+        found.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
+    for mine, wanted in zip(*found):
+        torch.testing.assert_close(mine, wanted)
