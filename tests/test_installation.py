@@ -31,13 +31,12 @@ def test_every_package_is_installed(setuptools_settings):
 def test_every_file_that_is_no_code_is_installed(setuptools_settings):
     data = setuptools_settings["package-data"]
     packages = folders(setuptools_settings)
+    longest_first = sorted(packages, key=lambda name: -len(str(packages[name])))
     for folder in (ROOT / "dca_hub", ROOT / "configs", ROOT / "modeling"):
         for path in folder.rglob("*"):
             if path.suffix in (".py", ".pyc") or path.is_dir() or path.name.startswith("."):
                 continue
-            package = max(
-                (p for p in packages if path.is_relative_to(packages[p])), key=lambda p: len(str(packages[p]))
-            )
+            package = next(name for name in longest_first if path.is_relative_to(packages[name]))
             name = path.relative_to(packages[package]).as_posix()
             patterns = [*data["*"], *data.get(package, ())]
             assert any(fnmatch(name, one) and name.count("/") == one.count("/") for one in patterns), path
