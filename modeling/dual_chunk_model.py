@@ -234,6 +234,12 @@ class DualChunkMixin(WeightsOfBase):
         native = next(base for base in cls.__mro__ if base.__module__.startswith("transformers.models."))
         return native._can_set_experts_implementation()
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No: every parameter is the base's own, so what transformers does to checkpoints of the base when it loads and
+        saves them (experts are fused), it must do here too."""
+        return False
+
     @staticmethod
     def create_masks_for_generate(config, inputs_embeds=None, attention_mask=None, *args, **kwargs):
         """generate() would build a four-dimensional mask for static caches; the layout wants the plain one."""

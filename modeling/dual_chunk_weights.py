@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 WEIGHTS_KEY = "weights_of_base"
 # Options of from_pretrained that speak of the repository asked for, not of the one that holds the weights.
 _OF_THIS_REPOSITORY = ("revision", "code_revision", "subfolder", "variant", "_commit_hash", "adapter_kwargs")
+_OF_THE_MODEL = ("dtype", "torch_dtype", "attn_implementation", "experts_implementation", "quantization_config")
 _OF_THE_CLIENT = ("cache_dir", "force_download", "local_files_only", "proxies", "token", "revision", "subfolder")
 
 
@@ -25,13 +26,19 @@ class WeightsOfBase:
         Raises:
             OSError: the base's weights cannot be had; the message says why and what to do.
         """
-        if config is None or isinstance(config, (str, os.PathLike)):
+        read, rest = config, kwargs
+        if pretrained_model_name_or_path is not None and (config is None or isinstance(config, (str, os.PathLike))):
+            # What is no option of the model's may be one of its configuration, as in transformers.
             options = {name: kwargs[name] for name in _OF_THE_CLIENT if name in kwargs}
-            config = cls.config_class.from_pretrained(config or pretrained_model_name_or_path, **options)
-        base = getattr(config, WEIGHTS_KEY, None)
+            others = {name: value for name, value in kwargs.items() if name not in (*options, *_OF_THE_MODEL)}
+            read, unused = cls.config_class.from_pretrained(
+                config or pretrained_model_name_or_path, return_unused_kwargs=True, **options, **others
+            )
+            rest = {name: value for name, value in kwargs.items() if name not in others or name in unused}
+        base = getattr(read, WEIGHTS_KEY, None)
         if base is None or kwargs.get("state_dict") is not None:
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
-        config = copy.deepcopy(config)
+        config, kwargs = copy.deepcopy(read), rest
         delattr(config, WEIGHTS_KEY)
         config._commit_hash = None
         kwargs = {name: value for name, value in kwargs.items() if name not in _OF_THIS_REPOSITORY}

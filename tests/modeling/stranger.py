@@ -51,10 +51,10 @@ def look_at(saved: Path, ids: torch.Tensor) -> dict:
     if auto is AutoModelForCausalLM:
         text = model.generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=0)
         found["generated"] = text[0, ids.shape[1] :].tolist()
-        found["other heads"] = [
-            type(other.from_pretrained(saved, **trusted)).__name__
-            for other in (AutoModel, AutoModelForSequenceClassification)
-        ]
+        others = [one.from_pretrained(saved, **trusted) for one in (AutoModel, AutoModelForSequenceClassification)]
+        found["other heads"] = [type(other).__name__ for other in others]
+        hidden = model.base_model(ids)[0]
+        found["other heads equal"] = [torch.equal(other.base_model(ids)[0], hidden) for other in others]
     return found
 
 

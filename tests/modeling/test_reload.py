@@ -97,6 +97,7 @@ def test_a_stranger_generates_and_loads_other_heads(found, name):
     with torch.no_grad():
         out = tiny_dca(name, WARM).generate(IDS, max_new_tokens=5, do_sample=False, pad_token_id=0)
     assert found[name]["generated"] == out[0, 60:].tolist()
+    assert found[name]["other heads equal"] == [True, True]
     bare, classifier = found[name]["other heads"]
     assert bare.startswith("DualChunk") and bare.endswith("Model")
     assert classifier.startswith("DualChunk") and classifier.endswith("ForSequenceClassification")

@@ -6,11 +6,15 @@ import shlex
 from machines import ROOT
 
 
-def test_every_command_of_the_guide_works(hub, machine):
+def commands_of(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_every_command_of_the_readme_and_the_guide_works(hub, machine):
     hub.stages = ["RUNNING"]
-    text = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    commands = [line for block in blocks for line in block.splitlines() if line.strip()]
+    commands = commands_of("README.md")
+    assert commands == commands_of("docs/publishing.md")
     assert len(commands) == 6 and all(line.startswith("python -m dca_hub ") for line in commands)
     user = machine()
     said = [user.run(*shlex.split(line)[1:]).stdout for line in commands]
