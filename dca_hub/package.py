@@ -21,7 +21,7 @@ from dca_hub.errors import UserError
 from dca_hub.families import Family
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_model import refuse_unfit
+from dca_hub.modeling.dual_chunk_guards import refuse_unfit
 from dca_hub.sizes import default_sizes, sizes_source
 from dca_hub.sources import Source
 

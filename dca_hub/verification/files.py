@@ -7,7 +7,7 @@ from dca_hub.checkpoints import find_weights
 from dca_hub.errors import UserError
 from dca_hub.manifest import Manifest
 from dca_hub.modeling.dual_chunk_config import PUBLIC_ATTENTION, geometry_from_config
-from dca_hub.modeling.dual_chunk_model import refuse_unfit
+from dca_hub.modeling.dual_chunk_guards import refuse_unfit
 
 from .findings import Check, Finding, Outcome
 

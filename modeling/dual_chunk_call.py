@@ -1,0 +1,198 @@
+"""What happens in each call of a model: its layout, made before the layers run, and the attention that they call."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, DynamicCache
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.utils import logging
+
+from .dual_chunk_geometry import DualChunkGeometry
+from .dual_chunk_guards import ATTENTION, refuse_other_attention
+from .dual_chunk_layout import (
+    Layout,
+    PositionedLayout,
+    Slotting,
+    compiled,
+    documents,
+    positioned,
+    positions_of,
+    segmented,
+)
+from .dual_chunk_rotary import DualChunkRotary, Frequencies, with_lengths
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class DualChunkCall:
+    """All that the attention of every layer needs to know of one forward call."""
+
+    geometry: DualChunkGeometry
+    layout: Layout
+
+    def attend(self, query, key, value, scaling: float, dropout: float):
+        if isinstance(self.layout, PositionedLayout):
+            return self.layout.attend(query, key, value, self.geometry, scaling, dropout)
+        return self.layout.attend(query, key, value, self.geometry, scaling)
+
+
+def attention_forward(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    dropout=0.0,
+    dual_chunk: DualChunkCall | None = None,
+    **kwargs,
+):
+    """The attention function that transformers calls in every layer; the call brings what is to be done.
+
+    Shapes as in transformers: query [B, H, Q, D], key and value [B, G, K, D] after the cache; gives [B, Q, H, D] and
+    the weights or None.
+    """
+    if dual_chunk is None:
+        raise ValueError(
+            "Dual Chunk Attention was called without the positions of the call: run the whole model, loaded with "
+            "trust_remote_code=True or made by dca_hub.extend, and no layer on its own."
+        )
+    for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"Dual Chunk Attention does not serve layers with {name}; set it to null in the config.")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out, weights = dual_chunk.attend(query, key, value, scaling, dropout)
+    return out.transpose(1, 2).contiguous(), weights
+
+
+def pass_mask(*args, attention_mask: torch.Tensor | None = None, **kwargs) -> torch.Tensor | None:
+    """No mask is built: padding is in the layout of the call already."""
+    return attention_mask
+
+
+AttentionInterface.register(ATTENTION, attention_forward)
+AttentionMaskInterface.register(ATTENTION, pass_mask)
+
+
+def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Forward pre-hook of the base model: adds the call's layout, and the positions counted within documents."""
+    refuse_other_attention(model.config._attn_implementation)
+    names = list(inspect.signature(type(model).forward).parameters)[1:]
+    kwargs = {**dict(zip(names, args)), **kwargs}
+    rotary: DualChunkRotary = model.rotary_emb
+    slotting = _slotting(kwargs)
+    mask, geometry = kwargs.get("attention_mask"), rotary.geometry
+    visible = _fit_mask(mask if mask is not None and mask.dim() == 4 else None, slotting)
+
+    on_device = isinstance(slotting.past, torch.Tensor) or slotting.attention_mask is not None
+    if torch.compiler.is_compiling() and on_device and not rotary.is_dynamic:
+        layout, positions = compiled(slotting, rotary.inverse_frequencies(0), geometry, visible)
+    else:
+        rows = documents(slotting)
+        positions = positions_of(rows, slotting)
+        lengths = [[len(slots) for slots in row] for row in rows]
+        if rotary.is_dynamic:
+            lengths = _rope_lengths(model, kwargs, lengths)
+        frequencies = Frequencies(rotary.inverse_frequencies, lengths)
+        if rotary.is_dynamic:
+            positions = with_lengths(positions, frequencies.spread(rows, int(slotting.past), slotting.queries))
+        dense = _why_dense(model, kwargs)
+        ragged = slotting.queries == 1 and slotting.attention_mask is not None and not _alike(rows)
+        if dense:
+            logger.warning_once(
+                f"Dual Chunk Attention computes every weight here, since {dense}: memory grows with Q x K."
+            )
+        if dense or ragged:
+            layout = positioned(rows, slotting, frequencies, geometry, visible)
+        else:
+            layout = segmented(rows, slotting, frequencies, geometry)
+    kwargs["position_ids"] = positions
+    kwargs["dual_chunk"] = DualChunkCall(geometry, layout)
+    return (), kwargs
+
+
+def _slotting(kwargs: dict[str, Any]) -> Slotting:
+    tokens = kwargs.get("input_ids")
+    tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
+    if tokens is None:
+        raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+    batch, queries = tokens.shape[:2]
+    cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
+    if cache is not None and any(getattr(cache, "is_sliding", None) or ()):
+        raise ValueError("Dual Chunk Attention needs every key: use a cache without sliding windows.")
+    return Slotting(
+        batch=batch,
+        queries=queries,
+        past=0 if cache is None else cache.get_seq_length(),
+        cache_length=None if cache is None else _cache_length(cache, queries),
+        attention_mask=mask if mask is not None and mask.dim() == 2 else None,
+        position_ids=kwargs.get("position_ids"),
+        device=tokens.device,
+    )
+
+
+def _cache_length(cache, queries: int) -> int:
+    """The slots that a cache hands back. Some versions of transformers 5 ask with the number of queries, earlier ones
+    with their positions, of which only the number counts."""
+    by_position = "cache_position" in inspect.signature(type(cache).get_mask_sizes).parameters
+    return cache.get_mask_sizes(torch.arange(queries) if by_position else queries, 0)[0]
+
+
+def _alike(rows: list[list[torch.Tensor]]) -> bool:
+    return all(len(row) == 1 and torch.equal(row[0], rows[0][0]) for row in rows)
+
+
+def _why_dense(model, kwargs: dict[str, Any]) -> str | None:
+    """The reason for which a call needs the naive path, or None."""
+    mask = kwargs.get("attention_mask")
+    if mask is not None and mask.dim() == 4:
+        return "attention_mask has four dimensions"
+    if kwargs.get("output_attentions", getattr(model.config, "output_attentions", False)):
+        return "output_attentions is on"
+    if model.training and getattr(model.config, "attention_dropout", 0.0):
+        return "attention_dropout is on in training"
+    return None
+
+
+def _fit_mask(visible: torch.Tensor | None, slotting: Slotting) -> torch.Tensor | None:
+    """A caller's own four-dimensional mask, with nothing visible in the slots that it does not cover."""
+    if visible is None:
+        return None
+    short = slotting.keys - visible.shape[-1]
+    if visible.shape[-2] != slotting.queries or short < 0:
+        raise ValueError(
+            f"attention_mask {tuple(visible.shape)} does not fit {slotting.queries} queries and {slotting.keys} keys."
+        )
+    unseen = False if visible.dtype == torch.bool else torch.finfo(visible.dtype).min
+    return torch.nn.functional.pad(visible, (0, short), value=unseen)
+
+
+def _rope_lengths(model, kwargs: dict[str, Any], lengths: list[list[int]]) -> list[list[int]]:
+    """The lengths that dynamic NTK scaling goes by: those of the first call on a cache, so that its keys keep agreeing
+    with the queries that come later. They are kept with the cache, not with the model."""
+    cache, use_cache = kwargs.get("past_key_values"), kwargs.get("use_cache")
+    if cache is None:
+        use_cache = model.config.use_cache if use_cache is None else use_cache
+        if not use_cache or model.training:
+            return lengths
+        kwargs["past_key_values"] = cache = DynamicCache(config=model.config)
+    if int(cache.get_seq_length()) == 0:
+        cache.rope_lengths = lengths
+        return lengths
+    first = getattr(cache, "rope_lengths", [])
+    if len(first) != len(lengths):
+        raise ValueError(
+            f"the cache was filled for {len(first)} rows and now serves {len(lengths)}: under dynamic NTK scaling each "
+            "row keeps the frequencies of its first call; start with an empty cache."
+        )
+    kept = [[max(row, default=1)] for row in first]
+    trained = model.rotary_emb.inner.original_max_seq_len
+    if any(now > max(then, trained) for (now,), (then,) in zip(lengths, kept)):
+        logger.warning_once(
+            "Dynamic NTK scaling keeps the frequencies of the first call on a cache; give a long text in one call, or "
+            "use linear or YaRN scaling, for the frequencies of the whole length."
+        )
+    return kept
