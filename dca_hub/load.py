@@ -5,7 +5,7 @@ model's repository is run, a package's own files included: they are the same as 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -20,6 +20,7 @@ from dca_hub.families import FAMILIES
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.progress import Report, tensors_told
 from dca_hub.sources import Source
 
 Quantization = Literal["4bit", "8bit"]
@@ -71,6 +72,7 @@ def load(
     quantization: Quantization | None = None,
     context: int | None = None,
     revision: str | None = None,
+    report: Report | None = None,
 ) -> Loaded:
     """Loads a model and its tokenizer.
 
@@ -81,11 +83,12 @@ def load(
         dtype: "float32", "bfloat16", "float16"; by default the checkpoint's own, and float32 for a small one on a CPU.
         quantization: "4bit" or "8bit" weights through bitsandbytes.
         context: the tokens of context that must fit in memory; by default the trained length.
+        report: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
     Raises:
         UserError: there is no such model, it cannot be loaded so, or it does not fit in memory.
     """
-    source = sources.resolve(name, weights=False, revision=revision)
+    source = sources.resolve(name, weights=False, revision=revision, report=report)
     native = _native_config(source)
     device = device or _best_device()
     dtype = _pick_dtype(native, dtype, device)
@@ -93,7 +96,9 @@ def load(
     trained = geometry.pretraining_length if geometry else native.max_position_embeddings
     need = memory_need(source, dtype, quantization, device)
     _refuse_too_large(source, need, context or trained)
-    base = _load_base(_weights_source(name, source, revision), native, device, dtype, quantization)
+    folder = _weights_source(name, source, revision, report)
+    with tensors_told(report):
+        base = _load_base(folder, native, device, dtype, quantization)
     model, geometry = _extended(base, geometry) if dca else (base, None)
     return Loaded(
         name=source.entry.name if source.entry else name,
@@ -106,6 +111,30 @@ def load(
         context=_context(source, trained),
         cache_bytes_per_token=need.cache_per_token,
     )
+
+
+def fetch(
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    quantization: Quantization | None = None,
+    freed: int = 0,
+    report: Report | None = None,
+) -> None:
+    """Brings everything that `load` of the same arguments needs onto this machine, and loads nothing.
+
+    freed: bytes that will be free by then besides what is now, such as those of a model that goes first.
+
+    Raises UserError as `load` does; before the weights are fetched if they would not fit.
+    """
+    source = sources.resolve(name, weights=False, report=report)
+    native, device = _native_config(source), device or _best_device()
+    geometry = _geometry(source, native)
+    need = memory_need(source, _pick_dtype(native, dtype, device), quantization, device)
+    trained = geometry.pretraining_length if geometry else native.max_position_embeddings
+    _refuse_too_large(source, replace(need, free=need.free + freed), trained)
+    _weights_source(name, source, None, report)
 
 
 def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str) -> Need:
@@ -211,7 +240,7 @@ def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.d
     return torch.float32 if small or (stated == torch.float16 and device == "cpu") else stated
 
 
-def _weights_source(name: str, source: Source, revision: str | None) -> str:
+def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:
     """Where the weights are: in the folder or, for a package without weights, with the base that its manifest names."""
     if (source.folder / manifest.NAME).is_file():
         held = manifest.read(source.folder)
@@ -220,11 +249,11 @@ def _weights_source(name: str, source: Source, revision: str | None) -> str:
                 raise UserError(
                     f"{source.folder.name!r} holds no weights and names no base model: package it with them."
                 )
-            return str(sources.resolve(held.base, revision=held.revision).folder)
+            return str(sources.resolve(held.base, revision=held.revision, report=report).folder)
     if source.base is None:
         folder = source.folder
     else:
-        folder = sources.resolve(name, revision=revision or source.revision).folder
+        folder = sources.resolve(name, revision=revision or source.revision, report=report).folder
     find_weights(folder)
     return str(folder)
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dca_hub import catalogue
+from dca_hub import catalogue, download
 from dca_hub.catalogue import Entry
 from dca_hub.errors import UserError
+from dca_hub.progress import Report
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -53,13 +54,14 @@ class Source:
         return self.config["model_type"]
 
 
-def resolve(name: str, *, weights: bool = True, revision: str | None = None) -> Source:
+def resolve(name: str, *, weights: bool = True, revision: str | None = None, report: Report | None = None) -> Source:
     """The files of a model: a folder as it is, anything else through the Hub client and its cache.
 
     Args:
         name: a catalogue name, a Hub id (`owner/name`) or the path of a folder.
         weights: whether the weights are needed too, or only configuration, tokenizer and texts.
         revision: branch, tag or commit on the Hub.
+        report: told how far a download is; whatever it raises ends it.
 
     Raises:
         UserError: there is no such model, or it cannot be had; the message says what to do.
@@ -72,7 +74,7 @@ def resolve(name: str, *, weights: bool = True, revision: str | None = None) -> 
     repository = entry.base if entry is not None else name
     if entry is None and (repository.count("/") != 1 or name.startswith((".", "/", "~"))):
         catalogue.find(name)  # raises, with the names that come close
-    folder = _download(repository, weights, revision)
+    folder = _download(repository, weights, revision, report)
     return Source(folder, repository, folder.name, entry, read_config(folder))
 
 
@@ -97,10 +99,12 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
     return value
 
 
-def _download(repository: str, weights: bool, revision: str | None) -> Path:
+def _download(repository: str, weights: bool, revision: str | None, report: Report | None) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
+    if report is not None:
+        download.fetch(repository, revision, patterns, report)
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError:

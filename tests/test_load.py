@@ -123,3 +123,31 @@ def test_no_network_is_said(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(UserError, match="cannot be reached"):
         load.load("smollm-135m-instruct")
+
+
+def test_loading_is_told_tensor_by_tensor_and_can_be_given_up(source):
+    told = []
+    load.load(str(source), report=told.append)
+    total = told[0].total
+    assert [(p.stage, p.done, p.total) for p in told] == [("loading", n, total) for n in range(total)] and total > 10
+
+    class GivenUp(Exception):
+        pass
+
+    def give_up(progress):
+        if progress.done == 3:
+            raise GivenUp
+
+    with pytest.raises(GivenUp):
+        load.load(str(source), report=give_up)
+    told.clear()
+    assert load.load(str(source)).model is not None and not told  # nobody listens any more
+
+
+def test_what_does_not_fit_is_not_even_fetched(source, monkeypatch):
+    monkeypatch.setattr(load, "_weights_source", lambda *args: pytest.fail("it was fetched"))
+    monkeypatch.setattr(load, "free_bytes", lambda device: 1000)
+    with pytest.raises(UserError, match="--load-in-4bit"):
+        load.fetch(str(source))
+    monkeypatch.setattr(load, "_weights_source", lambda *args: "fetched")
+    load.fetch(str(source), freed=10**9)  # another model goes first
