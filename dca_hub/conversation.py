@@ -183,9 +183,10 @@ class Conversation:
         if prompt + answer <= self.limit:
             return
         room = self.limit - answer - (prompt - self.document_tokens)
+        why = "reaches with DCA" if self.limit == self.loaded.context else "may be given here"
         raise UserError(
             f"The document and the question take {prompt:,} tokens and the answer up to {answer:,}, more than the "
-            f"{self.limit:,} that {self.loaded.name} may be given; {_what_fits(self, room)}."
+            f"{self.limit:,} that {self.loaded.name} {why}; {_what_fits(self, room)}."
         )
 
     def _keep_common(self, tokens: list[int]) -> int:

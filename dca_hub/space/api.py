@@ -112,7 +112,7 @@ class _Functions:
         grid = needles.Grid(_numbers(lengths), needles.spread(max(1, int(depths or 1))), int(trials or 1), haystack)
         prompts, most = grid.prompts * len(SIDES[attention]), self.context.settings.max_cells
         self.check(prompts <= most, f"That is {prompts:,} prompts, more than the {most:,} of one run: ask for fewer.")
-        limit = self.context.host.limit()
+        limit = self.context.host.fits()
         self.check(max(grid.lengths) <= limit, f"At most {limit:,} tokens fit in memory here: give shorter lengths.")
         loaded, found = self.context.host.loaded, {side: [] for side in SIDES[attention]}
 
@@ -156,7 +156,7 @@ class _Functions:
                 "tokens": upload.tokens,
                 "trained_window": host.loaded.trained,
                 "reach_with_dca": host.loaded.context,
-                "memory_allows": host.limit(),
+                "memory_allows": host.fits(),
                 "notes": list(document.notes),
                 "beginning": document.text[:500],
             }

@@ -17,6 +17,7 @@ from dca_hub.space.settings import Settings
 log = logging.getLogger("dca_hub.space")
 
 MODEL_LANE = {"concurrency_id": "model", "concurrency_limit": 1}
+LOADING_LANE = {"concurrency_id": "loading", "concurrency_limit": 1}
 PAGES_LANE = {"concurrency_id": "pages", "concurrency_limit": 2}
 AT_ONCE = {"queue": False, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}

@@ -8,7 +8,7 @@ from dca_hub.errors import UserError
 from dca_hub.evaluation import needle, perplexity
 from dca_hub.space import picture
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
-from dca_hub.space.markup import download, notice, tag, text
+from dca_hub.space.markup import bar, download, notice, tag, text
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
 
@@ -74,7 +74,7 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     """The lengths to choose from, and those chosen at first."""
     trained = context.host.loaded.trained
-    most = min(context.host.limit(), _tokens(context))
+    most = min(context.host.fits(), _tokens(context))
     fitting = [m for m in _MULTIPLES if _SCORED < m * trained <= most]
     choices = [(f"{int(m * trained):,} ({m:g}×)", int(m * trained)) for m in fitting]
     return choices, [int(m * trained) for m in fitting if m in _USUAL]
@@ -167,7 +167,5 @@ class _Curve:
 
 
 def _progress(name: str, done: int, total: int) -> str:
-    share = 100 * done / max(1, total)
-    words = f"Measuring, {name}: {done:,} of {total:,} windows" if done else f"{name}"
-    bar = tag("span", tag("span", class_="dh-fill dh-within", style=f"width:{share:.1f}%"), class_="dh-track")
-    return tag("div", tag("span", tag("span", text(words)), class_="dh-bar-head"), bar, class_="dh-bar")
+    words = f"Measuring, {name}" if done else name
+    return bar(words, f"{done:,} of {total:,} windows" if done else "", done / max(1, total))

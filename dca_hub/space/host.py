@@ -5,17 +5,27 @@ import dataclasses
 import gc
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from dca_hub import sources
 from dca_hub.errors import UserError
-from dca_hub.load import Loaded, Quantization, free_bytes, load
+from dca_hub.load import Loaded, Quantization, fetch, free_bytes, load
+from dca_hub.progress import Report
 from dca_hub.prompts import Prompter
 from dca_hub.space.settings import Settings
 
 _SPARE = 0.8  # of the free memory, for caches
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model as a visitor asks for it: name, weights quantized or not, device."""
+
+    name: str
+    quantization: Quantization | None = None
+    device: str | None = None
 
 
 class Host:
@@ -28,7 +38,7 @@ class Host:
         self.before_change: Callable[[], None] = lambda: None
         self._loaded: Loaded | None = None
         self._prompter: Prompter | None = None
-        self._chosen: tuple[str, Quantization | None, str | None] = ("", None, None)
+        self._chosen = Choice("")
 
     @property
     def ready(self) -> bool:
@@ -43,26 +53,39 @@ class Host:
 
     @property
     def quantization(self) -> Quantization | None:
-        return self._chosen[1]
+        return self._chosen.quantization
 
     def begin(self) -> None:
         """Loads the model that the settings name."""
-        self._load(self.settings.model, self.settings.quantization or None, self.settings.device or None)
+        settings = self.settings
+        self._load(Choice(settings.model, settings.quantization or None, settings.device or None))
 
-    def change(self, name: str, quantization: Quantization | None = None, device: str | None = None) -> None:
-        """Frees the model and loads another one; runs in the lane, where nothing else uses the model.
+    def fetch(self, choice: Choice, report: Report | None = None) -> None:
+        """Brings a model's files onto this machine, where they are not, while the loaded one goes on being used.
 
-        Raises UserError when the model may not or cannot be loaded; the one before is then loaded again.
+        Raises UserError when the model may not or cannot be had, or would not fit in memory even alone.
         """
-        self.check(name)
-        sources.resolve(name, weights=False)  # before the old model goes: there is such a model, and it can be had
+        self.check(choice.name)
+        fetch(
+            choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
+            freed=self._freed(choice.device), report=report,
+        )  # fmt: skip
+
+    def change(self, choice: Choice, report: Report | None = None) -> None:
+        """Frees the model and loads another one, whose files are fetched already; runs in the lane, where nothing else
+        uses the model. Whatever `report` raises gives it up.
+
+        Raises UserError when the model may not or cannot be loaded. The one before is then loaded again, as it is when
+        the loading was given up.
+        """
+        self.check(choice.name)
         before = self._chosen
         self._free()
         try:
-            self._load(name, quantization, device)
+            self._load(choice, report)
         except BaseException:
             self._free()
-            self._load(*before)
+            self._load(before)
             raise
 
     def check(self, name: str) -> None:
@@ -82,17 +105,31 @@ class Host:
         free = int(free_bytes(str(self.loaded.device)) * _SPARE) + held
         return min(free, self.settings.cache_mb * 1_000_000) // self.loaded.cache_bytes_per_token
 
-    def limit(self, held: int = 0, copies: int = 1) -> int:
-        """Tokens that a prompt and its answer may take: what memory allows, and the settings."""
+    def fits(self, held: int = 0, copies: int = 1) -> int:
+        """Tokens that memory and the settings allow, for tests of how far a model reaches."""
         allowed = self.memory_tokens(held) // copies
         return min(allowed, self.settings.max_tokens or allowed)
 
-    def _load(self, name: str, quantization: Quantization | None, device: str | None) -> None:
-        loaded = load(name, device=device, dtype=self.settings.dtype or None, quantization=quantization)
+    def limit(self, held: int = 0, copies: int = 1) -> int:
+        """Tokens that a prompt and its answer may take: what fits, and unless the settings say otherwise no more than
+        the model reaches."""
+        return min(self.fits(held, copies), self.settings.max_tokens or self.loaded.context)
+
+    def _freed(self, device: str | None) -> int:
+        """Bytes that the loaded model would leave on that device."""
+        if self._loaded is None or device not in (None, "auto", self._loaded.device.type, str(self._loaded.device)):
+            return 0
+        return self._loaded.base.get_memory_footprint()
+
+    def _load(self, choice: Choice, report: Report | None = None) -> None:
+        loaded = load(
+            choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
+            report=report,
+        )  # fmt: skip
         if Path(loaded.name).is_dir():  # no path of this machine on a stranger's screen
             loaded = dataclasses.replace(loaded, name=Path(loaded.name).resolve().name)
         self._prompter = Prompter(copy.deepcopy(loaded.tokenizer))
-        self._loaded, self._chosen = loaded, (name, quantization, device)
+        self._loaded, self._chosen = loaded, choice
         self.generation += 1
 
     def _free(self) -> None:

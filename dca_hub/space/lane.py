@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 Tell = Callable[[Any], None]
+_TICK = 0.05  # seconds
 
 
 class Stopped(Exception):
@@ -26,6 +27,7 @@ class Job:
         self._context = contextvars.copy_context()
         self._events: queue.SimpleQueue = queue.SimpleQueue()
         self._stop, self._done = threading.Event(), threading.Event()
+        self.begun = False
 
     def stop(self) -> None:
         self._stop.set()
@@ -49,6 +51,7 @@ class Job:
 
     def run(self) -> None:
         failure: BaseException | None = None
+        self.begun = True
         try:
             self.check()
             self._context.run(self._work, self.tell)
@@ -91,12 +94,25 @@ class Lane:
         """`submit`, and its events."""
         return self.submit(work).events()
 
+    def run_within(self, job: Job, work: Callable[[Tell], Any]) -> None:
+        """Runs `work` in the lane as a part of `job`, which runs elsewhere: it tells that job's listener and stops with
+        it, at once while it is still in line."""
+        part = self.submit(lambda _: work(job.tell))
+        try:
+            while not part.wait(_TICK):
+                job.check()
+        finally:
+            part.stop()
+            if part.begun:
+                part.wait()
+        for _ in part.events():  # raises what it raised
+            pass
+
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def stream_aside(work: Callable[[Tell], Any]) -> Iterator[Any]:
-    """The events of work that needs no model, in a thread of its own."""
-    job = Job(work)
+def aside(job: Job) -> Job:
+    """Starts a job that needs no model, in a thread of its own."""
     threading.Thread(target=job.run, name="aside", daemon=True).start()
-    return job.events()
+    return job

@@ -41,6 +41,17 @@ def notice(message: str, kind: str = "info") -> str:
     return tag("div", mark, tag("span", text(message)), class_=f"dh-notice dh-{kind}", role=role)
 
 
+def bar(label: str, figures: str, share: float, kind: str = "") -> str:
+    """Progress: what goes on, how far in figures, and a bar that is filled to `share`, 0 to 1."""
+    percent = 100 * min(1.0, max(0.0, share))
+    head = tag("span", tag("span", text(label)), tag("span", text(figures)), class_="dh-bar-head")
+    fill = tag("span", class_="dh-fill dh-within", style=f"width:{percent:.1f}%")
+    return tag(
+        "div", head, tag("span", fill, class_="dh-track"), class_=f"dh-bar {kind}".strip(), role="progressbar",
+        aria_valuenow=round(percent), aria_valuemin=0, aria_valuemax=100, aria_label=label,
+    )  # fmt: skip
+
+
 def amount(count: float) -> str:
     """Bytes for people: 1.4 GB, 8.6 MB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

@@ -1,6 +1,5 @@
 """The tab where the model is chosen and loaded."""
 
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +8,17 @@ import gradio as gr
 from gradio.events import Dependency
 
 from dca_hub import catalogue
-from dca_hub.catalogue import Entry
 from dca_hub.errors import UserError
+from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
-from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
-from dca_hub.space.markup import amount, notice, seconds, tag, text
+from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context
+from dca_hub.space.lane import Job, Tell, aside
+from dca_hub.space.markup import amount, bar, notice, tag, text
 from dca_hub.space.places import place
+from dca_hub.space.sessions import Session
 
 _QUANTIZATIONS = [("none", ""), ("8-bit", "8bit"), ("4-bit", "4bit")]
-_TICK = 0.3
+_TICK = 0.1  # seconds from one sight of the progress to the next
 
 
 def build(context: Context) -> Dependency:
@@ -42,7 +43,9 @@ def build(context: Context) -> Dependency:
             )  # fmt: skip
             devices = hosts.devices()
             device = gr.Radio(devices, value=devices[0], label="Device", elem_id="model-device")
-            load = gr.Button("Load", variant="primary", elem_id="model-load")
+            with gr.Row():
+                load = gr.Button("Load", variant="primary", elem_id="model-load")
+                stop = gr.Button("Stop", variant="stop", elem_id="model-stop", visible=False)
         with gr.Column(scale=7, min_width=320):
             state = place("model-state", _state(context))
             facts = place("model-facts", _facts(begin, "", context))
@@ -56,10 +59,11 @@ def build(context: Context) -> Dependency:
         [name.change, quantization.change, other.change], show, [name, other, quantization], facts, **AT_ONCE, **PRIVATE
     )
     tab = _Model(context)
-    return load.click(
-        tab.load, [name, other, quantization, device], state, show_progress="minimal", show_progress_on=state,
-        **MODEL_LANE, **PRIVATE,
-    )  # fmt: skip
+    shown = [state, load, stop]
+    begun = load.click(tab.begin, [name, other, quantization, device], shown, **AT_ONCE, **PRIVATE)
+    loading = begun.success(tab.load, None, shown, show_progress="hidden", **LOADING_LANE, **PRIVATE)
+    stop.click(tab.stop, None, shown, **AT_ONCE, **PRIVATE)
+    return loading
 
 
 class _Model:
@@ -68,63 +72,74 @@ class _Model:
     def __init__(self, context: Context):
         self.context = context
 
-    def load(self, name: str, other: str, quantization: str, device: str, request: gr.Request) -> Iterator[str]:
-        context = self.context
-        wanted = (other or "").strip() if context.settings.any_model and (other or "").strip() else name
+    def begin(self, name: str, other: str, quantization: str, device: str, request: gr.Request) -> tuple:
+        """Answers at once: what is wrong with the choice, or that it has been heard."""
+        session = self.context.session(request)
         try:
-            context.host.check(wanted or "")
-            if quantization not in ("", "8bit", "4bit") or device not in hosts.devices():
-                raise UserError("Choose a quantization and a device from the list.")
-            yield from self._load(wanted, quantization or None, device)
+            choice = self._choice(session, name, other, quantization, device)
         except UserError as error:
-            yield notice(str(error), "error") + _state(context)
+            return notice(str(error), "error") + _state(self.context), gr.skip(), gr.skip()
+        host, lane = self.context.host, self.context.lane
+
+        def work(tell: Tell) -> None:
+            # The download needs no model: meanwhile the others go on with the one that is loaded.
+            host.fetch(choice, tell)
+            lane.run_within(job, lambda tell: host.change(choice, tell))
+
+        job = session.loading = Job(work)
+        session.loading_name = _shown_name(choice.name)
+        return _line(f"Waiting to load {session.loading_name}"), gr.update(visible=False), gr.update(visible=True)
+
+    def load(self, request: gr.Request) -> Iterator[tuple]:
+        session = self.context.session(request)
+        job, name, problem, told = session.loading, session.loading_name, "", 0.0
+        if job is None or job.begun:  # what was chosen was refused
+            yield (gr.skip(),) * 3
             return
-        yield _state(context)
-
-    def _load(self, name: str, quantization: str | None, device: str) -> Iterator[str]:
-        host, started = self.context.host, time.monotonic()
-
-        def work(tell) -> None:
-            over = threading.Event()
-            ticking = threading.Thread(target=_tick, args=(tell, over, name, started), daemon=True)
-            ticking.start()
-            try:
-                host.change(name, quantization, device)
-            finally:
-                over.set()
-                ticking.join()
-
-        for words in self.context.lane.stream(work):
-            yield tag("div", tag("span", class_="dh-spinner"), tag("span", text(words)), class_="dh-progress")
-
-
-def _tick(tell, over: threading.Event, name: str, started: float) -> None:
-    """Says how far loading is, until it is over: loading a model is one call that tells nothing by itself."""
-    entry = catalogue.get(name)
-    before = _downloaded(entry)
-    while not over.wait(_TICK):
-        passed, got = seconds(time.monotonic() - started), _downloaded(entry)
-        words = f"Loading {_shown_name(name)}: {passed}"
-        if entry is not None and not entry.is_local:
-            total = entry.weights_bytes(entry.dtype)
-            words += f" · downloaded {amount(got)} of {amount(total)}" if got > before else ""
         try:
-            tell(words)
-        except Exception:  # the visitor has left; loading itself goes on to its end
-            return
+            for progress in aside(job).events():
+                if time.monotonic() - told > _TICK and not job.stopped:
+                    told = time.monotonic()
+                    yield _progress(name, progress), gr.skip(), gr.skip()
+        except UserError as error:
+            problem = notice(str(error), "error")
+        if job.stopped and not problem:
+            problem = notice(f"Stopped: {name} was not loaded.")
+        yield problem + _state(self.context), gr.update(visible=True), gr.update(visible=False)
+
+    def stop(self, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        if session.loading is None or session.loading.wait(0):
+            return (gr.skip(),) * 3
+        session.loading.stop()
+        before = "" if self.context.host.ready else "; the model before comes back"
+        return _line(f"Stopping{before}"), gr.skip(), gr.skip()
+
+    def _choice(self, session: Session, name: str, other: str, quantization: str, device: str) -> hosts.Choice:
+        """What is meant. Raises UserError for a choice that is none."""
+        settings, other = self.context.settings, (other or "").strip()
+        wanted = other if settings.any_model and other else (name or "")
+        if session.loading is not None and not session.loading.wait(0):
+            raise UserError("A model is being loaded already: wait for it, or stop it.")
+        self.context.host.check(wanted)
+        if quantization not in ("", "8bit", "4bit") or device not in hosts.devices():
+            raise UserError("Choose a quantization and a device from the list.")
+        return hosts.Choice(wanted, quantization or None, device)
 
 
-def _downloaded(entry: Entry | None) -> int:
-    """Bytes of that model in the Hub client's cache, unfinished files included."""
-    if entry is None or entry.is_local:
-        return 0
-    from huggingface_hub.constants import HF_HUB_CACHE
+def _line(words: str) -> str:
+    return tag("div", tag("span", class_="dh-spinner"), tag("span", text(words)), class_="dh-progress", role="status")
 
-    blobs = Path(HF_HUB_CACHE) / f"models--{entry.base.replace('/', '--')}" / "blobs"
-    try:
-        return sum(file.stat().st_size for file in blobs.iterdir())
-    except OSError:
-        return 0
+
+def _progress(name: str, progress: Progress) -> str:
+    done, total = progress.done, progress.total
+    if not total:
+        return _line(f"Asking the Hub for {name}")
+    if progress.stage == "downloading":
+        words, count = f"Downloading {name}", f"{amount(done)} of {amount(total)}"
+    else:
+        words, count = f"Loading {name}", f"{done:,} of {total:,} tensors"
+    return bar(words, count, done / total)
 
 
 def _shown_name(name: str) -> str:
@@ -140,7 +155,7 @@ def _state(context: Context) -> str:
     facts = [
         ("Trained at", f"{loaded.trained:,} tokens"),
         ("Reach with DCA", f"{loaded.context:,} tokens"),
-        ("Memory allows", f"{context.host.limit():,} tokens here"),
+        ("Memory allows", f"{context.host.fits():,} tokens here"),
         ("Sizes", f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, chunks of {geometry.chunk_length:,}"),
         ("Runs on", f"{loaded.device}, {context.host.quantization or str(loaded.model.dtype).removeprefix('torch.')}"),
     ]

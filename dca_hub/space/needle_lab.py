@@ -78,7 +78,7 @@ def build(context: Context) -> gr.CheckboxGroup:
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     """The lengths to choose from, as multiples of the trained one, and those chosen at first."""
     trained = context.host.loaded.trained
-    most = max(2 * trained, min(context.host.limit(), 32 * trained))
+    most = max(2 * trained, min(context.host.fits(), 32 * trained))
     multiples = [m for m in _MULTIPLES if m * trained <= most and m * trained >= 128]
     choices = [(f"{int(m * trained):,} ({m:g}×)", int(m * trained)) for m in multiples]
     return choices, [int(m * trained) for m in multiples if m in _USUAL]
@@ -201,7 +201,7 @@ class _Lab:
                 f"That is {prompts:,} prompts, more than the {self.context.settings.max_cells:,} of one run: "
                 "choose fewer lengths, depths or trials."
             )
-        most = self.context.host.limit()
+        most = self.context.host.fits()
         if max(grid.lengths) > most:
             raise UserError(f"{max(grid.lengths):,} tokens do not fit in memory here: choose at most {most:,}.")
         if haystack == "own":  # a text has its own name, so that results of another one are not taken for its

@@ -42,6 +42,8 @@ class Session:
     conversations: dict[bool, Conversation] = field(default_factory=dict)
     generation: int = 0
     job: Job | None = None
+    loading: Job | None = None
+    loading_name: str = ""
     used: float = field(default_factory=time.monotonic)
     needle: list[Result] = field(default_factory=list)
     grid: Grid | None = None
@@ -61,6 +63,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
+        """Whether the model works for this visitor, or will."""
         return self.job is not None and not self.job.wait(0)
 
     def cache_bytes(self) -> int:
@@ -115,9 +118,10 @@ class Sessions:
             self.free(session)
 
     def free(self, session: Session) -> None:
-        if session.job is not None:
-            session.job.stop()
-            session.job.wait(5)
+        for job in (session.job, session.loading):
+            if job is not None:
+                job.stop()
+                job.wait(5)
         session.forget_caches()
         shutil.rmtree(session.folder, ignore_errors=True)
         trim.release()

@@ -1,6 +1,6 @@
 """The conversation as HTML: questions, answers, progress, citations, timings. All words of others are escaped."""
 
-from dca_hub.space.markup import notice, seconds, tag, text
+from dca_hub.space.markup import bar, notice, seconds, tag, text
 from dca_hub.space.turns import NAMES, Answer, Side, Turn
 
 _EMPTY = (
@@ -76,15 +76,9 @@ def _where_stopped(answer: Answer) -> str:
 
 def _reading(answer: Answer) -> str:
     reading = answer.reading
-    share = 100 * reading.done / max(1, reading.total)
     words = f"Reading: {reading.done:,} of {reading.total:,} tokens"
     left = f"{reading.tokens_per_second:,.0f} tokens/s · {seconds(reading.seconds_left)} left"
-    bar = tag("span", tag("span", class_="dh-fill dh-within", style=f"width:{share:.1f}%"), class_="dh-track")
-    head = tag("span", tag("span", words), tag("span", left), class_="dh-bar-head")
-    return tag(
-        "div", head, bar, class_="dh-bar dh-reading", role="progressbar",
-        aria_valuenow=round(share), aria_valuemin=0, aria_valuemax=100, aria_label="Reading the document",
-    )  # fmt: skip
+    return bar(words, left, reading.done / max(1, reading.total), "dh-reading")
 
 
 def _foot(number: int, side: Side, answer: Answer) -> str:

@@ -8,7 +8,7 @@ from dca_hub.documents import DocumentError, Reason, read_pdf
 from dca_hub.documents.example import write_example
 from dca_hub.errors import UserError
 from dca_hub.space.host import Host
-from dca_hub.space.lane import stream_aside
+from dca_hub.space.lane import Job, Tell, aside
 from dca_hub.space.markup import notice, tag, text
 from dca_hub.space.sessions import Session, Upload
 from dca_hub.space.settings import Settings
@@ -54,7 +54,7 @@ def read(session: Session, uploads: list[Upload], host: Host, settings: Settings
     for upload in uploads:
         upload.document, upload.problem, upload.tokens, upload.wants_password = None, None, 0, False
         try:
-            for done, total in stream_aside(lambda tell, upload=upload: _read(session, upload, settings, tell)):
+            for done, total in _reading(session, upload, settings):
                 yield f"Reading {upload.name}: page {done:,} of {total:,}"
             upload.tokens = host.count(upload.document.text) if upload.document else 0
         except UserError as error:
@@ -70,7 +70,11 @@ def recount(session: Session, host: Host) -> None:
             upload.tokens = host.count(upload.document.text)
 
 
-def _read(session: Session, upload: Upload, settings: Settings, tell) -> None:
+def _reading(session: Session, upload: Upload, settings: Settings) -> Iterator[tuple[int, int]]:
+    return aside(Job(lambda tell: _read(session, upload, settings, tell))).events()
+
+
+def _read(session: Session, upload: Upload, settings: Settings, tell: Tell) -> None:
     upload.document = read_pdf(
         upload.path,
         pages=session.pages or None,
@@ -130,16 +134,16 @@ def meter(session: Session, host: Host) -> str:
     if not session.readable or not host.ready:
         return ""
     loaded, tokens = host.loaded, session.document_tokens
-    memory = host.limit(session.cache_bytes())
+    held = session.cache_bytes()
+    memory = host.fits(held)
     bars = [
         _bar("Trained window", tokens, loaded.trained, "over"),
         _bar("Reach with DCA", tokens, loaded.context, "over"),
         _bar("Memory here", tokens, memory, "full"),
     ]
     head = tag("div", tag("strong", f"{tokens:,}"), " tokens of context", class_="dh-total")
-    return tag(
-        "div", head, *bars, tag("p", text(_verdict(tokens, loaded, memory)), class_="dh-hint"), class_="dh-meter"
-    )
+    verdict = _verdict(tokens, loaded.trained, memory, host.limit(held))
+    return tag("div", head, *bars, tag("p", text(verdict), class_="dh-hint"), class_="dh-meter")
 
 
 def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
@@ -152,11 +156,11 @@ def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
     return tag("div", head, tag("span", fill, class_="dh-track"), class_="dh-bar", role="img", aria_label=described)
 
 
-def _verdict(tokens: int, loaded, memory: int) -> str:
+def _verdict(tokens: int, trained: int, memory: int, limit: int) -> str:
     if tokens > memory:
         return f"Too long for the memory here: choose a page range of at most {memory:,} tokens."
-    if tokens > loaded.context:
-        return "Longer than this model is known to reach with DCA: answers may miss what is far back. Try a page range."
-    if tokens > loaded.trained:
+    if tokens > limit:
+        return f"Longer than this model is known to reach with DCA: choose a page range of at most {limit:,} tokens."
+    if tokens > trained:
         return "Far beyond the trained window: the plain model is lost here, DCA is not."
     return "Within the trained window: here DCA and the plain model are the same."

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -13,6 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from dca_hub.errors import UserError
+from dca_hub.space.host import Choice
 from dca_hub.space.model import _Model
 
 KEY = "48213"
@@ -125,13 +127,14 @@ def test_a_full_queue_says_so_and_recovers(another_space, pdfs):
 def test_a_public_space_loads_its_list_only_and_fetches_no_address(another_space):
     space = another_space(public=True, models="smollm-135m-instruct", port=7970)
     assert space.context.settings.choices() == ["demo", "smollm-135m-instruct"]
-    tab = _Model(space.context)
+    tab, visitor = _Model(space.context), SimpleNamespace(session_hash="stranger")
     for name in ("stranger/remote-code", "/etc", "../x", "llama-3.1-8b-instruct"):
         with pytest.raises(UserError, match="not offered here"):
-            space.context.host.change(name)
-        said = list(tab.load(name, "", "", "cpu", None))
-        assert "not offered here" in said[0] and name not in said[0]
-    assert "not offered" not in "".join(tab.load("demo", "stranger/remote-code", "", "cpu", None))
+            space.context.host.change(Choice(name))
+        said = tab.begin(name, "", "", "cpu", visitor)[0]
+        assert "not offered here" in said and f">{name}<" not in said
+    assert "not offered" not in tab.begin("demo", "stranger/remote-code", "", "cpu", visitor)[0]
+    list(tab.load(visitor))
     assert space.context.host.loaded.name == "demo"  # the box for any id is not heard here
     client = Client(space.url, verbose=False)
     place = "http://127.0.0.1:9/x.pdf"

@@ -1,0 +1,100 @@
+"""Loading another model: what it says on the way, and Stop, after which the model before is there again."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from tiny_checkpoints import write_checkpoint
+
+from dca_hub.progress import Progress
+from dca_hub.space.host import Choice
+from dca_hub.space.lane import Job, Lane, aside
+from dca_hub.space.model import _Model, _progress
+
+
+@pytest.fixture
+def tab(another_space, tmp_path):
+    """The tab of a Space where any model may be loaded, a visitor, and a folder with a model of many tensors."""
+    space = another_space(any_model=True, port=7980)
+    other = write_checkpoint(tmp_path / "other", num_hidden_layers=12)
+    return SimpleNamespace(
+        space=space, model=_Model(space.context), visitor=SimpleNamespace(session_hash="a"), other=str(other)
+    )
+
+
+def _begin(tab):
+    said = tab.model.begin("demo", tab.other, "", "cpu", tab.visitor)[0]
+    assert "Waiting to load other" in said and tab.other not in said
+    return tab.model.load(tab.visitor)
+
+
+def test_loading_is_shown_and_ends_with_the_new_model(tab):
+    *shown, last = _begin(tab)
+    assert any("Loading other" in words and "tensors" in words for words, _, _ in shown)
+    assert tab.space.context.host.loaded.name == "other" and 'data-name="other"' in last[0]
+    assert all(tab.other not in words for words, _, _ in [*shown, last])
+
+
+def test_stop_gives_loading_up_and_brings_the_model_before_back(tab, monkeypatch):
+    host, slow = tab.space.context.host, threading.Event()
+    change = host.change
+
+    def slowly(choice, report):
+        def told(progress):
+            slow.set()
+            time.sleep(0.02)
+            report(progress)
+
+        change(choice, told)
+
+    monkeypatch.setattr(host, "change", slowly)
+    ends = []
+    reader = threading.Thread(target=lambda: ends.extend(_begin(tab)))
+    reader.start()
+    assert slow.wait(30)
+    begun = time.monotonic()
+    assert "comes back" in tab.model.stop(tab.visitor)[0]
+    reader.join(30)
+    print(f"given up and loaded again after {time.monotonic() - begun:.2f} s")
+    assert host.ready and host.loaded.name == "demo"
+    assert "Stopped: other was not loaded." in ends[-1][0] and 'data-name="demo"' in ends[-1][0]
+    assert "already" not in tab.model.begin("demo", "", "", "cpu", tab.visitor)[0]
+
+
+def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
+    import pathlib
+
+    weights = next(pathlib.Path(tab.other).glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    last = list(_begin(tab))[-1][0]
+    assert "no whole safetensors file" in last and 'data-name="demo"' in last
+
+
+def test_nobody_loads_two_at_once_and_what_was_refused_is_not_loaded(tab):
+    tab.model.begin("demo", tab.other, "", "cpu", tab.visitor)
+    assert "being loaded already" in tab.model.begin("demo", "", "", "cpu", tab.visitor)[0]
+    tab.model.stop(tab.visitor)
+    assert "was not loaded" in list(tab.model.load(tab.visitor))[-1][0]
+    assert "Choose a quantization" in tab.model.begin("demo", "", "2bit", "cpu", tab.visitor)[0]
+    assert tab.space.context.host.generation == 1 and tab.space.context.host.ready
+
+
+def test_a_part_in_the_lane_stops_while_it_is_still_in_line():
+    lane, gate, ran = Lane(), threading.Event(), []
+    lane.submit(lambda tell: gate.wait(10))
+    job = aside(Job(lambda tell: lane.run_within(job, lambda tell: ran.append(1))))
+    time.sleep(0.1)
+    begun = time.monotonic()
+    job.stop()
+    assert job.wait(5) and time.monotonic() - begun < 1.0
+    gate.set()
+    assert list(lane.stream(lambda tell: tell("next"))) == ["next"] and not ran
+    lane.close()
+
+
+def test_progress_is_said_in_figures():
+    assert "1.0 GB of 4.0 GB" in _progress("m", Progress("downloading", 10**9, 4 * 10**9))
+    assert "3 of 12 tensors" in _progress("m", Progress("loading", 3, 12))
+    assert "Asking the Hub for m" in _progress("m", Progress("downloading", 0, 0))
+    assert Choice("m").device is None
