@@ -5,7 +5,7 @@ import socket
 import gradio as gr
 
 from dca_hub.errors import UserError
-from dca_hub.space import api, chat, explain, model, needle_lab, theme, uploads
+from dca_hub.space import api, chat, explain, leftovers, model, needle_lab, theme, uploads
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.markup import tag, text
 from dca_hub.space.settings import Settings
@@ -13,7 +13,7 @@ from dca_hub.space.settings import Settings
 TITLE = "DCA Hub"
 _PORTS = 50
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
-_UPLOADS_SWEPT, _UPLOADS_KEPT = 30, 120  # seconds; what a session needs it has copied by then
+_UPLOADS_SWEPT = 30  # seconds
 _MARK = (
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true">'
     '<rect x="2" y="14" width="6" height="8" rx="1.5" fill="#0072b2"/>'
@@ -30,7 +30,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     context = Context(settings)
     context.host.begin()
     with gr.Blocks(
-        title=TITLE, analytics_enabled=False, delete_cache=(_UPLOADS_SWEPT, _UPLOADS_KEPT), fill_width=True
+        title=TITLE, analytics_enabled=False, delete_cache=(_UPLOADS_SWEPT, leftovers.KEPT), fill_width=True
     ) as blocks:
         header = gr.HTML(_header(context), elem_id="header", elem_classes="dh-place", apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
@@ -122,5 +122,6 @@ def _header(context: Context) -> str:
     )
     brand = tag("div", _MARK, tag("div", tag("h1", TITLE), tag("p", "Read far beyond a model's trained window"),
                                   class_="dh-words"), class_="dh-brand")  # fmt: skip
-    toggle = tag("button", "Light / dark", type="button", id="theme-toggle", class_="dh-quiet")
+    switch = "Switch between light and dark"
+    toggle = tag("button", "◐", type="button", id="theme-toggle", class_="dh-quiet", title=switch, aria_label=switch)
     return tag("header", brand, tag("div", chip, toggle, class_="dh-right"), class_="dh-header")

@@ -8,7 +8,7 @@ from dca_hub.errors import UserError
 from dca_hub.evaluation import needle, perplexity
 from dca_hub.space import picture
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
-from dca_hub.space.markup import bar, download, notice, tag, text
+from dca_hub.space.markup import download, notice, tag, text
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
 
@@ -37,7 +37,7 @@ def build(context: Context) -> gr.CheckboxGroup:
     with gr.Row():
         trained = gr.Slider(4, 64, value=16, step=1, label="L, trained length", elem_id="slider-trained")
         chunk = gr.Slider(2, 64, value=12, step=1, label="C, largest distance", elem_id="slider-chunk")
-        local = gr.Slider(0, 32, value=4, step=1, label="w, exact window across a border", elem_id="slider-local")
+        local = gr.Slider(0, 32, value=4, step=1, label="w, exact across a border", elem_id="slider-local")
         length = gr.Slider(4, picture.LONGEST, value=32, step=1, label="Length of the text", elem_id="slider-length")
     sliders = [trained, chunk, local, length]
     problem = place("picture-problem")
@@ -167,5 +167,7 @@ class _Curve:
 
 
 def _progress(name: str, done: int, total: int) -> str:
-    words = f"Measuring, {name}" if done else name
-    return bar(words, f"{done:,} of {total:,} windows" if done else "", done / max(1, total))
+    share = 100 * done / max(1, total)
+    words = f"Measuring, {name}: {done:,} of {total:,} windows" if done else f"{name}"
+    bar = tag("span", tag("span", class_="dh-fill dh-within", style=f"width:{share:.1f}%"), class_="dh-track")
+    return tag("div", tag("span", tag("span", text(words)), class_="dh-bar-head"), bar, class_="dh-bar")

@@ -12,13 +12,13 @@ from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.needle import Grid
 from dca_hub.space import needle_view as view
-from dca_hub.space.chat import MODES
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
 from dca_hub.space.markup import notice, tag, text
 from dca_hub.space.places import clicked, place, uploads_only
 from dca_hub.space.sessions import Session
 from dca_hub.space.turns import SIDES
 
+MODES = [("DCA", "dca"), ("Plain", "plain"), ("Both", "both")]
 HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own")]
 _MULTIPLES = (0.5, 1, 2, 4, 8, 16, 32)
 _USUAL = (0.5, 1, 2, 4, 8)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dca_hub.errors import UserError
 from dca_hub.space import zero  # noqa: F401  (before torch, as ZeroGPU asks)
+from dca_hub.space.leftovers import upload_folder
 from dca_hub.space.settings import FILE, read
 
 
@@ -12,14 +13,15 @@ def main(folder: Path) -> int:
     """Runs the Space whose own settings file, if there is one, is in `folder`; gives the exit code."""
     try:
         settings = read(file=folder / FILE)
-        # Torch and the rest are loaded only now, so that --help and a wrong option answer at once.
-        from dca_hub.space.build import build, serve
+        with upload_folder():
+            # Torch and the rest are loaded only now, so that --help and a wrong option answer at once.
+            from dca_hub.space.build import build, serve
 
-        blocks, context = build(settings)
-        try:
-            serve(blocks, settings)
-        finally:
-            context.close()
+            blocks, context = build(settings)
+            try:
+                serve(blocks, settings)
+            finally:
+                context.close()
     except UserError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,9 @@ _PASSWORD_REASONS = (Reason.ENCRYPTED, Reason.WRONG_PASSWORD)
 def take(session: Session, path: str, settings: Settings) -> Upload:
     """Copies an uploaded file to the session; Gradio deletes its own copy. Raises UserError past the bounds."""
     if len(session.uploads) >= settings.max_documents:
-        raise UserError(f"{settings.max_documents} documents are the most in one conversation: remove one first.")
+        raise UserError(f"A conversation takes at most {settings.max_documents} documents: remove one first.")
+    if not Path(path).is_file():
+        raise UserError("The upload is not here any more: upload the file again.")
     if Path(path).stat().st_size > settings.limits.file_bytes:
         raise UserError(f"{Path(path).name} is larger than {settings.max_file_mb} MB, the limit here: split it.")
     folder = _new_folder(session)

@@ -55,6 +55,12 @@ def run_space(**settings) -> tuple:
 
 
 @pytest.fixture(scope="session")
+def make_space():
+    """Starts a Space that the caller ends."""
+    return run_space
+
+
+@pytest.fixture(scope="session")
 def space():
     blocks, running = run_space()
     yield running

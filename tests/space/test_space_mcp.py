@@ -1,0 +1,69 @@
+"""The functions as tools for language models, called by the protocol's own client."""
+
+import ast
+import asyncio
+import base64
+
+import pytest
+
+pytest.importorskip("mcp", reason="needs mcp: pip install 'gradio[mcp]'")
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+
+KEY = "48213"
+
+
+@pytest.fixture(scope="module")
+def tools(make_space):
+    """Calls tools of a public Space: (name, arguments) to (failed, text); and lists them without a name."""
+    blocks, space = make_space(mcp=True, public=True, port=7990)
+
+    def call(name: str = "", **arguments):
+        async def work():
+            async with (
+                streamablehttp_client(f"{space.url}/gradio_api/mcp/") as (read, write, _),
+                ClientSession(read, write) as session,
+            ):
+                await session.initialize()
+                if not name:
+                    return (await session.list_tools()).tools
+                result = await session.call_tool(name, arguments)
+                return result.isError, "\n".join(part.text for part in result.content).removeprefix("root=")
+
+        return asyncio.run(asyncio.wait_for(work(), 120))
+
+    yield call
+    blocks.close()
+    space.context.close()
+
+
+def _inline(path) -> str:
+    return "data:application/pdf;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def test_the_tools_are_the_four_functions_with_their_descriptions(tools):
+    listed = {tool.name: tool for tool in tools()}
+    assert set(listed) == {"ask", "needle", "inspect_pdf", "models"}
+    assert "Answer a question about a PDF" in listed["ask"].description
+    assert {"pdf", "question", "attention", "pages", "password"} <= set(listed["ask"].inputSchema["properties"])
+
+
+def test_models_and_needle_answer(tools):
+    failed, said = tools("models")
+    assert not failed and ast.literal_eval(said)["loaded"] == "demo"
+    failed, said = tools("needle", lengths="256", depths=1, trials=1, haystack="prose", attention="dca")
+    assert not failed and ast.literal_eval(said)["results"]["dca"][0]["found"]
+
+
+def test_a_pdf_is_read_and_asked(tools, pdfs):
+    failed, said = tools("inspect_pdf", pdf=_inline(pdfs["short"]))
+    assert not failed and ast.literal_eval(said)["page_count"] == 3
+    failed, said = tools("ask", pdf=_inline(pdfs["short"]), question="What is the pass key?")
+    assert not failed and KEY in said
+
+
+def test_failures_are_one_sentence(tools, pdfs):
+    failed, said = tools("inspect_pdf", pdf=_inline(pdfs["locked"]))
+    assert failed and "is encrypted" in said and "/tmp" not in said and "Traceback" not in said
+    failed, said = tools("inspect_pdf", pdf="http://127.0.0.1:9/x.pdf")
+    assert failed and "addresses are not fetched" in said
