@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import gradio as gr
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.needle import Grid
+from dca_hub.space import needle_run
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
 from dca_hub.space.markup import notice, tag, text
@@ -23,7 +23,6 @@ HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own")]
 _MULTIPLES = (0.5, 1, 2, 4, 8, 16, 32)
 _USUAL = (0.5, 1, 2, 4, 8)
 _LONGEST_TEXT = 2_000_000  # characters of one's own haystack
-_LARGEST_FILE = 20_000_000  # bytes of results that are loaded
 
 
 @dataclass
@@ -109,9 +108,8 @@ class _Lab:
         p.stop.click(None, cancels=[running])
         p.clear.click(self.clear, None, [*shown, p.detail], **AT_ONCE, **PRIVATE)
         p.maps.click(self.show_cell, None, p.detail, **AT_ONCE, **PRIVATE)
-        p.load.upload(
-            self.load, [p.load, p.mode], [*shown, p.lengths, p.mode], show_progress="hidden", **PAGES_LANE, **PRIVATE
-        )
+        restored = [p.lengths, p.mode, p.depths, p.trials, p.haystack]
+        p.load.upload(self.load, p.load, [*shown, *restored], show_progress="hidden", **PAGES_LANE, **PRIVATE)
 
     def begin(self, lengths, depths, trials, haystack, own, mode, request: gr.Request) -> tuple:
         """Checks what was chosen and shows the empty map."""
@@ -134,7 +132,9 @@ class _Lab:
             yield (gr.skip(),) * 5  # a generator that yields nothing would empty its outputs
             return
         session.grid_ready = False
-        job = session.job = self.context.lane.submit(lambda tell: self._work(session, mode, own or "", tell))
+        job = session.job = self.context.lane.submit(
+            lambda tell: needle_run.work(self.context, session, mode, own or "", tell)
+        )
         problem = ""
         try:
             for words, running, new in job.events():
@@ -142,9 +142,7 @@ class _Lab:
                 yield (_line(words), maps, *[gr.skip()] * 3)
         except UserError as error:
             problem = notice(str(error), "error")
-        words = (
-            _stopped(session, mode) if job.stopped and not problem else _line(_summary(session, mode), spinning=False)
-        )
+        words = _stopped(session, mode) if job.stopped else _line(needle_run.summary(session, mode), spinning=False)
         yield self._shown(session, mode, problem or words)
 
     def stop(self, mode: str, request: gr.Request) -> tuple:
@@ -168,28 +166,33 @@ class _Lab:
         session = self.context.session(request)
         return view.detail(session.needle, clicked(event, "cell") or "")
 
-    def load(self, path: str, mode: str, request: gr.Request) -> tuple:
-        """Results of an earlier run, to be shown and gone on with."""
+    def load(self, path: str, request: gr.Request) -> tuple:
+        """Results of an earlier run, to be shown and gone on with: what was chosen then is chosen again."""
         session = self.context.session(request)
         try:
-            results = _read_results(path)
-            unlike = {(r.model, r.haystack, r.seed) for r in results}
-            if len(unlike) != 1:
-                raise UserError("The file mixes models or haystacks: give the results of one run.")
+            if session.busy:
+                raise UserError("The model still works on your last request: wait for it, or stop it.")
+            results = needle_run.read_results(path)
         except UserError as error:
-            return (notice(str(error), "error"), *[gr.skip()] * 6)
-        trials = 1 + max(r.trial for r in results)
-        session.grid = Grid(
-            tuple(r.length for r in results), tuple(r.depth for r in results), trials, results[0].haystack
-        )
+            return (notice(str(error), "error"), *[gr.skip()] * 9)
+        first, trials = results[0], 1 + max(r.trial for r in results)
+        lengths, depths = tuple(r.length for r in results), tuple(r.depth for r in results)
+        grid = session.grid = Grid(lengths, depths, trials, first.haystack, first.seed)
         session.needle[:] = results
         sides = {r.dca for r in results}
         mode = "both" if len(sides) == 2 else "dca" if True in sides else "plain"
-        words = notice(f"{len(results):,} results of {results[0].model}: Run measures what is missing.")
+        own = first.haystack not in ("prose", "grass")
+        rest = "paste the same text, and Run measures what is missing." if own else "Run measures what is missing."
         known, _ = lengths_for(self.context)
-        choices = sorted({*(value for _, value in known), *session.grid.lengths})
-        update = gr.update(choices=[(f"{n:,}", n) for n in choices], value=list(session.grid.lengths))
-        return (*self._shown(session, mode, words), update, mode)
+        choices = sorted({*(value for _, value in known), *grid.lengths})
+        return (
+            *self._shown(session, mode, notice(f"{len(results):,} results of {first.model}: {rest}")),
+            gr.update(choices=[(f"{n:,}", n) for n in choices], value=list(grid.lengths)),
+            mode,
+            len(grid.depths),
+            trials,
+            "own" if own else first.haystack,
+        )
 
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
         if haystack not in {value for _, value in HAYSTACKS} or mode not in SIDES:
@@ -209,30 +212,6 @@ class _Lab:
             return dataclasses.replace(grid, haystack=f"own-{hashlib.sha256(text_of.encode()).hexdigest()[:8]}")
         return grid
 
-    def _work(self, session: Session, mode: str, own: str, tell) -> None:
-        loaded, grid = self.context.host.loaded, session.grid
-        session.needle[:] = [r for r in session.needle if r.model == loaded.name]
-        longest = max(grid.lengths)
-        self.context.sessions.make_room(longest * loaded.cache_bytes_per_token, session)
-        total, order = grid.prompts * len(SIDES[mode]), list(grid.places())
-        for side in SIDES[mode]:
-            model, dca = (loaded.model, True) if side == "dca" else (loaded.base, False)
-            known = {r.place[-3:] for r in session.needle if r.dca == dca}
-            waiting = iter([key for key in order if key not in known])
-            at = _Position(side, next(waiting, None))
-
-            def progress(done: int, of: int, at=at) -> None:
-                tell((f"{at.words()}: {done:,} of {of:,} tokens read · {_done(session, grid, mode)} of {total} prompts",
-                      at.key(), at.fresh()))  # fmt: skip
-
-            for result in needle.run(
-                model, loaded.tokenizer, grid, name=loaded.name, dca=dca, text=own,
-                done=list(session.needle), progress=progress,
-            ):  # fmt: skip
-                session.needle.append(result)
-                at.go_to(next(waiting, None))
-                tell((f"{_done(session, grid, mode)} of {total} prompts", at.key(), True))
-
     def _maps(self, session: Session, mode: str, running: str = "") -> str:
         trained = self.context.host.loaded.trained if self.context.host.ready else 0
         return view.maps(session.needle, session.grid, trained, SIDES.get(mode, SIDES["both"]), running)
@@ -245,54 +224,10 @@ class _Lab:
         return (status, self._maps(session, mode), links, gr.update(visible=not busy), gr.update(visible=busy))
 
 
-class _Position:
-    """The prompt that is being asked."""
-
-    def __init__(self, side: str, place: tuple | None):
-        self.side, self.place, self._told = side, place, False
-
-    def go_to(self, place: tuple | None) -> None:
-        self.place, self._told = place, True
-
-    def key(self) -> str:
-        return view.key_of(self.side, *self.place[:2]) if self.place else ""
-
-    def fresh(self) -> bool:
-        """Whether the map does not show this prompt as running yet."""
-        told, self._told = self._told, True
-        return not told
-
-    def words(self) -> str:
-        length, depth, _ = self.place or (0, 0, 0)
-        return f"{'DCA' if self.side == 'dca' else 'Plain'}, {length:,} tokens, depth {100 * depth:.0f} %"
-
-
-def _done(session: Session, grid: Grid, mode: str) -> int:
-    wanted = set(grid.places())
-    return sum(r.place[-3:] in wanted and ("dca" if r.dca else "plain") in SIDES[mode] for r in session.needle)
-
-
-def _summary(session: Session, mode: str) -> str:
-    if session.grid is None:
-        return ""
-    total = session.grid.prompts * len(SIDES.get(mode, SIDES["both"]))
-    return f"{_done(session, session.grid, mode if mode in SIDES else 'both')} of {total} prompts are done."
-
-
 def _stopped(session: Session, mode: str) -> str:
-    return _line(f"Stopped; {_summary(session, mode)} Run goes on from here.", spinning=False)
+    return _line(f"Stopped; {needle_run.summary(session, mode)} Run goes on from here.", spinning=False)
 
 
 def _line(words: str, spinning: bool = True) -> str:
     sign = tag("span", class_="dh-spinner") if spinning else ""
     return tag("div", sign, tag("span", text(words)), class_="dh-progress", role="status") if words else ""
-
-
-def _read_results(path: str) -> list[needle.Result]:
-    file = Path(path)
-    if file.stat().st_size > _LARGEST_FILE:
-        raise UserError("The file is too large to be the results of a needle test.")
-    results = needle.from_lines(file.read_text(encoding="utf-8", errors="replace").splitlines())
-    if not results:
-        raise UserError("The file holds no results: give the one that a run has written.")
-    return results

@@ -1,0 +1,105 @@
+"""What stands where in the tab where PDFs are asked."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from dca_hub.space import transcript, uploads
+from dca_hub.space.context import Context
+from dca_hub.space.places import place, uploads_only
+from dca_hub.space.sessions import Session
+
+MODES = [("DCA", "dca"), ("Plain", "plain"), ("Side by side", "both")]
+
+
+@dataclass
+class Parts:
+    """The parts that events read and change."""
+
+    drop: gr.File
+    example: gr.Button
+    pages: gr.Textbox
+    password: gr.Textbox
+    apply: gr.Button
+    reading_options: gr.Accordion
+    listing: gr.HTML
+    meter: gr.HTML
+    past: gr.HTML
+    live: gr.HTML
+    problem: gr.HTML
+    question: gr.Textbox
+    ask: gr.Button
+    stop: gr.Button
+    mode: gr.Radio
+    longest: gr.Slider
+    temperature: gr.Slider
+    retry: gr.Button
+    undo: gr.Button
+    clear: gr.Button
+    export: gr.HTML
+    page_column: gr.Column
+    page: gr.HTML
+
+
+def lay_out(context: Context) -> Parts:
+    """Places the parts in the tab that is being built."""
+    with gr.Row(elem_id="chat-row", equal_height=False):
+        with gr.Column(scale=3, min_width=270, elem_id="chat-side"):
+            side = _side(context)
+        with gr.Column(scale=6, min_width=320, elem_id="chat-main"):
+            main = _main(context)
+        with gr.Column(scale=5, min_width=320, visible=False, elem_id="page-column") as page_column:
+            page = place("page-view")
+    return Parts(**side, **main, page_column=page_column, page=page)
+
+
+def _side(context: Context) -> dict:
+    drop = gr.File(
+        label="PDF documents",
+        show_label=False,
+        file_types=[".pdf"],
+        file_count="multiple",
+        height=132,
+        elem_id="upload",
+    )
+    uploads_only(drop, context.settings)
+    example = gr.Button("Try the example PDF", elem_id="example", size="sm")
+    listing = place("documents", uploads.listing(Session(None)))
+    meter = place("meter")
+    with gr.Accordion("Page range and password", open=False, elem_id="reading-options") as reading_options:
+        pages = gr.Textbox(label="Pages", placeholder="all, or such as 3-7,9", max_lines=1, elem_id="pages")
+        password = gr.Textbox(label="Password", type="password", max_lines=1, elem_id="password")
+        apply = gr.Button("Read again", size="sm", elem_id="apply")
+    return {
+        "drop": drop, "example": example, "pages": pages, "password": password, "apply": apply,
+        "reading_options": reading_options, "listing": listing, "meter": meter,
+    }  # fmt: skip
+
+
+def _main(context: Context) -> dict:
+    with gr.Column(elem_id="conversation"):
+        past = place("past", transcript.empty())
+        live = place("live")
+    problem = place("problem")
+    with gr.Row(elem_id="ask-row", equal_height=True):
+        question = gr.Textbox(
+            show_label=False, placeholder="Ask about the document", lines=1, max_lines=6,
+            elem_id="question", scale=8, container=False, autofocus=False,
+        )  # fmt: skip
+        ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=1, min_width=88)
+        stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, min_width=88, visible=False)
+    with gr.Row(elem_id="mode-row"):
+        mode = gr.Radio(MODES, value="dca", show_label=False, container=False, elem_id="mode", scale=4)
+        retry = gr.Button("Retry", size="sm", elem_id="retry", scale=1, min_width=64)
+        undo = gr.Button("Undo", size="sm", elem_id="undo", scale=1, min_width=64)
+        clear = gr.Button("Clear", size="sm", elem_id="clear", scale=1, min_width=64)
+    exported = place("export")
+    with gr.Accordion("Answer options", open=False, elem_id="answer-options"), gr.Row():
+        most = context.settings.max_answer
+        longest = gr.Slider(8, most, value=min(128, most), step=8, label="Longest answer, in tokens", elem_id="longest")
+        temperature = gr.Slider(0, 1.5, value=0, step=0.05, label="Temperature (0: greedy)", elem_id="temperature")
+    return {
+        "past": past, "live": live, "problem": problem, "question": question, "ask": ask, "stop": stop,
+        "mode": mode, "retry": retry, "undo": undo, "clear": clear, "export": exported,
+        "longest": longest, "temperature": temperature,
+    }  # fmt: skip

@@ -1,0 +1,89 @@
+"""Running a needle test for a session: prompt after prompt, what is there already left out."""
+
+from pathlib import Path
+
+from dca_hub.errors import UserError
+from dca_hub.evaluation import needle
+from dca_hub.evaluation.needle import Grid
+from dca_hub.space import needle_view as view
+from dca_hub.space.context import Context
+from dca_hub.space.lane import Tell
+from dca_hub.space.sessions import Session
+from dca_hub.space.turns import SIDES
+
+_LARGEST_FILE = 20_000_000  # bytes of results that are loaded
+
+
+def work(context: Context, session: Session, mode: str, own: str, tell: Tell) -> None:
+    """Measures what the session's grid still lacks; tells words, the cell that is measured, and if to draw anew."""
+    loaded, grid = context.host.loaded, session.grid
+    session.needle[:] = [r for r in session.needle if r.model == loaded.name]
+    longest = max(grid.lengths)
+    context.sessions.make_room(longest * loaded.cache_bytes_per_token, session)
+    total, order = grid.prompts * len(SIDES[mode]), list(grid.places())
+    for side in SIDES[mode]:
+        model, dca = (loaded.model, True) if side == "dca" else (loaded.base, False)
+        known = {r.place[-3:] for r in session.needle if r.dca == dca}
+        waiting = iter([key for key in order if key not in known])
+        at = _Position(side, next(waiting, None))
+
+        def progress(done: int, of: int, at=at) -> None:
+            tell((f"{at.words()}: {done:,} of {of:,} tokens read · {done(session, grid, mode)} of {total} prompts",
+                  at.key(), at.fresh()))  # fmt: skip
+
+        for result in needle.run(
+            model, loaded.tokenizer, grid, name=loaded.name, dca=dca, text=own,
+            done=list(session.needle), progress=progress,
+        ):  # fmt: skip
+            session.needle.append(result)
+            at.go_to(next(waiting, None))
+            tell((f"{done(session, grid, mode)} of {total} prompts", at.key(), True))
+
+
+class _Position:
+    """The prompt that is being asked."""
+
+    def __init__(self, side: str, place: tuple | None):
+        self.side, self.place, self._told = side, place, False
+
+    def go_to(self, place: tuple | None) -> None:
+        self.place, self._told = place, True
+
+    def key(self) -> str:
+        return view.key_of(self.side, *self.place[:2]) if self.place else ""
+
+    def fresh(self) -> bool:
+        """Whether the map does not show this prompt as running yet."""
+        told, self._told = self._told, True
+        return not told
+
+    def words(self) -> str:
+        length, depth, _ = self.place or (0, 0, 0)
+        return f"{'DCA' if self.side == 'dca' else 'Plain'}, {length:,} tokens, depth {100 * depth:.0f} %"
+
+
+def done(session: Session, grid: Grid, mode: str) -> int:
+    """How many of the grid's prompts have been asked."""
+    wanted = set(grid.places())
+    return sum(r.place[-3:] in wanted and ("dca" if r.dca else "plain") in SIDES[mode] for r in session.needle)
+
+
+def summary(session: Session, mode: str) -> str:
+    """That, in words."""
+    if session.grid is None:
+        return ""
+    total = session.grid.prompts * len(SIDES.get(mode, SIDES["both"]))
+    return f"{done(session, session.grid, mode if mode in SIDES else 'both')} of {total} prompts are done."
+
+
+def read_results(path: str) -> list[needle.Result]:
+    """The results of one run. Raises UserError for a file that holds something else."""
+    file = Path(path)
+    if file.stat().st_size > _LARGEST_FILE:
+        raise UserError("The file is too large to be the results of a needle test.")
+    results = needle.from_lines(file.read_text(encoding="utf-8", errors="replace").splitlines())
+    if not results:
+        raise UserError("The file holds no results: give the one that a run has written.")
+    if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
+        raise UserError("The file mixes models or haystacks: give the results of one run.")
+    return results
