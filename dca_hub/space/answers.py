@@ -1,6 +1,5 @@
 """Answering a question in a session: the work that the lane does, and what it changes on the screen."""
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -11,12 +10,12 @@ from dca_hub.conversation import Answered, Answering, Conversation, Event, Readi
 from dca_hub.documents import Document
 from dca_hub.errors import UserError
 from dca_hub.space import zero
+from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Lane, Tell
 from dca_hub.space.sessions import Session, Sessions
 from dca_hub.space.turns import SIDES, Answer, Mode, Turn, history
 
-log = logging.getLogger(__name__)
 LONGEST_QUESTION = 20_000  # characters
 
 
@@ -46,11 +45,8 @@ class Answers:
         job = session.job = self.lane.submit(lambda tell: self._work(session, turn, mode, sampling, tell))
         try:
             yield from job.events()
-        except UserError as error:
-            _fail(turn, str(error))
-        except Exception:
-            log.exception("an answer failed")
-            _fail(turn, "The answer failed for a reason of this program's own; it is in the program's log.")
+        except Exception as error:
+            _fail(turn, sentence(error))
         finally:
             turn.stop()
             session.used = max(session.used, time.monotonic())

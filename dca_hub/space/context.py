@@ -1,20 +1,17 @@
 """What the tabs share: settings, the model, its lane, the sessions."""
 
 import functools
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import gradio as gr
 
-from dca_hub.errors import UserError
 from dca_hub.space.answers import Answers
+from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Lane
 from dca_hub.space.sessions import Session, Sessions
 from dca_hub.space.settings import Settings
-
-log = logging.getLogger("dca_hub.space")
 
 MODEL_LANE = {"concurrency_id": "model", "concurrency_limit": 1}
 LOADING_LANE = {"concurrency_id": "loading", "concurrency_limit": 1}
@@ -47,14 +44,7 @@ class Context:
 
 
 def curated(function: Callable) -> Callable:
-    """For what programs call: a UserError's own sentence, and one fixed sentence for everything else, which is logged.
-    Nobody outside sees a traceback or a path."""
-
-    def told(error: Exception) -> gr.Error:
-        if isinstance(error, UserError):
-            return gr.Error(str(error), print_exception=False)
-        log.exception("%s failed", function.__name__, exc_info=error)
-        return gr.Error("That failed for a reason of this program's own; it is in the program's log.")
+    """For what programs call: failures as `sentence` puts them."""
 
     @functools.wraps(function)
     def wrapped(*args, **kwargs):
@@ -65,6 +55,6 @@ def curated(function: Callable) -> Callable:
         except gr.Error:
             raise
         except Exception as error:
-            raise told(error) from None
+            raise gr.Error(sentence(error), print_exception=False) from None
 
     return wrapped

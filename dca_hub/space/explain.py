@@ -8,6 +8,7 @@ from dca_hub.errors import UserError
 from dca_hub.evaluation import needle, perplexity
 from dca_hub.space import picture
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
+from dca_hub.space.failures import sentence
 from dca_hub.space.markup import download, notice, tag, text
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
@@ -116,8 +117,8 @@ class _Curve:
         try:
             for name, done, total in job.events():
                 yield _progress(name, done, total), gr.skip(), gr.skip()
-        except UserError as error:
-            problem = notice(str(error), "error")
+        except Exception as error:
+            problem = notice(sentence(error), "error")
         yield (problem or self._chart(curves), gr.update(visible=True), gr.update(visible=False))
 
     def stop(self, request: gr.Request) -> tuple:

@@ -12,6 +12,7 @@ from dca_hub.errors import UserError
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context
+from dca_hub.space.failures import sentence
 from dca_hub.space.lane import Job, Tell, aside
 from dca_hub.space.markup import amount, bar, notice, tag, text
 from dca_hub.space.places import place
@@ -101,8 +102,8 @@ class _Model:
                 if time.monotonic() - told > _TICK and not job.stopped:
                     told = time.monotonic()
                     yield _progress(name, progress), gr.skip(), gr.skip()
-        except UserError as error:
-            problem = notice(str(error), "error")
+        except Exception as error:
+            problem = notice(sentence(error), "error")
         if job.stopped and not problem:
             problem = notice(f"Stopped: {name} was not loaded.")
         yield problem + _state(self.context), gr.update(visible=True), gr.update(visible=False)

@@ -13,6 +13,7 @@ from dca_hub.evaluation.needle import Grid
 from dca_hub.space import needle_run
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
+from dca_hub.space.failures import sentence
 from dca_hub.space.markup import notice, tag, text
 from dca_hub.space.places import clicked, place, uploads_only
 from dca_hub.space.sessions import Session
@@ -140,8 +141,8 @@ class _Lab:
             for words, running, new in job.events():
                 maps = self._maps(session, mode, running) if new else gr.skip()
                 yield (_line(words), maps, *[gr.skip()] * 3)
-        except UserError as error:
-            problem = notice(str(error), "error")
+        except Exception as error:
+            problem = notice(sentence(error), "error")
         words = _stopped(session, mode) if job.stopped else _line(needle_run.summary(session, mode), spinning=False)
         yield self._shown(session, mode, problem or words)
 

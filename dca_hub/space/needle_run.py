@@ -28,7 +28,7 @@ def work(context: Context, session: Session, mode: str, own: str, tell: Tell) ->
         at = _Position(side, next(waiting, None))
 
         def progress(done: int, of: int, at=at) -> None:
-            tell((f"{at.words()}: {done:,} of {of:,} tokens read · {done(session, grid, mode)} of {total} prompts",
+            tell((f"{at.words()}: {done:,} of {of:,} tokens read · {asked(session, grid, mode)} of {total} prompts",
                   at.key(), at.fresh()))  # fmt: skip
 
         for result in needle.run(
@@ -37,7 +37,7 @@ def work(context: Context, session: Session, mode: str, own: str, tell: Tell) ->
         ):  # fmt: skip
             session.needle.append(result)
             at.go_to(next(waiting, None))
-            tell((f"{done(session, grid, mode)} of {total} prompts", at.key(), True))
+            tell((f"{asked(session, grid, mode)} of {total} prompts", at.key(), True))
 
 
 class _Position:
@@ -62,7 +62,7 @@ class _Position:
         return f"{'DCA' if self.side == 'dca' else 'Plain'}, {length:,} tokens, depth {100 * depth:.0f} %"
 
 
-def done(session: Session, grid: Grid, mode: str) -> int:
+def asked(session: Session, grid: Grid, mode: str) -> int:
     """How many of the grid's prompts have been asked."""
     wanted = set(grid.places())
     return sum(r.place[-3:] in wanted and ("dca" if r.dca else "plain") in SIDES[mode] for r in session.needle)
@@ -73,7 +73,7 @@ def summary(session: Session, mode: str) -> str:
     if session.grid is None:
         return ""
     total = session.grid.prompts * len(SIDES.get(mode, SIDES["both"]))
-    return f"{done(session, session.grid, mode if mode in SIDES else 'both')} of {total} prompts are done."
+    return f"{asked(session, session.grid, mode if mode in SIDES else 'both')} of {total} prompts are done."
 
 
 def read_results(path: str) -> list[needle.Result]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dca_hub.documents import DocumentError, Reason, read_pdf
 from dca_hub.documents.example import write_example
 from dca_hub.errors import UserError
+from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Job, Tell, aside
 from dca_hub.space.markup import notice, tag, text
@@ -59,8 +60,8 @@ def read(session: Session, uploads: list[Upload], host: Host, settings: Settings
             for done, total in _reading(session, upload, settings):
                 yield f"Reading {upload.name}: page {done:,} of {total:,}"
             upload.tokens = host.count(upload.document.text) if upload.document else 0
-        except UserError as error:
-            upload.problem = str(error)
+        except Exception as error:
+            upload.problem = sentence(error)
             upload.wants_password = isinstance(error, DocumentError) and error.reason in _PASSWORD_REASONS
     session.begin_anew()
 

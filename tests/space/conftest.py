@@ -188,7 +188,7 @@ def visit(browser, space):
     """Opens tabs; in the end each is checked and closed."""
     visitors = []
 
-    def opened(query: str = "", **options) -> Visitor:
+    def opened(query: str = "", space: Space = space, **options) -> Visitor:
         visitors.append(Visitor(browser, space, **options))
         return visitors[-1].open(query)
 

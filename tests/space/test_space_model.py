@@ -9,7 +9,6 @@ from tiny_checkpoints import write_checkpoint
 
 from dca_hub.progress import Progress
 from dca_hub.space.host import Choice
-from dca_hub.space.lane import Job, Lane, aside
 from dca_hub.space.model import _Model, _progress
 
 
@@ -62,6 +61,32 @@ def test_stop_gives_loading_up_and_brings_the_model_before_back(tab, monkeypatch
     assert "already" not in tab.model.begin("demo", "", "", "cpu", tab.visitor)[0]
 
 
+@pytest.mark.browser
+def test_a_visitor_sees_the_progress_and_stops_it(tab, visit, monkeypatch):
+    host = tab.space.context.host
+    change = host.change
+
+    def slowly(choice, report):
+        change(choice, lambda progress: (time.sleep(0.1), report(progress)))
+
+    monkeypatch.setattr(host, "change", slowly)
+    visitor = visit("?tab=model", space=tab.space)
+    page = visitor.page
+    page.locator("#model-other input").fill(tab.other)
+    page.locator("#model-load").click()
+    page.locator("#model-state .dh-bar").wait_for()
+    assert "tensors" in page.locator("#model-state").inner_text()
+    visitor.shoot("model-loading")
+    begun = time.monotonic()
+    page.locator("#model-stop").click()
+    page.get_by_text("Stopped: other was not loaded.").wait_for()
+    print(f"stopped after {time.monotonic() - begun:.2f} s, the model before loaded again")
+    page.locator("#loaded-model[data-name=demo]").wait_for()
+    page.locator("#model-load").wait_for()
+    assert tab.other not in page.content()
+    visitor.shoot("model-stopped")
+
+
 def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
     import pathlib
 
@@ -78,19 +103,6 @@ def test_nobody_loads_two_at_once_and_what_was_refused_is_not_loaded(tab):
     assert "was not loaded" in list(tab.model.load(tab.visitor))[-1][0]
     assert "Choose a quantization" in tab.model.begin("demo", "", "2bit", "cpu", tab.visitor)[0]
     assert tab.space.context.host.generation == 1 and tab.space.context.host.ready
-
-
-def test_a_part_in_the_lane_stops_while_it_is_still_in_line():
-    lane, gate, ran = Lane(), threading.Event(), []
-    lane.submit(lambda tell: gate.wait(10))
-    job = aside(Job(lambda tell: lane.run_within(job, lambda tell: ran.append(1))))
-    time.sleep(0.1)
-    begun = time.monotonic()
-    job.stop()
-    assert job.wait(5) and time.monotonic() - begun < 1.0
-    gate.set()
-    assert list(lane.stream(lambda tell: tell("next"))) == ["next"] and not ran
-    lane.close()
 
 
 def test_progress_is_said_in_figures():

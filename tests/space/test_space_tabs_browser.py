@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -116,6 +117,19 @@ def test_perplexity_of_both_is_drawn(visit):
     visitor.shoot("explain-perplexity", full_page=True)
 
 
+def test_measuring_perplexity_stops(visit, space):
+    visitor = visit("?tab=explain")
+    page = visitor.page
+    page.locator("#curve-run").click()
+    page.locator("#curve").get_by_text("Measuring, DCA").wait_for()
+    session, begun = space.newest(), time.monotonic()
+    page.locator("#curve-stop").click()
+    assert session.job.wait(5) and session.job.stopped
+    print(f"stopped after {time.monotonic() - begun:.2f} s")
+    page.get_by_text("Stopped").first.wait_for()
+    page.locator("#curve-run").wait_for()
+
+
 def test_the_model_tab_says_what_models_need_and_loads_one(visit, space):
     visitor = visit("?tab=model")
     page = visitor.page
@@ -147,22 +161,15 @@ def test_no_screen_scrolls_sideways(visit, pdfs, theme, width):
     visitor.bring(pdfs["short"])
     visitor.ask("What is the pass key?")
     for tab in _TABS:
-        if tab != "chat":
-            _open_tab(page, tab)
+        page.locator(f"#tab-{tab}-button").click()  # none is behind a menu
         page.wait_for_timeout(400)
         widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert widths[0] <= widths[1], (tab, widths)
         visitor.shoot(f"{tab}-{theme}-{width}", full_page=True)
-
-
-def _open_tab(page, tab: str) -> None:
-    """On a narrow screen some tabs are in the menu behind the dots."""
-    button = page.locator(f"#tab-{tab}-button")
-    if button.count() and button.first.is_visible():
-        return button.first.click()
-    page.locator(".overflow-menu > button").click()
-    label = {"needle": "Needle lab", "explain": "What DCA does", "model": "Model"}[tab]
-    page.locator(".overflow-dropdown button", has_text=label).click()
+    page.locator("#tab-chat-button").click()
+    for label in page.locator("#mode label, #mode-row button").all():
+        box = label.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, label.inner_text()
 
 
 def test_light_and_dark_can_be_switched_and_tabs_linked(visit):
