@@ -3,10 +3,12 @@
 import socket
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from dca_hub.errors import UserError
 from dca_hub.space import api, chat, explain, leftovers, model, needle_lab, theme, uploads
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
+from dca_hub.space.guard import Guard
 from dca_hub.space.markup import tag, text
 from dca_hub.space.settings import Settings
 
@@ -63,6 +65,8 @@ def serve(blocks: gr.Blocks, settings: Settings, *, wait: bool = True, port: int
         show_error=False,
         ssr_mode=False,
         run_history=False,
+        enable_monitoring=False,
+        app_kwargs={"middleware": [Middleware(Guard)]},
         footer_links=["api"],
         prevent_thread_lock=not wait,
         quiet=not wait,

@@ -123,6 +123,17 @@ def test_no_file_of_the_machine_is_served(space):
         assert caught.value.code in (403, 404)
 
 
+@pytest.mark.parametrize(
+    "path", ["process_recording", "monitoring", "profiling/summary", "vibe-code/", "proxy=http://x/"]
+)
+def test_what_is_not_needed_is_not_served(space, path):
+    for prefix in ("", "gradio_api/"):
+        request = urllib.request.Request(f"{space.url}/{prefix}{path}", data=b"x" if "process" in path else None)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request)
+        assert caught.value.code == 404
+
+
 def test_an_upload_over_the_limit_is_refused(space):
     body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.pdf"\r\n\r\n%PDF-' + bytes(5_500_000)
     request = urllib.request.Request(
