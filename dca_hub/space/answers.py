@@ -46,7 +46,7 @@ class Answers:
         try:
             yield from job.events()
         except Exception as error:
-            _fail(turn, sentence(error))
+            turn.fail(sentence(error))
         finally:
             turn.stop()
             session.used = max(session.used, time.monotonic())
@@ -111,9 +111,3 @@ def _take(answer: Answer, event: Event) -> None:
     else:
         answer.state, answer.text = "done", event.text
         answer.citations, answer.stats = event.citations, event.stats
-
-
-def _fail(turn: Turn, problem: str) -> None:
-    for answer in turn.answers.values():
-        if not answer.finished:
-            answer.state, answer.problem = "failed", problem

@@ -10,6 +10,7 @@ from dca_hub.space import export, transcript, uploads, viewer
 from dca_hub.space.answers import begin_turn
 from dca_hub.space.chat_layout import Parts, lay_out
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
+from dca_hub.space.failures import FULL
 from dca_hub.space.markup import notice
 from dca_hub.space.places import clicked
 from dca_hub.space.sessions import Session
@@ -33,9 +34,13 @@ class _Chat:
         documents = [p.drop, p.listing, p.meter, p.past, p.live, p.export, p.problem, p.reading_options]
         reading = {"outputs": documents, "show_progress": "hidden", **PAGES_LANE, **PRIVATE}
         options = [p.pages, p.password]
-        p.drop.upload(self.add, [p.drop, *options], **reading)
-        p.example.click(self.add_example, options, **reading)
-        gr.on([p.apply.click, p.pages.submit, p.password.submit], self.read_again, options, **reading)
+        again = [p.apply.click, p.pages.submit, p.password.submit]
+        for event in (
+            p.drop.upload(self.add, [p.drop, *options], **reading),
+            p.example.click(self.add_example, options, **reading),
+            gr.on(again, self.read_again, options, **reading),
+        ):
+            event.failure(lambda: (None, notice(FULL, "warning")), None, [p.drop, p.problem], **AT_ONCE, **PRIVATE)
         p.listing.click(self.remove, None, documents, **AT_ONCE, **PRIVATE)
 
         shown = [p.past, p.live, p.problem, p.export, p.ask, p.stop]
@@ -51,6 +56,8 @@ class _Chat:
         sampling = [p.longest, p.temperature]
         answering = {"outputs": shown, "show_progress": "minimal", "show_progress_on": p.live, **MODEL_LANE, **PRIVATE}
         answered = [event.success(self.answer, sampling, **answering) for event in (begun, again)]
+        for event in answered:
+            event.failure(self.turned_away, None, shown, **AT_ONCE, **PRIVATE)
         p.stop.click(self.stop, None, shown, **AT_ONCE, **PRIVATE)
         p.undo.click(self.undo, None, [p.question, *shown], **AT_ONCE, **PRIVATE)
         p.clear.click(self.clear, None, shown, **AT_ONCE, **PRIVATE)
@@ -151,6 +158,13 @@ class _Chat:
         for _ in self.context.answers.ask(session, turn.mode, sampling):
             yield (gr.skip(), transcript.live(number, turn), *skipped)
         yield self._shown(session)
+
+    def turned_away(self, request: gr.Request) -> tuple:
+        """The queue took no more, so nothing answers: the question goes back where it can be asked again."""
+        session = self.context.session(request)
+        if not session.busy and session.turns:
+            session.turns[-1].fail(FULL)
+        return self._shown(session)
 
     def stop(self, request: gr.Request) -> tuple:
         session = self.context.session(request)

@@ -8,7 +8,7 @@ from dca_hub.errors import UserError
 from dca_hub.evaluation import needle, perplexity
 from dca_hub.space import picture
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
-from dca_hub.space.failures import sentence
+from dca_hub.space.failures import FULL, sentence
 from dca_hub.space.markup import download, notice, tag, text
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
@@ -67,6 +67,7 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
     running = begun.success(
         tab.run, lengths, outputs, show_progress="minimal", show_progress_on=curve, **MODEL_LANE, **PRIVATE
     )
+    running.failure(tab.turned_away, None, outputs, **AT_ONCE, **PRIVATE)
     stop.click(tab.stop, None, outputs, **AT_ONCE, **PRIVATE)
     stop.click(None, cancels=[running])
     return lengths
@@ -120,6 +121,9 @@ class _Curve:
         except Exception as error:
             problem = notice(sentence(error), "error")
         yield (problem or self._chart(curves), gr.update(visible=True), gr.update(visible=False))
+
+    def turned_away(self) -> tuple:
+        return notice(FULL, "warning"), gr.update(visible=True), gr.update(visible=False)
 
     def stop(self, request: gr.Request) -> tuple:
         session: Session = self.context.session(request)

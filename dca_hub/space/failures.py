@@ -4,6 +4,7 @@ import logging
 
 from dca_hub.errors import UserError
 
+FULL = "Too many visitors are waiting here just now: try again in a minute."
 log = logging.getLogger("dca_hub.space")
 
 

@@ -12,7 +12,7 @@ from dca_hub.errors import UserError
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context
-from dca_hub.space.failures import sentence
+from dca_hub.space.failures import FULL, sentence
 from dca_hub.space.lane import Job, Tell, aside
 from dca_hub.space.markup import amount, bar, notice, tag, text
 from dca_hub.space.places import place
@@ -63,6 +63,7 @@ def build(context: Context) -> Dependency:
     shown = [state, load, stop]
     begun = load.click(tab.begin, [name, other, quantization, device], shown, **AT_ONCE, **PRIVATE)
     loading = begun.success(tab.load, None, shown, show_progress="hidden", **LOADING_LANE, **PRIVATE)
+    loading.failure(tab.turned_away, None, shown, **AT_ONCE, **PRIVATE)
     stop.click(tab.stop, None, shown, **AT_ONCE, **PRIVATE)
     return loading
 
@@ -107,6 +108,10 @@ class _Model:
         if job.stopped and not problem:
             problem = notice(f"Stopped: {name} was not loaded.")
         yield problem + _state(self.context), gr.update(visible=True), gr.update(visible=False)
+
+    def turned_away(self, request: gr.Request) -> tuple:
+        self.context.session(request).loading = None
+        return notice(FULL, "warning") + _state(self.context), gr.update(visible=True), gr.update(visible=False)
 
     def stop(self, request: gr.Request) -> tuple:
         session = self.context.session(request)

@@ -13,7 +13,7 @@ from dca_hub.evaluation.needle import Grid
 from dca_hub.space import needle_run
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
-from dca_hub.space.failures import sentence
+from dca_hub.space.failures import FULL, sentence
 from dca_hub.space.markup import notice, tag, text
 from dca_hub.space.places import clicked, place, uploads_only
 from dca_hub.space.sessions import Session
@@ -105,6 +105,7 @@ class _Lab:
             **MODEL_LANE,
             **PRIVATE,
         )
+        running.failure(self.turned_away, p.mode, shown, **AT_ONCE, **PRIVATE)
         p.stop.click(self.stop, p.mode, shown, **AT_ONCE, **PRIVATE)
         p.stop.click(None, cancels=[running])
         p.clear.click(self.clear, None, [*shown, p.detail], **AT_ONCE, **PRIVATE)
@@ -145,6 +146,11 @@ class _Lab:
             problem = notice(sentence(error), "error")
         words = _stopped(session, mode) if job.stopped else _line(needle_run.summary(session, mode), spinning=False)
         yield self._shown(session, mode, problem or words)
+
+    def turned_away(self, mode: str, request: gr.Request) -> tuple:
+        session = self.context.session(request)
+        session.grid_ready = False
+        return self._shown(session, mode, notice(FULL, "warning"))
 
     def stop(self, mode: str, request: gr.Request) -> tuple:
         session = self.context.session(request)

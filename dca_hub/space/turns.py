@@ -45,6 +45,12 @@ class Turn:
             if not answer.finished:
                 answer.state = "stopped"
 
+    def fail(self, problem: str) -> None:
+        """Whatever is not finished has failed, for that reason."""
+        for answer in self.answers.values():
+            if not answer.finished:
+                answer.state, answer.problem = "failed", problem
+
 
 def history(turns: list[Turn], side: Side) -> list[prompts.Turn]:
     """The turns as one model is told them: its own answers, and the other's where it was not asked."""

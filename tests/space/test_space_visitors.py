@@ -124,6 +124,31 @@ def test_a_full_queue_says_so_and_recovers(another_space, pdfs):
     assert KEY in result["answers"]["dca"]["text"]
 
 
+@pytest.mark.browser
+def test_a_visitor_before_a_full_queue_is_told_and_can_retry(another_space, pdfs, visit):
+    space = another_space(queue=1, port=7965)
+    visitor = visit(space=space)
+    visitor.bring(pdfs["short"])
+    gate = threading.Event()
+    blocked = space.context.lane.submit(lambda tell: gate.wait(60))
+    index, file = _function(space, "ask"), _upload(space, pdfs["short"])
+    for _ in range(3):
+        body = {"data": [file, "What?", "dca", "", "", 8], "fn_index": index, "session_hash": uuid.uuid4().hex}
+        httpx.post(f"{space.url}/gradio_api/queue/join", json=body, timeout=30)
+        time.sleep(0.3)
+    visitor.page.locator("#question textarea").fill("What is the pass key?")
+    visitor.page.locator("#ask").click()
+    visitor.page.locator("#past").get_by_text("Too many visitors").wait_for()
+    visitor.page.locator("#ask").wait_for()
+    visitor.shoot("chat-full")
+    visitor.problems.clear()  # the browser notes the refusal, a 503, as an error
+    gate.set()
+    assert blocked.wait(10)
+    time.sleep(2)
+    visitor.page.locator("#retry").click()
+    visitor.page.locator("#past").get_by_text(KEY).wait_for()
+
+
 def test_a_public_space_loads_its_list_only_and_fetches_no_address(another_space):
     space = another_space(public=True, models="smollm-135m-instruct", port=7970)
     assert space.context.settings.choices() == ["demo", "smollm-135m-instruct"]
