@@ -129,7 +129,7 @@ def _row(index: int, upload: Upload) -> str:
 def _facts(upload: Upload) -> str:
     read, all_pages = len(upload.document.pages), upload.document.page_count
     pages = f"{read:,} of {all_pages:,} pages" if read != all_pages else f"{read:,} page{'s' * (read != 1)}"
-    return f"{pages} · {upload.tokens:,} tokens"
+    return f"{pages} · {upload.tokens:,} tokens" if upload.tokens else pages  # they are counted after reading
 
 
 def meter(session: Session, host: Host) -> str:

@@ -85,7 +85,7 @@ def test_side_by_side_shows_what_dca_changes(visit):
     page.locator("#reading-options button").first.click()
     page.locator("#pages input").fill("12-17")
     page.locator("#example").click()
-    page.get_by_text("6 of ").wait_for()
+    page.get_by_text("6 of 29 pages · ").wait_for()
     page.locator("#mode").get_by_text("Side by side").click()
     visitor.ask("What is the pass key?")
     answers = page.locator("#past .dh-answer")
