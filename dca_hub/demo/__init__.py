@@ -1,7 +1,7 @@
 """The demo model: a small trained Llama that the repository carries, and the code that makes it again.
 
 `model/` is a plain checkpoint without DCA. `train` makes it from any plain text, `tune` measures which chunk sizes
-and temperature suit it, and CARD.md has the measured facts.
+and temperature suit it, and model/README.md has the measured facts.
 """
 
 from pathlib import Path
