@@ -17,6 +17,7 @@ from dca_hub.cli import (
     plot,
     publish,
     publish_space,
+    report,
     space,
     verify,
 )
@@ -24,7 +25,7 @@ from dca_hub.errors import UserError
 
 COMMANDS = (
     *(models, package, verify, publish, space, publish_space, catalogue_publish, ask),
-    *(perplexity, passkey, needle, plot),
+    *(perplexity, passkey, needle, plot, report),
 )
 
 DESCRIPTION = """\
