@@ -85,6 +85,8 @@ def metadata(plan: "Plan") -> dict[str, Any]:
         values.update({k: stated[k] for k in ("license", "license_name", "license_link") if k in stated})
     if plan.source.base:
         values.update(base_model=plan.source.base, base_model_relation="finetune")
+    elif "base_model" in source_metadata(plan):  # a checkpoint that was fine-tuned from one
+        values.update(base_model=source_metadata(plan)["base_model"], base_model_relation="finetune")
     return values
 
 

@@ -9,6 +9,7 @@ from dca_hub import __version__
 from dca_hub.cli import (
     ask,
     catalogue_publish,
+    finetune,
     models,
     needle,
     package,
@@ -25,7 +26,7 @@ from dca_hub.errors import UserError
 
 COMMANDS = (
     *(models, package, verify, publish, space, publish_space, catalogue_publish, ask),
-    *(perplexity, passkey, needle, plot, report),
+    *(perplexity, passkey, needle, plot, report, finetune),
 )
 
 DESCRIPTION = """\
