@@ -14,7 +14,8 @@ content). Dialogues are packed into rows and stay apart there; --concatenate joi
 The defaults are those of the authors' recipe. Checkpoints go to DIR.training, and the same command goes on from the
 last of them; Ctrl-C writes one first. The result is a package in DIR.
 
-Processes, GPUs and sharding are the business of `accelerate launch`; dca_hub/training has configurations.
+Processes, GPUs and sharding are the business of `accelerate launch`; dca_hub/training has configurations. Processes of
+a CPU, to try things: torchrun --nproc-per-node 2 -m dca_hub finetune ...
 """
 EPILOG = """\
 examples:
