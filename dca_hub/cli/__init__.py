@@ -9,6 +9,7 @@ from dca_hub import __version__
 from dca_hub.cli import (
     ask,
     catalogue_publish,
+    evaluate,
     finetune,
     models,
     needle,
@@ -26,7 +27,7 @@ from dca_hub.errors import UserError
 
 COMMANDS = (
     *(models, package, verify, publish, space, publish_space, catalogue_publish, ask),
-    *(perplexity, passkey, needle, plot, report, finetune),
+    *(perplexity, passkey, needle, evaluate, plot, report, finetune),
 )
 
 DESCRIPTION = """\

@@ -134,8 +134,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
 
 
-def report(run, out: Path | None) -> int:
-    """The end of a run: the table, and the picture beside the file. By the first process alone."""
+def report(run, out: Path | None, picture: Path | None = None) -> int:
+    """The end of a run: the table, and the picture beside the file or where it is asked for. By the first process."""
     from dca_hub.evaluation import plots, processes, summary
 
     if processes.join().rank > 0:
@@ -146,6 +146,7 @@ def report(run, out: Path | None) -> int:
             print(f"\n{summary.depth_table(run, name)}")
     print(f"\n{summary.conditions(run)}")
     if out is not None:
-        out.with_suffix(".png").write_bytes(plots.picture([run]))
-        print(f"written: {out}, {out.with_suffix('.png')}", file=sys.stderr)
+        picture = picture or out.with_suffix(".png")
+        picture.write_bytes(plots.picture([run]))
+        print(f"written: {out}, {picture}", file=sys.stderr)
     return 0

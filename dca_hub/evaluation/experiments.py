@@ -134,7 +134,7 @@ def measure_perplexity(
         for length in lengths
         for window in chosen
     ]
-    return _carry_out(subject, "perplexity", settings, at, measure, out, progress)
+    return carry_out(subject, "perplexity", settings, at, measure, out, progress)
 
 
 def measure_needles(
@@ -169,10 +169,19 @@ def measure_needles(
         for variant in subject.variants
         for length, depth, trial in grid.places()
     ]
-    return _carry_out(subject, task, settings, at, measure, out, progress)
+    return carry_out(subject, task, settings, at, measure, out, progress)
 
 
-def _carry_out(subject: Subject, task: str, settings: dict, places, measure, out: Path | None, progress) -> Run:
+def carry_out(
+    subject: Subject,
+    task: str,
+    settings: dict[str, Any],
+    places: list[tuple[Sample, int]],
+    measure: Callable[[Sample, Progress], Sample],
+    out: Path | None,
+    progress: Progress | None,
+) -> Run:
+    """`runs.carry_out` by all processes that a launcher has started, under the header of this subject and task."""
     group = processes.join()
     log = Log(out, header(subject, task, settings), group.rank, group.count)
     return runs.carry_out(log, places, measure, wait=group.wait, progress=progress)

@@ -86,9 +86,9 @@ def perplexity_curve(
     label: str = "perplexity",
     title: str = "",
 ) -> bytes:
-    """A number by context length for each name of `curves`, both axes logarithmic, each point of a few curves with its
-    value, and a line at the trained length. `kind` is png or svg; `ink` the colour of words and axes; `label` what the
-    number is."""
+    """A number by context length for each name of `curves`, with a line at the trained length; lengths and perplexities
+    are on logarithmic axes, and the points of a few curves have their values. `kind` is png or svg; `ink` the colour of
+    words and axes; `label` what the number is."""
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     figure.patch.set_alpha(1.0 if kind == "png" else 0.0)
     axis = figure.subplots()
@@ -99,11 +99,15 @@ def perplexity_curve(
     for number, (name, points) in enumerate(drawn.items()):
         _draw_curve(axis, name, points, number, ink, valued=len(drawn) <= _LABELLED)
     lengths = sorted({length for points in curves.values() for length, _ in points})
-    axis.set(xscale="log", yscale="log", xlabel="context, tokens", ylabel=label)
+    axis.set(xscale="log", xlabel="context, tokens", ylabel=label)
+    if label == "perplexity":
+        axis.set_yscale("log")
     axis.set_xticks(lengths, [f"{n:,}" for n in lengths])
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: _short(value))
     axis.margins(x=0.07, y=0.22)
+    if label != "perplexity":
+        axis.set_ylim(bottom=0)
     axis.axvline(trained, color="#d55e00", linewidth=1.5, linestyle="--")
     axis.annotate(f"trained: {trained:,}", (trained, 1), (4, -4), xycoords=("data", "axes fraction"),
                   textcoords="offset points", va="top", fontsize=8.5, color="#d55e00")  # fmt: skip
@@ -125,7 +129,7 @@ def _draw_curve(axis: Any, name: str, points: Sequence, number: int, ink: str, v
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value > 1 else f"{value:.2f}"
 
 
 def _style(axis: Any, ink: str) -> None:

@@ -13,6 +13,7 @@ from dca_hub.evaluation.runs import Run
 from dca_hub.results import Result
 
 MARKDOWN, PAGE, MEASUREMENTS = "report.md", "report.html", "results.jsonl"
+ANSWERS = "answers"  # the task of what `evaluate` keeps beside its results
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #10202b; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
@@ -43,7 +44,8 @@ def collect(folder: Path) -> tuple[list[tuple[Path, Run]], list[Path]]:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder.name!r}: give the one that holds the files of --out.")
     files = sorted(folder.rglob("*.jsonl"))
-    found = [(file, run) for file in files if runs.is_run(file) for run in runs.read(file)]
+    read = [(file, run) for file in files if runs.is_run(file) for run in runs.read(file)]
+    found = [(file, run) for file, run in read if run.task != ANSWERS]
     if not found:
         raise UserError(
             f"{folder.name!r} holds no results: put the files there that perplexity, passkey, needle or evaluate wrote."

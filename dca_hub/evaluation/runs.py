@@ -260,6 +260,11 @@ def _difference(key: str, held: Any, asked: Any) -> str:
     return f"{key} {held!r}, and now {asked!r}"
 
 
+def to_lines(run: Run) -> str:
+    """A run as the lines of a file."""
+    return "".join(_line(value) for value in (run.header, *run.samples))
+
+
 def _line(value: dict) -> str:
     return json.dumps(value, ensure_ascii=False) + "\n"
 

@@ -34,14 +34,15 @@ def metric(run: Run) -> str:
 
 
 def number(run: Run, samples: Sequence[Sample]) -> Number:
-    """The number of some samples: a perplexity, or a mean of scores from 0 to 1."""
+    """The number of some samples: a perplexity, a mean, or what a task's own metric has made of its documents."""
+    if len(samples) == 1 and "score" in samples[0]:
+        return Number(samples[0]["score"], samples[0].get("error"), samples[0].get("samples", 1))
     if run.task == "perplexity":
         means = [sample["nats"] / sample["tokens"] for sample in samples]
         middle, error = _mean(means)
         value = math.exp(middle) if middle < 700 else math.inf
         return Number(value, error * value if math.isfinite(value) else None, len(samples))
-    key = "found" if run.task in NEEDLES else "score"
-    return Number(*_mean([float(sample[key]) for sample in samples]), len(samples))
+    return Number(*_mean([float(sample["found"]) for sample in samples]), len(samples))
 
 
 def _mean(values: Sequence[float]) -> tuple[float, float]:
@@ -134,7 +135,14 @@ def markdown(run: Run) -> str:
 
 
 def _heading(run: Run) -> str:
-    return {"perplexity": "perplexity"}.get(run.task, f"{run.task}: {metric(run)}, %")
+    if run.task == "perplexity":
+        return run.task
+    return f"{run.task}: {metric(run)}{', %' if _in_percent(run) else ''}"
+
+
+def _in_percent(run: Run) -> bool:
+    """Whether a number is known to be a share of 1; the metrics of others are shown as they are."""
+    return run.task in NEEDLES or bool(run.header["settings"].get("percent"))
 
 
 def _cell(run: Run, one: Number | None) -> str:
@@ -142,7 +150,9 @@ def _cell(run: Run, one: Number | None) -> str:
         return "-"
     if run.task == "perplexity":
         return f"{one.value:.2f}" if one.value <= _LARGEST else f">{_LARGEST}"
-    return f"{100 * one.value:.0f}" if run.task in NEEDLES else f"{100 * one.value:.1f}"
+    if run.task in NEEDLES:
+        return f"{100 * one.value:.0f}"
+    return f"{100 * one.value:.1f}" if _in_percent(run) else f"{one.value:.4g}"
 
 
 def depth_table(run: Run, variant: str) -> str:
@@ -168,4 +178,10 @@ def conditions(run: Run) -> str:
     said = ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, "", [], {}))
     versions = ", ".join(f"{name} {version}" for name, version in header.get("versions", {}).items())
     on = ", ".join(str(header[key]) for key in ("dtype", "device", "date") if header.get(key))
-    return f"{len(run.samples):,} samples; {said}; {on}; {versions}"
+    shown = sum(sample.get("samples", 1) for sample in run.samples)
+    cut = "".join(
+        f"; {one['cut']:,} of {one['samples']:,} prompts were cut to {one['length']:,} tokens for {one['variant']}"
+        for one in run.samples
+        if one.get("cut")
+    )
+    return f"{shown:,} samples; {said}; {on}; {versions}{cut}"
