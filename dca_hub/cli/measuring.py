@@ -79,10 +79,11 @@ def subject(args: argparse.Namespace):
     from dca_hub.cli.options import quiet
     from dca_hub.evaluation import processes, variants
     from dca_hub.evaluation.experiments import Subject
-    from dca_hub.load import load
+    from dca_hub.load import TENSOR_PARALLEL, load
 
     quiet()
-    processes.join()
+    shared = args.device == TENSOR_PARALLEL
+    processes.join(sharing=shared)
     if args.out and args.out.suffix != ".jsonl":
         raise UserError(f"--out {args.out.name!r} is a file of JSON lines: let its name end in .jsonl.")
     loaded = load(
@@ -99,7 +100,7 @@ def subject(args: argparse.Namespace):
         found = found[1:]
     if not found:
         raise UserError("--no-dca leaves nothing to measure: give --plain or --compare.")
-    return Subject.of(loaded, found, args.model, args.revision)
+    return Subject.of(loaded, found, args.model, args.revision, shared)
 
 
 @contextmanager

@@ -12,9 +12,11 @@ from typing import Any
 
 from dca_hub import __version__, manifest, sources
 from dca_hub.errors import UserError
+from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
+from dca_hub.evaluation.log import Log
 from dca_hub.evaluation.needle import Grid
-from dca_hub.evaluation.runs import Header, Log, Run, Sample
+from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
 from dca_hub.load import Loaded
 
@@ -24,15 +26,24 @@ PIECE = 2048  # tokens read at a time: the same on every machine, so that every 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a loaded model, what it is called, and what it is compared with."""
+    """What is measured: a loaded model, what it is called, and what it is compared with. `shared` says that several
+    processes hold it together and do all the work together."""
 
     loaded: Loaded
     variants: tuple[Variant, ...]
     model: str
     revision: str | None
+    shared: bool = False
 
     @classmethod
-    def of(cls, loaded: Loaded, variants: Sequence[Variant], name: str, revision: str | None = None) -> "Subject":
+    def of(
+        cls,
+        loaded: Loaded,
+        variants: Sequence[Variant],
+        name: str,
+        revision: str | None = None,
+        shared: bool = False,
+    ) -> "Subject":
         """`name` and `revision` as `load` was given them."""
         source = sources.resolve(name, weights=False, revision=revision)
         known = source.base or (source.entry.name if source.entry else None)
@@ -40,7 +51,7 @@ class Subject:
         if known is None and (source.folder / manifest.NAME).is_file():
             held = manifest.read(source.folder)
             known, revision = held.base, held.revision
-        return cls(loaded, tuple(variants), known or source.folder.name, revision)
+        return cls(loaded, tuple(variants), known or source.folder.name, revision, shared)
 
     def named(self, variant: str) -> Variant:
         return next(one for one in self.variants if one.name == variant)
@@ -181,7 +192,9 @@ def carry_out(
     out: Path | None,
     progress: Progress | None,
 ) -> Run:
-    """`runs.carry_out` by all processes that a launcher has started, under the header of this subject and task."""
+    """`log.carry_out` by all processes that a launcher has started, under the header of this subject and task."""
     group = processes.join()
-    log = Log(out, header(subject, task, settings), group.rank, group.count)
-    return runs.carry_out(log, places, measure, wait=group.wait, progress=progress)
+    about = header(subject, task, settings)
+    share = {"writes": group.rank == 0} if subject.shared else {"rank": group.rank, "count": group.count}
+    log = Log(out, about, **share)
+    return logs.carry_out(log, places, measure, wait=group.wait, progress=progress)

@@ -1,7 +1,7 @@
 """Needle in a haystack over a grid: every context length with every depth, several trials a cell.
 
 A number is hidden in a long text and asked for (`passkey`); a cell's score is the share of trials that give it back
-exactly. Results are JSON lines, one a trial, written as they come, so that a run that was stopped goes on where it was.
+exactly. The trials of a run are JSON lines that any page or command can show, and go on from.
 """
 
 import json
@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -255,22 +254,6 @@ def _from_json(value: dict) -> Result:
         if not isinstance(value[f.name], kind):
             raise TypeError(f.name)
     return Result(**{f.name: value[f.name] for f in fields(Result)})
-
-
-def record(results: Iterator[Result], path: Path) -> Iterator[Result]:
-    """Passes the results on, each appended to the file at `path` first; what is finished survives any stop."""
-    _mend(path)
-    with path.open("a", encoding="utf-8") as file:
-        for result in results:
-            file.write(to_line(result) + "\n")
-            file.flush()
-            yield result
-
-
-def _mend(path: Path) -> None:
-    """Takes away a last line that was cut off, so that the next one begins at its own place."""
-    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def cell(results: Sequence[Result], length: int, depth: float) -> list[Result]:

@@ -17,17 +17,21 @@ class Processes:
     def wait(self) -> None:
         """Returns when every process has called it."""
         if self.count > 1:
-            torch.distributed.barrier()
+            torch.distributed.all_reduce(torch.zeros(1))  # on the CPU, whatever the GPUs are at
 
 
-def join() -> Processes:
-    """This process among those that a launcher has started, as its environment says."""
+def join(sharing: bool = False) -> Processes:
+    """This process among those that a launcher has started, as its environment says.
+
+    sharing: whether they will share the layers of one model, for which GPUs need a connection of their own.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()
     if not torch.distributed.is_initialized():
-        # Nothing but waiting goes over it, and a process may have to wait for the longest of all prompts.
-        torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=30))
+        backend = "cpu:gloo,cuda:nccl" if sharing and torch.cuda.is_available() else "gloo"
+        # A process may have to wait for the longest of all prompts.
+        torch.distributed.init_process_group(backend, timeout=datetime.timedelta(days=30))
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
 

@@ -19,9 +19,7 @@ A sample has `variant` and `length` (tokens of context), more keys of `PLACE`, w
 run, and what was measured.
 """
 
-import contextlib
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,8 @@ from dca_hub.errors import UserError
 FORMAT = 1
 # In the order of a file: first what a table has columns for.
 PLACE = ("variant", "length", "document", "end", "depth", "trial", "id")
-_SAME = ("task", "model", "revision", "trained", "settings", "dtype")
+# What two headers of one run have in common.
+SAME = ("task", "model", "revision", "trained", "settings", "dtype")
 _HEADER = {"task": str, "model": str, "trained": int, "variants": dict, "settings": dict}
 
 Header = dict[str, Any]
@@ -107,19 +106,20 @@ def read(path: Path) -> list[Run]:
             samples[place(value)] = value
     if not found:
         raise UserError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
-    return [_run(header, samples) for header, samples in found.values()]
+    return [assemble(header, samples) for header, samples in found.values()]
 
 
 def _joined(found: dict, header: Header) -> tuple[Header, dict]:
     """The header with what is known of its run already, and the run's samples."""
-    key = json.dumps([header.get(name) for name in _SAME], sort_keys=True)
+    key = json.dumps([header.get(name) for name in SAME], sort_keys=True)
     before, samples = found.get(key, ({}, {}))
     header = {**header, "variants": {**before.get("variants", {}), **header["variants"]}}
     found[key] = header, samples
     return header, samples
 
 
-def _run(header: Header, samples: dict) -> Run:
+def assemble(header: Header, samples: dict) -> Run:
+    """A run out of its header and its samples by place."""
     names = list(header["variants"])
 
     def order(sample: Sample) -> tuple:
@@ -165,151 +165,11 @@ def _check_sample(value: Sample, header: Header, where: str) -> None:
         raise UserError(f"{where}: length must be a positive number of tokens, not {value.get('length')!r}.")
 
 
-class Log:
-    """A file that a run is written to, and goes on from.
-
-    With several processes each writes a file of its own beside it, which the first joins to it at the end, or at the
-    next start if there was none.
-
-    Args:
-        path: the file, or None to keep everything in memory.
-        header: what this run measures.
-        rank, count: which of how many processes this is.
-
-    Raises:
-        UserError: the file holds a run of something else, or cannot be written.
-    """
-
-    def __init__(self, path: Path | None, header: Header, rank: int = 0, count: int = 1):
-        if path is None and count > 1:
-            raise UserError("Several processes need a file to put their results together: give --out FILE.jsonl.")
-        self.path, self.header, self.rank, self.count = path, header, rank, count
-        self._memory: dict[tuple, Sample] = {}
-        self._begun = False
-
-    def begin(self) -> None:
-        """Puts together what earlier runs have left; by the first process, while the others wait."""
-        if self.path is not None and self.rank == 0:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                _mend(self.path)
-                self._join_parts()
-            except OSError as error:
-                raise UserError(
-                    f"{self.path.name!r} cannot be written ({error.strerror}): choose another --out."
-                ) from None
-
-    def known(self) -> dict[tuple, Sample]:
-        """The samples that are there already, by place. Raises UserError for a file of another run."""
-        if self.path is None or not self.path.is_file() or not self.path.stat().st_size:
-            return dict(self._memory)
-        known: dict[tuple, Sample] = {}
-        for run in read(self.path):
-            self._refuse_other(run.header)
-            known |= {place(sample): sample for sample in run.samples}
-        return known
-
-    def add(self, sample: Sample) -> None:
-        """Writes a sample down."""
-        self._memory[place(sample)] = sample
-        if self.path is None:
-            return
-        with self._mine.open("a", encoding="utf-8") as file:
-            if not self._begun:
-                file.write(_line(self.header))
-                self._begun = True
-            file.write(_line(sample))
-
-    def end(self) -> None:
-        """Joins what the processes wrote; by the first process, after all have finished."""
-        if self.path is not None and self.rank == 0:
-            self._join_parts()
-
-    def run(self) -> Run:
-        """What has been measured, of all processes after `end`."""
-        return _run(self.header, self.known())
-
-    @property
-    def _mine(self) -> Path:
-        return self.path if self.count == 1 else self.path.with_name(f"{self.path.name}.part-{self.rank}")
-
-    def _join_parts(self) -> None:
-        for part in sorted(self.path.parent.glob(f"{self.path.name}.part-*")):
-            _mend(part)
-            content = part.read_bytes()
-            with self.path.open("ab") as file:
-                file.write(content)
-            part.unlink()
-
-    def _refuse_other(self, held: Header) -> None:
-        for key in _SAME:
-            if held.get(key) != self.header.get(key):
-                raise UserError(
-                    f"{self.path.name!r} holds another run ({_difference(key, held.get(key), self.header.get(key))}): "
-                    "choose another --out, or the same settings to go on with it."
-                )
-        for name, one in self.header["variants"].items():
-            if held["variants"].get(name, one) != one:
-                raise UserError(f"{self.path.name!r} holds another {name!r} than this one: choose another --out.")
-
-
-def _difference(key: str, held: Any, asked: Any) -> str:
-    if isinstance(held, dict) and isinstance(asked, dict):
-        key = next(name for name in {**held, **asked} if held.get(name) != asked.get(name))
-        held, asked = held.get(key), asked.get(key)
-    return f"{key} {held!r}, and now {asked!r}"
-
-
 def to_lines(run: Run) -> str:
     """A run as the lines of a file."""
-    return "".join(_line(value) for value in (run.header, *run.samples))
+    return "".join(line(value) for value in (run.header, *run.samples))
 
 
-def _line(value: dict) -> str:
+def line(value: dict) -> str:
+    """A header or a sample as a line of a file."""
     return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def _mend(path: Path) -> None:
-    """Takes away a last line that was cut off, so that the next one begins at its own place."""
-    with contextlib.suppress(FileNotFoundError):
-        content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
-
-
-def carry_out(
-    log: Log,
-    places: Iterable[tuple[Sample, int]],
-    measure: Callable[[Sample, Callable[[int, int], None]], Sample],
-    *,
-    wait: Callable[[], None] = lambda: None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Run:
-    """Measures what is not measured yet, this process its share of it, and gives the whole run.
-
-    Args:
-        places: where samples are to be taken, each with what it costs (in tokens), in the order of the work.
-        measure: gives what was measured at a place; it tells (done, in all) as it goes.
-        wait: returns when all processes have called it.
-        progress: told (tokens done, tokens in all) by this process; raising from it stops the work, and what was
-            finished stays.
-    """
-    log.begin()
-    wait()
-    known = log.known()
-    left = [(at, cost) for at, cost in places if place(at) not in known][log.rank :: log.count]
-    total, done = sum(cost for _, cost in left), 0
-    for at, cost in left:
-
-        def tell(read: int, of: int, done: int = done, cost: int = cost) -> None:
-            if progress:
-                progress(done + cost * read // max(1, of), total)
-
-        log.add({**at, **measure(at, tell)})
-        done += cost
-        if progress:
-            progress(done, total)
-    wait()
-    log.end()
-    wait()
-    return log.run()

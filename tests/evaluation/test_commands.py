@@ -92,6 +92,20 @@ def test_two_processes_give_what_one_gives(measured, folder, text_file, tmp_path
         assert done.stdout.count("samples;") == 1, "one process alone reports"
 
 
+def test_two_processes_that_share_one_model_give_what_one_gives(measured, folder, text_file, tmp_path):
+    out = tmp_path / "shared.jsonl"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={port()}"]
+    command = ["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY, "--device", "tensor-parallel"]
+    done = subprocess.run(
+        [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    mine, alone = numbers(out), numbers(measured / "perplexity.jsonl")
+    assert [runs.place(one) for one in mine] == [runs.place(one) for one in alone]
+    assert [one["nats"] for one in mine] == pytest.approx([one["nats"] for one in alone], rel=1e-4)
+
+
 def port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -139,6 +153,7 @@ def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):
         (("passkey", "{folder}", "--lengths", "64"), "too few for a pass-key prompt"),
         (("needle", "{folder}", "--lengths", "500", "--haystack", "{empty}"), "No text was found"),
         (("needle", "{folder}", "--lengths", "500", "--needles", "99"), "1 to 32 needles"),
+        (("passkey", "{folder}", "--lengths", "500", "--device", "tensor-parallel"), "start it with torchrun"),
         (("plot", "{text}"), "not JSON"),
         (("plot", "/no/such.jsonl"), "cannot be read"),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import runs
-from dca_hub.evaluation.runs import Log
+from dca_hub.evaluation.log import Log, carry_out
 
 PLACES = [({"variant": "DCA", "length": n, "trial": t}, n) for n in (64, 128) for t in (0, 1)]
 
@@ -26,7 +26,7 @@ def measure(at, tell):
 
 
 def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
-    whole = runs.carry_out(Log(tmp_path / "whole.jsonl", header()), PLACES, measure)
+    whole = carry_out(Log(tmp_path / "whole.jsonl", header()), PLACES, measure)
     for stop in range(1, len(PLACES)):
         path, calls = tmp_path / f"{stop}.jsonl", []
 
@@ -37,7 +37,7 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
             return measure(at, tell)
 
         with pytest.raises(KeyboardInterrupt):
-            runs.carry_out(Log(path, header()), PLACES, stopping)
+            carry_out(Log(path, header()), PLACES, stopping)
         with path.open("a") as file:
             file.write('{"variant": "DC')  # and the machine died in the middle of a line
         assert len(runs.read(path)[0].samples) == stop
@@ -47,22 +47,22 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
             again.append(at)
             return measure(at, tell)
 
-        resumed = runs.carry_out(Log(path, header()), PLACES, counting)
+        resumed = carry_out(Log(path, header()), PLACES, counting)
         assert resumed.samples == whole.samples == runs.read(path)[0].samples
         assert len(again) == len(PLACES) - stop
 
 
 def test_what_is_there_is_not_measured_again_and_nothing_is_written(tmp_path):
     path = tmp_path / "r.jsonl"
-    runs.carry_out(Log(path, header()), PLACES, measure)
+    carry_out(Log(path, header()), PLACES, measure)
     before = path.read_bytes()
-    runs.carry_out(Log(path, header()), PLACES, lambda at, tell: pytest.fail("measured again"))
+    carry_out(Log(path, header()), PLACES, lambda at, tell: pytest.fail("measured again"))
     assert path.read_bytes() == before
 
 
 def test_progress_counts_what_is_left_by_its_cost():
     told = []
-    runs.carry_out(Log(None, header()), PLACES, measure, progress=lambda *one: told.append(one))
+    carry_out(Log(None, header()), PLACES, measure, progress=lambda *one: told.append(one))
     assert told[0] == (32, 384) and told[-1] == (384, 384)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
@@ -73,7 +73,7 @@ def together(path, measure, count=2):
 
     def work(rank):
         try:
-            found[rank] = runs.carry_out(Log(path, header(), rank, count), PLACES, measure, wait=barrier.wait)
+            found[rank] = carry_out(Log(path, header(), rank, count), PLACES, measure, wait=barrier.wait)
         except (KeyboardInterrupt, threading.BrokenBarrierError):
             barrier.abort()
 
@@ -86,7 +86,7 @@ def together(path, measure, count=2):
 
 
 def test_several_processes_measure_what_one_does(tmp_path):
-    alone = runs.carry_out(Log(tmp_path / "alone.jsonl", header()), PLACES, measure)
+    alone = carry_out(Log(tmp_path / "alone.jsonl", header()), PLACES, measure)
     found = together(tmp_path / "r.jsonl", measure)
     assert found[0].samples == found[1].samples == alone.samples == runs.read(tmp_path / "r.jsonl")[0].samples
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["alone.jsonl", "r.jsonl"]
@@ -103,15 +103,15 @@ def test_what_several_processes_had_finished_survives_a_stop(tmp_path):
     together(path, stopping)
     assert list(tmp_path.glob("*.part-*")), "left for the next start"
     again = []
-    runs.carry_out(Log(path, header()), PLACES, lambda at, tell: again.append(at) or measure(at, tell))
+    carry_out(Log(path, header()), PLACES, lambda at, tell: again.append(at) or measure(at, tell))
     assert again == [PLACES[3][0]] and not list(tmp_path.glob("*.part-*"))
     assert len(runs.read(path)[0].samples) == 4
 
 
 def test_files_may_be_joined_and_hold_several_runs(tmp_path):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    runs.carry_out(Log(first, header()), PLACES, measure)
-    runs.carry_out(Log(second, header(task="needle")), PLACES[:1], measure)
+    carry_out(Log(first, header()), PLACES, measure)
+    carry_out(Log(second, header(task="needle")), PLACES[:1], measure)
     both = tmp_path / "both.jsonl"
     both.write_bytes(second.read_bytes() + first.read_bytes() + second.read_bytes())
     assert [(run.task, len(run.samples)) for run in runs.read(both)] == [("needle", 1), ("passkey", 4)]
@@ -127,9 +127,9 @@ def test_files_may_be_joined_and_hold_several_runs(tmp_path):
 )
 def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
     path = tmp_path / "r.jsonl"
-    runs.carry_out(Log(path, header()), PLACES, measure)
+    carry_out(Log(path, header()), PLACES, measure)
     with pytest.raises(UserError, match=words):
-        runs.carry_out(Log(path, header(**changes)), PLACES, measure)
+        carry_out(Log(path, header(**changes)), PLACES, measure)
 
 
 @pytest.mark.parametrize(
@@ -157,4 +157,4 @@ def test_several_processes_need_a_file_and_a_file_needs_a_place(tmp_path):
         Log(None, header(), 0, 2)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        runs.carry_out(Log(tmp_path / "file" / "r.jsonl", header()), PLACES, measure)
+        carry_out(Log(tmp_path / "file" / "r.jsonl", header()), PLACES, measure)
