@@ -10,6 +10,7 @@ import matplotlib.patches
 matplotlib.use("Agg")
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import summary
@@ -102,6 +103,7 @@ def perplexity_curve(
     axis.set(xscale="log", xlabel="context, tokens", ylabel=label)
     if label == "perplexity":
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_xticks(lengths, [f"{n:,}" for n in lengths])
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: _short(value))

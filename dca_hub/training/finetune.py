@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from dca_hub import card, licences, sources
+from dca_hub import card_text, licences, sources
 from dca_hub.errors import UserError
 from dca_hub.load import Loaded, load
 from dca_hub.package import Package, package
@@ -239,8 +239,8 @@ def _write_origin(source: sources.Source, folder: Path) -> None:
         if licence.hub_id == "other":
             stated |= {"license_name": licence.key, "license_link": licence.link}
     elif (source.folder / "README.md").is_file():
-        held = card.front_matter((source.folder / "README.md").read_text(encoding="utf-8", errors="replace"))[0]
+        held = card_text.front_matter((source.folder / "README.md").read_text(encoding="utf-8", errors="replace"))[0]
         stated = {key: held[key] for key in ("license", "license_name", "license_link", "language") if key in held}
     if source.base:
         stated["base_model"] = source.base
-    (folder / "README.md").write_text(card.with_front_matter(stated, ""), encoding="utf-8")
+    (folder / "README.md").write_text(card_text.with_front_matter(stated, ""), encoding="utf-8")

@@ -84,7 +84,7 @@ def test_two_processes_give_what_one_gives(measured, folder, text_file, tmp_path
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={port()}"]
         done = subprocess.run(
             [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
-            env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+            env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert numbers(out) == numbers(measured / f"{name}.jsonl")
@@ -98,7 +98,7 @@ def test_two_processes_that_share_one_model_give_what_one_gives(measured, folder
     command = ["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY, "--device", "tensor-parallel"]
     done = subprocess.run(
         [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     mine, alone = numbers(out), numbers(measured / "perplexity.jsonl")

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from dca_hub import card, cli, results
+from dca_hub import card_text, cli, results
 from dca_hub.errors import UserError
 from dca_hub.evaluation import report, runs
 from dca_hub.package import package
@@ -56,7 +56,7 @@ def test_results_go_into_a_package_that_still_passes(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("package") / "tiny-dca"
     package(str(write_checkpoint(source / "tiny", max_position_embeddings=128)), out)
     assert cli.main(["report", str(folder), "--package", str(out)]) == 0
-    values, body = card.front_matter((out / "README.md").read_text())
+    values, body = card_text.front_matter((out / "README.md").read_text())
     [index] = values["model-index"]
     assert {(e["dataset"]["type"], e["metrics"][0]["value"]) for e in index["results"]} >= {("passkey", 1.0)}
     assert len(index["results"]) == 3, "two lengths of perplexity and one of pass keys, of the DCA model alone"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dca_hub import card
+from dca_hub import card_text
 from dca_hub.errors import UserError
 from dca_hub.load import load
 from dca_hub.training import dialogues
@@ -76,7 +76,7 @@ def launched(how: str, processes: int, folder, data, out) -> dict:
         command = [sys.executable, *torchrun, *command[1:]]
     done = subprocess.run(
         [*command, str(folder), str(data), str(out), str(2 // processes), how],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False,
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -112,7 +112,7 @@ def test_the_result_is_a_package_that_passes(tuned, folder):
     before, after = load(str(folder)), load(str(tuned))
     assert not torch.equal(before.base.lm_head.weight, after.base.lm_head.weight)
     assert after.geometry == before.geometry and "USER: " in after.tokenizer.chat_template
-    assert card.front_matter((tuned / "README.md").read_text())[0]["library_name"] == "transformers"
+    assert card_text.front_matter((tuned / "README.md").read_text())[0]["library_name"] == "transformers"
 
 
 def test_it_goes_on_from_a_checkpoint_to_the_same_end(tuned, folder, data, tmp_path):
