@@ -93,6 +93,12 @@ def test_variants_share_weights_and_say_what_they_are(loaded):
     assert combined.dca and not by_name["linear"].dca
 
 
+def test_the_command_line_offers_what_there_is():
+    from dca_hub.cli import measuring
+
+    assert tuple(variants.COMPARED) == measuring.COMPARED
+
+
 def test_what_cannot_be_compared_is_named(loaded, plain):
     with pytest.raises(UserError, match="no 'plane' to compare"):
         variants.build(loaded, ["plane"])
