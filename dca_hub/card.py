@@ -85,6 +85,8 @@ def metadata(plan: "Plan") -> dict[str, Any]:
         values.update({k: stated[k] for k in ("license", "license_name", "license_link") if k in stated})
     if plan.source.base:
         values.update(base_model=plan.source.base, base_model_relation="finetune")
+    elif "base_model" in source_metadata(plan):  # a checkpoint that was fine-tuned from one
+        values.update(base_model=source_metadata(plan)["base_model"], base_model_relation="finetune")
     return values
 
 
@@ -122,13 +124,24 @@ def published(text: str, place: Place, measured: list[Result], source: str | Non
     """
     values, body = front_matter(text)
     body = replace_section(body, LOADING, _loading(place))
-    if measured:
-        values["model-index"] = results.model_index(measured, place.repository.partition("/")[2], source)
-        body = replace_section(body, MEASURED, _measured(measured, source), before=REPRODUCING)
-        again = results.commands(measured)
-        if again:
-            held = section_text(body, REPRODUCING).partition(_NUMBERS)[0].strip()
-            body = replace_section(body, REPRODUCING, f"{held}\n\n{_NUMBERS}\n\n{_shell(again)}")
+    text = with_front_matter(values, body)
+    return with_results(text, place.repository.partition("/")[2], measured, source) if measured else text
+
+
+def with_results(text: str, name: str, measured: list[Result], source: str | None) -> str:
+    """A card with these results, in place of any that it had, in its metadata, as a table and as commands.
+
+    Args:
+        name: what the model is called.
+        source: the address of the file that holds the results, or None.
+    """
+    values, body = front_matter(text)
+    values["model-index"] = results.model_index(measured, name, source)
+    body = replace_section(body, MEASURED, _measured(measured, source), before=REPRODUCING)
+    again = results.commands(measured)
+    if again:
+        held = section_text(body, REPRODUCING).partition(_NUMBERS)[0].strip()
+        body = replace_section(body, REPRODUCING, f"{held}\n\n{_NUMBERS}\n\n{_shell(again)}")
     return with_front_matter(values, body)
 
 

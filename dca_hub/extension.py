@@ -67,24 +67,29 @@ def extend(
         config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
         config._attn_implementation_internal = None
         setattr(config, CONFIG_KEY, config_from_geometry(geometry))
-        with torch.device("meta"):
-            extended = dca_class(config)
+        extended = sharing(model, dca_class, config)
     except ValueError as error:
         raise UserError(str(error)) from None
-    _share(model, extended)
     rotary = copy.copy(model.base_model.rotary_emb)  # a shell of its own: its buffers may be replaced, never changed
     rotary._buffers = dict(rotary._buffers)
     rotary.config = config
     extended.base_model.rotary_emb.inner = rotary
-    for name in _CARRIED:
-        if name in vars(model):
-            setattr(extended, name, vars(model)[name])
-    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        extended.gradient_checkpointing_enable()
-    extended.train(model.training)
     if model.config.model_type not in families.FAMILIES:
         _try_out(model, extended)
     return extended
+
+
+def sharing(model: PreTrainedModel, cls: type, config) -> PreTrainedModel:
+    """A model of class `cls` and of that config with the weights and modules of `model`, all but its rotary module."""
+    with torch.device("meta"):
+        made = cls(config)
+    _share(model, made)
+    for name in _CARRIED:
+        if name in vars(model):
+            setattr(made, name, vars(model)[name])
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        made.gradient_checkpointing_enable()
+    return made.train(model.training)
 
 
 def choose_geometry(

@@ -25,6 +25,7 @@ from dca_hub.sources import Source
 
 Quantization = Literal["4bit", "8bit"]
 USUAL_REACH = 8
+TENSOR_PARALLEL = "tensor-parallel"
 _WORKING_SHARE = 0.05  # of the weights, for activations
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -79,7 +80,8 @@ def load(
     Args:
         name: a catalogue name, a Hub id, or a folder (a package or a plain checkpoint).
         dca: False gives the plain base model alone, for comparison.
-        device: "cpu", "cuda", "cuda:1", "mps", or "auto" to spread a model over all GPUs; by default the best there is.
+        device: "cpu", "cuda", "cuda:1", "mps", "auto" to spread a model over all GPUs, or "tensor-parallel" to share
+            each layer among the processes of `torchrun`; by default the best there is.
         dtype: "float32", "bfloat16", "float16"; by default the checkpoint's own, and float32 for a small one on a CPU.
         quantization: "4bit" or "8bit" weights through bitsandbytes.
         context: the tokens of context that must fit in memory; by default the trained length.
@@ -146,9 +148,10 @@ def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization |
 
 def free_bytes(device: str) -> int:
     """Memory that is free on a device, all GPUs together for "auto", in bytes."""
-    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+    spread = device in ("auto", TENSOR_PARALLEL)
+    if device.startswith("cuda") or (spread and torch.cuda.is_available()):
         count = range(torch.cuda.device_count())
-        chosen = count if device == "auto" else [torch.device(device).index or 0]
+        chosen = count if spread else [torch.device(device).index or 0]
         return sum(torch.cuda.mem_get_info(index)[0] for index in chosen)
     import psutil
 
@@ -266,16 +269,31 @@ def _load_base(
         native._attn_implementation = "sdpa"
     if quantization:
         options["quantization_config"] = _quantization_config(quantization, dtype, device)
-    if quantization or device == "auto" or device.startswith("cuda"):
+    if device == TENSOR_PARALLEL:
+        options |= _tensor_parallel(quantization)
+    elif quantization or device == "auto" or device.startswith("cuda"):
         options["device_map"] = "auto" if device == "auto" else {"": device}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
-        return model.eval() if "device_map" in options else model.to(device).eval()
+        return model.eval() if "device_map" in options or device == TENSOR_PARALLEL else model.to(device).eval()
     except torch.OutOfMemoryError:
         raise UserError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = re.split(r"[.\n]", str(error).strip())[0]
         raise UserError(f"The model could not be loaded: {reason}.") from None
+
+
+def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
+    """What `from_pretrained` takes to share the layers among processes, by the plan of the model's own class."""
+    from transformers.distributed import DistributedConfig
+
+    if not torch.distributed.is_initialized():
+        raise UserError("--device tensor-parallel needs several processes: start it with torchrun --nproc-per-node N.")
+    if quantization:
+        raise UserError("Quantized weights cannot be shared among processes: leave --load-in-4bit or -8bit out.")
+    # Versions of transformers 5 differ in where they take it.
+    takes_plan = "tp_plan" in getattr(DistributedConfig, "__dataclass_fields__", {})
+    return {"distributed_config": DistributedConfig(tp_plan="auto")} if takes_plan else {"tp_plan": "auto"}
 
 
 def _quantization_config(quantization: Quantization, dtype: torch.dtype, device: str):

@@ -1,6 +1,7 @@
-"""Measurements as the evaluation writes them: a file of JSON lines, one measurement a line.
+"""Measurements as model cards have them: a file of JSON lines, one measurement a line.
 
-Every line is an object with these keys; others are left alone.
+The evaluation's own files (`dca_hub.evaluation.runs`: a header and samples) are read as what they come to. In a file of
+measurements every line is an object with these keys; others are left alone.
 
 | key | value |
 |---|---|
@@ -20,7 +21,7 @@ Every line is an object with these keys; others are left alone.
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,11 @@ class Result:
 
 
 def read(path: Path) -> list[Result]:
-    """The measurements in a file; UserError naming the line that is not one."""
+    """The measurements in a file, of a run or of ready ones; UserError naming the line that is not one."""
+    from dca_hub.evaluation import runs, summary
+
+    if runs.is_run(path):
+        return summary.read(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -160,6 +165,12 @@ def table(results: list[Result]) -> str:
         measured = f"{_cell(with_dca)} | {_cell(base)} | {one.samples if one.samples is not None else '-'}"
         lines.append(f"| {one.name} ({one.metric}) | {one.data or '-'} | {one.length:,} | {measured} | {by} |")
     return "\n".join(lines)
+
+
+def to_lines(results: list[Result]) -> str:
+    """A file of measurements: what `read` reads again."""
+    lines = [{key: value for key, value in asdict(result).items() if value is not None} for result in results]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def commands(results: list[Result]) -> list[str]:

@@ -6,10 +6,29 @@ import sys
 from collections.abc import Sequence
 
 from dca_hub import __version__
-from dca_hub.cli import ask, catalogue_publish, models, package, publish, publish_space, space, verify
+from dca_hub.cli import (
+    ask,
+    catalogue_publish,
+    evaluate,
+    finetune,
+    models,
+    needle,
+    package,
+    passkey,
+    perplexity,
+    plot,
+    publish,
+    publish_space,
+    report,
+    space,
+    verify,
+)
 from dca_hub.errors import UserError
 
-COMMANDS = (models, package, verify, publish, space, publish_space, catalogue_publish, ask)
+COMMANDS = (
+    *(models, package, verify, publish, space, publish_space, catalogue_publish, ask),
+    *(perplexity, passkey, needle, evaluate, plot, report, finetune),
+)
 
 DESCRIPTION = """\
 Dual Chunk Attention (DCA) lets a trained RoPE model read 8 times its length and more, without training.
@@ -20,6 +39,7 @@ examples:
   dca-hub ask demo --pdf paper.pdf "What is ...?"      ask about a PDF; the demo model needs no network
   dca-hub package Qwen/Qwen2.5-0.5B-Instruct --out qwen-dca
   dca-hub verify qwen-dca
+  dca-hub needle demo --lengths 512,2k,8k --plain --out needle.jsonl     what it finds, by depth and length
 
 exit codes: 0 done, 1 a check failed, 2 wrong usage or input (the message says what to do), 130 stopped with Ctrl-C
 """

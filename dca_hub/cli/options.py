@@ -4,6 +4,11 @@ import argparse
 import sys
 from collections.abc import Callable
 
+_DEVICES = (
+    "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
+    "processes of torchrun (default: the best there is)"
+)
+
 
 def positive(text: str) -> int:
     """A positive whole number of tokens; `16k` is 16,384 and `1m` 1,048,576."""
@@ -21,7 +26,7 @@ def positive(text: str) -> int:
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """Options that `load` takes."""
     group = parser.add_argument_group("loading")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, mps, or auto to use all GPUs (default: the best there is)")
+    group.add_argument("--device", help=_DEVICES)
     group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's own)")
     quantization = group.add_mutually_exclusive_group()
     for bits in ("4bit", "8bit"):

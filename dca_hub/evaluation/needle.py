@@ -1,7 +1,7 @@
 """Needle in a haystack over a grid: every context length with every depth, several trials a cell.
 
 A number is hidden in a long text and asked for (`passkey`); a cell's score is the share of trials that give it back
-exactly. Results are JSON lines, one a trial, written as they come, so that a run that was stopped goes on where it was.
+exactly. The trials of a run are JSON lines that any page or command can show, and go on from.
 """
 
 import json
@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import UserError
 from dca_hub.evaluation import passkey
-from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Prompt, Wording
+from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
 from dca_hub.evaluation.prefill import continue_greedily, prefill, stop_tokens
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
@@ -31,7 +31,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Grid:
-    """What is asked: lengths in tokens (the answer's room included), depths from 0 (beginning) to 1, trials a cell.
+    """What is asked: lengths in tokens (the answer's room included), depths from 0 (beginning) to 1, trials a cell,
+    how many needles a prompt holds. The haystack `pairs` is no text but keys and values.
 
     Raises UserError for a grid that is none.
     """
@@ -41,6 +42,7 @@ class Grid:
     trials: int = 1
     haystack: str = "prose"
     seed: int = 0
+    needles: int = 1
 
     def __post_init__(self):
         if not self.lengths or not self.depths or self.trials < 1:
@@ -101,11 +103,23 @@ def haystack_text(kind: str, own: str = "") -> str:
     return own.strip()
 
 
-def build_haystack(tokenizer: PreTrainedTokenizerBase, text: str, longest: int) -> Haystack:
+def build_haystack(tokenizer: PreTrainedTokenizerBase, text: str, longest: int, needles: int = 1) -> Haystack:
     """`text` as tokens, repeated until it is long enough to cut `longest` tokens out of it in many places."""
     once = max(1, len(tokenizer.encode(text, add_special_tokens=False)))
     times = 1 + -(-longest * 5 // (4 * once)) if once < longest * 5 // 4 else 1
-    return Haystack(tokenizer, "\n\n".join([text] * times))
+    return Haystack(tokenizer, "\n\n".join([text] * times), needles)
+
+
+def prompts(tokenizer: PreTrainedTokenizerBase, grid: Grid, text: str = "") -> Maker:
+    """What the prompts of a grid are cut out of. `text` is the haystack, where the grid's is one's own.
+
+    Raises UserError for an empty text, and for several needles among pairs.
+    """
+    if grid.haystack != "pairs":
+        return build_haystack(tokenizer, haystack_text(grid.haystack, text), max(grid.lengths), grid.needles)
+    if grid.needles != 1:
+        raise UserError("Keys and values are many needles already: leave --needles out, or choose another haystack.")
+    return Pairs(tokenizer)
 
 
 def run(
@@ -127,45 +141,64 @@ def run(
     The prompts depend on the grid alone, so that two models are asked the same.
     """
     known = {result.place for result in done}
-    haystack = build_haystack(tokenizer, haystack_text(grid.haystack, text), max(grid.lengths))
+    maker = prompts(tokenizer, grid, text)
     for length, depth, trial in grid.places():
         if (name, dca, grid.haystack, grid.seed, length, depth, trial) in known:
             continue
-        rng = random.Random(f"{grid.seed} {length} {depth} {trial}")
-        prompt = haystack.prompt(length, depth, rng, wording)
-        started = time.monotonic()
-        answer = _answer(model, tokenizer, prompt, progress)
-        found = passkey.Trial(length, depth, prompt.key, answer).found
-        around = _surroundings(tokenizer, prompt)
-        seconds = round(time.monotonic() - started, 3)
-        yield Result(
-            name,
-            dca,
-            grid.haystack,
-            grid.seed,
-            length,
-            depth,
-            trial,
-            prompt.key,
-            answer.strip(),
-            found,
-            around,
-            seconds,
-        )
+        asked = ask(model, maker, grid.seed, (length, depth, trial), wording=wording, progress=progress)
+        yield Result(name, dca, grid.haystack, grid.seed, length, depth, trial, *asked)
+
+
+class Asked(NamedTuple):
+    """What one prompt gave; the last fields of a `Result`."""
+
+    key: str
+    answer: str
+    found: bool
+    around: str
+    seconds: float
+
+
+def ask(
+    model: PreTrainedModel,
+    maker: Maker,
+    seed: int,
+    place: tuple[int, float, int],
+    *,
+    wording: Wording = _USUAL_WORDING,
+    progress: Progress | None = None,
+    piece: int | None = None,
+) -> Asked:
+    """One prompt, at (length, depth, trial) of a grid, and the answer to it.
+
+    piece: tokens that are read at a time; by default as many as keep a stop within reach.
+    """
+    length, depth, trial = place
+    prompt = maker.prompt(length, depth, random.Random(f"{seed} {length} {depth} {trial}"), wording)
+    started = time.monotonic()
+    answer = _answer(model, maker.tokenizer, prompt, progress, piece)
+    found = passkey.Trial(length, depth, prompt.key, answer).found
+    around = _surroundings(maker.tokenizer, prompt)
+    return Asked(prompt.key, answer.strip(), found, around, round(time.monotonic() - started, 3))
 
 
 def _answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, progress: Progress | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    progress: Progress | None,
+    piece: int | None,
 ) -> str:
     """One greedy answer; the prompt is read in pieces of a duration that keeps Stop within reach."""
     cache = DynamicCache(config=model.config)
-    logits, at, size = torch.empty(0), 0, _FIRST_PIECE
+    logits, at, size = torch.empty(0), 0, piece or _FIRST_PIECE
     while at < len(prompt.ids):
         started = time.monotonic()
         logits, cache = prefill(model, prompt.ids[at : at + size], cache, piece=size)
         at = min(at + size, len(prompt.ids))
-        rate = _PIECE_SECONDS / max(time.monotonic() - started, 1e-6)
-        size = int(min(max(size * min(2.0, rate), _LEAST_PIECE), _MOST_PIECE))
+        if piece is None:
+            rate = _PIECE_SECONDS / max(time.monotonic() - started, 1e-6)
+            size = int(min(max(size * min(2.0, rate), _LEAST_PIECE), _MOST_PIECE))
         if progress:
             progress(at, len(prompt.ids))
     written = continue_greedily(model, logits, cache, ANSWER_ROOM, stop_tokens(model))
@@ -193,7 +226,8 @@ def to_line(result: Result) -> str:
 
 
 def from_lines(lines: Iterable[str]) -> list[Result]:
-    """Results out of JSON lines; a last line that was cut off in the middle is left out.
+    """Results out of JSON lines; a last line that was cut off in the middle is left out, and so is what a
+    run of the command line has beside the DCA model and the plain one.
 
     Raises UserError for anything else that is no result.
     """
@@ -201,7 +235,9 @@ def from_lines(lines: Iterable[str]) -> list[Result]:
     found = []
     for number, line in enumerate(rows, 1):
         try:
-            found.append(_from_json(json.loads(line)))
+            value = json.loads(line)
+            if "run" not in value and value.get("variant", "DCA") in ("DCA", "plain"):
+                found.append(_from_json(value))
         except (ValueError, TypeError, KeyError, AttributeError):
             if number == len(rows) and number > 1:
                 break
@@ -218,22 +254,6 @@ def _from_json(value: dict) -> Result:
         if not isinstance(value[f.name], kind):
             raise TypeError(f.name)
     return Result(**{f.name: value[f.name] for f in fields(Result)})
-
-
-def record(results: Iterator[Result], path: Path) -> Iterator[Result]:
-    """Passes the results on, each appended to the file at `path` first; what is finished survives any stop."""
-    _mend(path)
-    with path.open("a", encoding="utf-8") as file:
-        for result in results:
-            file.write(to_line(result) + "\n")
-            file.flush()
-            yield result
-
-
-def _mend(path: Path) -> None:
-    """Takes away a last line that was cut off, so that the next one begins at its own place."""
-    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def cell(results: Sequence[Result], length: int, depth: float) -> list[Result]:

@@ -2,10 +2,11 @@
 
 The last `scored` tokens of windows that end at the same places are scored, whatever the context: a sliding window
 with a stride of `scored` (Press et al., arXiv 2108.12409, and the measurements of DCA), at evenly spaced places.
+Memory stays bounded at any length: text is read in pieces, and logits exist for the scored tokens alone, in pieces too.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from dca_hub.errors import UserError
-from dca_hub.evaluation.prefill import prefill
+from dca_hub.evaluation.prefill import PIECE, prefill
 
 LOGITS_AT_ONCE = 128  # positions; a large vocabulary makes 75 MB of them
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,58 @@ class Perplexity:
 
     @property
     def value(self) -> float:
-        return math.exp(self.nats)
+        """The perplexity; infinite where a number cannot hold it."""
+        return math.exp(self.nats) if self.nats < 700 else math.inf
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where scored tokens end: in which document, and after how many of its tokens."""
+
+    document: int
+    end: int
+
+
+def places(sizes: Sequence[int], longest: int, stride: int, most: int) -> list[Window]:
+    """The windows of documents of `sizes` tokens: one each `stride` tokens from the longest context on.
+
+    Args:
+        longest: the longest context, in tokens; a document that is shorter has no windows.
+        most: how many are wanted; of more, that many at even distances are taken. 0 takes all.
+
+    Raises UserError when no document is long enough.
+    """
+    found = [
+        Window(number, end) for number, size in enumerate(sizes) for end in range(longest, size + 1, max(1, stride))
+    ]
+    if not found:
+        raise UserError(
+            f"The longest text has {max(sizes, default=0):,} tokens and the longest context {longest:,}: give a longer "
+            "text or shorter --lengths."
+        )
+    if most and len(found) > most:
+        step = (len(found) - 1) / max(1, most - 1)
+        found = [found[round(k * step)] for k in range(most)]
+    return found
+
+
+def nats(
+    model: PreTrainedModel,
+    ids: Sequence[int],
+    end: int,
+    context: int,
+    *,
+    bos: int | None = None,
+    scored: int = 256,
+    progress: Progress | None = None,
+    piece: int = PIECE,
+) -> float:
+    """The negative log-likelihood, in nats, of the `scored` tokens of `ids` before `end`, `context` tokens in all.
+
+    progress: called with (tokens read, tokens of the window) after each piece; raising from it stops the work.
+    """
+    window = list(ids[end - context : end]) if bos is None else [bos, *ids[end - context + 1 : end]]
+    return _nats(model, window, scored, progress, piece)
 
 
 def measure(
@@ -41,12 +94,16 @@ def measure(
     scored: int = 256,
     windows: int = 20,
     first: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    piece: int = PIECE,
 ) -> list[Perplexity]:
     """Perplexity of `ids` for each context length in tokens, `bos` included where there is one.
 
     The windows end from the longest context on, or from token `first` if that is later: calls with different contexts
     score the same tokens if `first` is the longest context of all.
+
+    progress: called with (tokens read, tokens in all) after each piece of at most `piece` tokens; raising from it stops
+    the work.
 
     Raises UserError when the text is shorter than the longest context, or a context has no room for scored tokens.
     """
@@ -55,32 +112,43 @@ def measure(
         raise UserError(f"Contexts must be longer than {scored} and at most the text's {len(ids)} tokens.")
     span = (len(ids) - longest) / max(1, windows - 1)
     ends = sorted({longest + round(k * span) for k in range(windows)})
-    found = []
-    for number, context in enumerate(contexts):
+    found, read, total = [], 0, sum(contexts) * len(ends)
+    for context in contexts:
         sums = []
-        for k, end in enumerate(ends):
-            sums.append(_nats(model, _window(ids, end, context, bos), scored) / scored)
-            if progress:
-                progress(number * len(ends) + k + 1, len(contexts) * len(ends))
-        mean = sum(sums) / len(sums)
-        variance = sum((value - mean) ** 2 for value in sums) / max(1, len(sums) - 1)
-        found.append(Perplexity(context, scored * len(sums), mean, math.sqrt(variance / len(sums))))
+        for end in ends:
+
+            def tell(done: int, _: int, read: int = read) -> None:
+                if progress:
+                    progress(read + done, total)
+
+            sums.append(nats(model, ids, end, context, bos=bos, scored=scored, progress=tell, piece=piece))
+            read += context
+        found.append(mean(context, sums, scored))
     return found
 
 
-def _window(ids: list[int], end: int, context: int, bos: int | None) -> list[int]:
-    return ids[end - context : end] if bos is None else [bos, *ids[end - context + 1 : end]]
+def mean(context: int, sums: Sequence[float], scored: int) -> Perplexity:
+    """The perplexity of windows whose `scored` tokens have these negative log-likelihoods, in nats."""
+    means = [value / scored for value in sums]
+    middle = sum(means) / len(means)
+    variance = sum((value - middle) ** 2 for value in means) / max(1, len(means) - 1)
+    return Perplexity(context, scored * len(means), middle, math.sqrt(variance / len(means)))
 
 
 @torch.inference_mode()
-def _nats(model: PreTrainedModel, window: list[int], scored: int) -> float:
-    """Negative log-likelihood of the last `scored` tokens of a window."""
+def _nats(model: PreTrainedModel, window: list[int], scored: int, progress: Progress | None, piece: int) -> float:
     head, targets = window[:-scored], window[-scored:]
-    logits, cache = prefill(model, head)
+
+    def tell(read: int) -> None:
+        if progress:
+            progress(read, len(window))
+
+    logits, cache = prefill(model, head, progress=lambda done, _: tell(done), piece=piece)
     total = F.cross_entropy(logits.float()[None], torch.tensor(targets[:1], device=logits.device)).item()
     for start in range(0, scored - 1, LOGITS_AT_ONCE):
         part = torch.tensor([targets[start : start + LOGITS_AT_ONCE]], device=model.device)
         out = model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float()
-        following = torch.tensor(targets[start + 1 : start + 1 + LOGITS_AT_ONCE], device=model.device)
+        following = torch.tensor(targets[start + 1 : start + 1 + LOGITS_AT_ONCE], device=out.device)
         total += F.cross_entropy(out[: len(following)], following, reduction="sum").item()
+        tell(min(len(window), len(head) + start + LOGITS_AT_ONCE))
     return total

@@ -10,9 +10,18 @@ import matplotlib.patches
 matplotlib.use("Agg")
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from dca_hub.errors import UserError
+from dca_hub.evaluation import summary
+from dca_hub.evaluation.runs import Run
 
 COLOURS = {"DCA": "#0072b2", "plain": "#b2476f"}
 _MARKERS = {"DCA": "o", "plain": "s"}
+# For what else is compared: told apart without colour by their markers and dashes.
+_OTHERS = ("#009e73", "#e69f00", "#56b4e9", "#7f6a00", "#cc79a7", "#4d4d4d", "#8c564b", "#20708c")
+_OTHER_MARKERS, _DASHES = "^vDP*X<>", ("--", "-.", ":", (0, (5, 1)))
+_LABELLED = 3  # curves that carry their values as text; of more, the numbers would lie on each other
 _SCALE = "cividis"
 
 
@@ -70,36 +79,37 @@ def _draw_map(axis: Any, scores: Mapping, lengths: Sequence[int], depths: Sequen
 
 
 def perplexity_curve(
-    curves: Mapping[str, Sequence[tuple[int, float]]], trained: int, *, kind: str = "png", ink: str = "#10202b"
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    trained: int,
+    *,
+    kind: str = "png",
+    ink: str = "#10202b",
+    label: str = "perplexity",
+    title: str = "",
 ) -> bytes:
-    """Perplexity by context length for each name of `curves`, both axes logarithmic, each point with its value, and a
-    line at the trained length. `kind` is png or svg; `ink` the colour of words and axes."""
+    """A number by context length for each name of `curves`, with a line at the trained length; lengths and perplexities
+    are on logarithmic axes, and the points of a few curves have their values. `kind` is png or svg; `ink` the colour of
+    words and axes; `label` what the number is."""
     figure = Figure(figsize=(9.0, 4.0), layout="constrained")
     figure.patch.set_alpha(1.0 if kind == "png" else 0.0)
     axis = figure.subplots()
     axis.patch.set_alpha(0.0)
-    for name, points in curves.items():
-        if not points:
-            continue
-        colour, marker = COLOURS.get(name, ink), _MARKERS.get(name, "^")
-        axis.plot(*zip(*points), marker=marker, color=colour, linewidth=2, markersize=6, label=name)
-        above = name != "DCA"
-        for length, value in points:
-            axis.annotate(
-                _short(value),
-                (length, value),
-                (0, 9 if above else -16),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=ink,
-            )
+    if title:
+        axis.set_title(title, fontsize=11, color=ink)
+    drawn = {name: points for name, points in curves.items() if points}
+    for number, (name, points) in enumerate(drawn.items()):
+        _draw_curve(axis, name, points, number, ink, valued=len(drawn) <= _LABELLED)
     lengths = sorted({length for points in curves.values() for length, _ in points})
-    axis.set(xscale="log", yscale="log", xlabel="context, tokens", ylabel="perplexity")
+    axis.set(xscale="log", xlabel="context, tokens", ylabel=label)
+    if label == "perplexity":
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_xticks(lengths, [f"{n:,}" for n in lengths])
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: _short(value))
     axis.margins(x=0.07, y=0.22)
+    if label != "perplexity":
+        axis.set_ylim(bottom=0)
     axis.axvline(trained, color="#d55e00", linewidth=1.5, linestyle="--")
     axis.annotate(f"trained: {trained:,}", (trained, 1), (4, -4), xycoords=("data", "axes fraction"),
                   textcoords="offset points", va="top", fontsize=8.5, color="#d55e00")  # fmt: skip
@@ -107,8 +117,21 @@ def perplexity_curve(
     return _bytes(figure, kind, dpi=160)
 
 
+def _draw_curve(axis: Any, name: str, points: Sequence, number: int, ink: str, valued: bool) -> None:
+    known = name in COLOURS
+    colour = COLOURS.get(name, _OTHERS[number % len(_OTHERS)])
+    marker = _MARKERS.get(name, _OTHER_MARKERS[number % len(_OTHER_MARKERS)])
+    dash = "-" if known else _DASHES[number % len(_DASHES)]
+    axis.plot(*zip(*points), marker=marker, color=colour, linestyle=dash, linewidth=2, markersize=6, label=name)
+    for length, value in points if valued else ():
+        place = (0, -16 if name == "DCA" else 9)
+        axis.annotate(
+            _short(value), (length, value), place, textcoords="offset points", ha="center", fontsize=8, color=ink
+        )
+
+
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value > 1 else f"{value:.2f}"
 
 
 def _style(axis: Any, ink: str) -> None:
@@ -132,3 +155,35 @@ def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "dca", "font.family": "sans-serif"}):
         figure.savefig(out, format=kind, dpi=dpi, metadata=metadata)
     return out.getvalue()
+
+
+def picture(runs: Sequence[Run]) -> bytes:
+    """A PNG of one run or of several that belong together: needles as heat maps side by side, all else as curves.
+
+    Raises UserError for runs of several kinds, or of models with different trained lengths.
+    """
+    kinds = {(run.task in summary.NEEDLES, summary.metric(run)) for run in runs}
+    trained = {run.header["trained"] for run in runs}
+    if len(kinds) != 1 or len(trained) != 1:
+        raise UserError("These runs cannot share a picture: give files of one kind, of models of one trained length.")
+    models = list(dict.fromkeys(run.header["model"] for run in runs))
+    titled = [
+        (run, name, name if len(runs) == 1 else f"{run.header['model']}, {name}" if len(models) > 1 else name)
+        for run in runs
+        for name in run.variants
+    ]
+    if kinds.pop()[0]:
+        grids = {_free(title, titled, run): summary.cells(run)[name] for run, name, title in titled}
+        lengths = {length for grid in grids.values() for length, _ in grid}
+        depths = {depth for grid in grids.values() for _, depth in grid}
+        words = f"{runs[0].task}: {', '.join(models)}, {summary.data(runs[0])}; % found"
+        return heat_map(grids, list(lengths), list(depths), trained.pop(), words)
+    curves = {_free(title, titled, run): summary.curves(run)[name] for run, name, title in titled}
+    label = summary.metric(runs[0])
+    return perplexity_curve(curves, trained.pop(), label=label, title=f"{', '.join(models)}: {summary.data(runs[0])}")
+
+
+def _free(title: str, titled: Sequence[tuple], run: Run) -> str:
+    """The title, with what tells the run apart where two have the same."""
+    same = [other for other, _, name in titled if name == title]
+    return title if len(same) == 1 else f"{title} ({summary.data(run)}, {same.index(run) + 1})"

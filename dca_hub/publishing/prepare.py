@@ -51,7 +51,8 @@ def prepare(
     found = _results(folder, held, measured or [])
     files = _referring(files, choice) if choice.mode == "reference" else _holding(files)
     if found:
-        files = [*(file for file in files if file.name != allowed.RESULTS), File.of(allowed.RESULTS, _lines(measured))]
+        lines = File.of(allowed.RESULTS, results.to_lines(found).encode("utf-8"))
+        files = [*(file for file in files if file.name != allowed.RESULTS), lines]
     pointed = (choice.base.repository, choice.base.commit) if choice.mode == "reference" else None
     place = Place(repository, None, pointed, bool(pointed and choice.base.gated))
     if tagged:
@@ -123,10 +124,6 @@ def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]
         names = {name for name in (held.base, entry and entry.name) if name}
         results.refuse_foreign(found, names, config["dual_chunk_attention_config"])
     return found
-
-
-def _lines(measured: list[Path]) -> bytes:
-    return b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in measured)
 
 
 def _complete(files: list[File], held: Manifest, choice: Choice, place: Place, found: list[Result]) -> Contents:

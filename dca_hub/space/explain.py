@@ -14,6 +14,7 @@ from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
 
 _SCORED, _WINDOWS = 128, 4
+_PIECE = 512  # tokens between two looks at Stop
 _MULTIPLES = (0.5, 1, 2, 4, 8, 16)
 _USUAL = (0.5, 1, 2, 4, 8)
 
@@ -142,7 +143,7 @@ class _Curve:
         for name, model in (("DCA", loaded.model), ("plain", loaded.base)):
             tell((name, 0, 1))
             found = perplexity.measure(
-                model, ids, chosen, bos=loaded.tokenizer.bos_token_id, scored=_SCORED, windows=_WINDOWS,
+                model, ids, chosen, bos=loaded.tokenizer.bos_token_id, scored=_SCORED, windows=_WINDOWS, piece=_PIECE,
                 progress=lambda done, total, name=name: tell((name, done, total)),
             )  # fmt: skip
             curves[name] = [(p.context, p.value) for p in found]
@@ -173,6 +174,6 @@ class _Curve:
 
 def _progress(name: str, done: int, total: int) -> str:
     share = 100 * done / max(1, total)
-    words = f"Measuring, {name}: {done:,} of {total:,} windows" if done else f"{name}"
+    words = f"Measuring, {name}: {done:,} of {total:,} tokens read" if done else f"{name}"
     bar = tag("span", tag("span", class_="dh-fill dh-within", style=f"width:{share:.1f}%"), class_="dh-track")
     return tag("div", tag("span", tag("span", text(words)), class_="dh-bar-head"), bar, class_="dh-bar")

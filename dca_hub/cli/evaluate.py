@@ -1,0 +1,58 @@
+"""`evaluate`: tasks of lm-evaluation-harness, its own and the authors'."""
+
+import argparse
+
+from dca_hub.cli import measuring
+from dca_hub.cli.options import positive
+
+HELP = "evaluate tasks: RULER, LongBench, the authors' few-shot set, L-Eval"
+DESCRIPTION = """\
+Runs tasks of lm-evaluation-harness (`lm-eval ls tasks`; its ruler and longbench among them) and ours:
+
+  fewshot_narrativeqa, fewshot_qasper, fewshot_quality, fewshot_qmsum
+      the authors' few-shot set, from --data, the folder of their few_shot_*.jsonl; SCROLLS metrics
+  leval_toefl, leval_quality, leval_coursera, leval_sfiction
+      L-Eval's closed-ended tasks, from the Hub or from --data; its exam score, mended
+
+A prompt and its answer have at most --lengths tokens. A longer prompt is cut as the paper does, the document of the
+few-shot set at its beginning and that of L-Eval at its end, others at their beginning; the result says how many were.
+"""
+EPILOG = """\
+examples:
+  dca-hub evaluate llama-3-8b --tasks fewshot_qasper,fewshot_quality --data few-shot/data --lengths 16k --out f.jsonl
+  dca-hub evaluate llama-3-8b-instruct --tasks leval_toefl,leval_coursera --lengths 16k --plain --out leval.jsonl
+  dca-hub evaluate qwen2.5-7b-instruct --tasks niah_single_2,ruler_vt --lengths 8k,64k --limit 50 --out ruler.jsonl
+"""
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "evaluate", help=HELP, description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    measuring.add_measuring(parser, "16k")
+    parser.add_argument("--tasks", type=measuring.words, required=True, metavar="NAME,...")
+    parser.add_argument("--data", metavar="DIR", help="folder, or data set of the Hub, that holds our tasks' files")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only so many documents of each task")
+    parser.add_argument(
+        "--chat", action=argparse.BooleanOptionalAction, default=None,
+        help="put prompts into the model's chat format (default: where it has one)",
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from dca_hub.evaluation import harness
+
+    harness.task_manager(args.tasks, {})  # what is not there is said before a model is loaded
+    found = measuring.subject(args)
+    with measuring.progress("evaluate") as update:
+        measured = harness.measure_tasks(
+            found, args.tasks, args.lengths, name=args.model, data=args.data, limit=args.limit, chat=args.chat,
+            out=args.out, progress=update,
+        )  # fmt: skip
+    for number, one in enumerate(measured, 1):
+        picture = args.out and args.out.with_name(f"{args.out.stem}-{one.task}-{number}.png")
+        measuring.report(one, args.out, picture)
+        print()
+    return 0

@@ -1,0 +1,89 @@
+"""`finetune`: supervised fine-tuning on long dialogues."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dca_hub.cli.options import positive, quiet
+
+HELP = "fine-tune a DCA model on long dialogues, and package it"
+DESCRIPTION = """\
+Trains the answers of dialogues, in rows of --length tokens, with Dual Chunk Attention and its exact gradients. FILE is
+a JSON list or JSON lines of the authors' format (conversations: from, value) or of message lists (messages: role,
+content). Dialogues are packed into rows and stay apart there; --concatenate joins them into long ones in place of that.
+The defaults are those of the authors' recipe. Checkpoints go to DIR.training, and the same command goes on from the
+last of them; Ctrl-C writes one first. The result is a package in DIR.
+
+Processes, GPUs and sharding are the business of `accelerate launch`; dca_hub/training has configurations. Processes of
+a CPU, to try things: torchrun --nproc-per-node 2 -m dca_hub finetune ...
+"""
+EPILOG = """\
+examples:
+  dca-hub finetune demo --data dialogues.jsonl --out demo-tuned --length 2k --steps 100
+  accelerate launch --config_file dca_hub/training/fsdp2.yaml -m dca_hub finetune llama-2-7b-chat \\
+      --data long.json --out tuned --concatenate
+  dca-hub finetune llama-3-8b-instruct --data long.json --out tuned --lora 16 --dtype bfloat16
+"""
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "finetune", help=HELP, description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a name from `dca-hub models`, a Hub id or a folder")
+    add("--data", type=Path, required=True, metavar="FILE", help="dialogues, .json or .jsonl")
+    add("--out", type=Path, required=True, metavar="DIR", help="the package to make")
+    add("--length", type=positive, default=16384, metavar="N", help="tokens of a row (default: 16k)")
+    add("--steps", type=positive, default=1600, metavar="N", help="steps of the optimizer (default: 1600)")
+    add("--batch", type=positive, default=1, metavar="N", help="rows a device (default: 1)")
+    add("--accumulate", type=positive, default=2, metavar="N", help="batches a step (default: 2)")
+    add("--learning-rate", type=float, default=2e-5, metavar="R", help="(default: 2e-5)")
+    add("--warmup", type=float, default=0.03, metavar="SHARE", help="of all steps (default: 0.03)")
+    add("--save-every", type=positive, default=400, metavar="N", help="steps between checkpoints (default: 400)")
+    add("--lora", type=positive, metavar="RANK", help="train LoRA adapters of this rank; they are merged in the end")
+    add("--concatenate", action="store_true", help="join dialogues into long ones, as the authors did")
+    add("--no-checkpointing", action="store_true", help="keep all activations: faster, and takes more memory")
+    add("--dtype", help="of the weights: float32 (default) or bfloat16")
+    add("--seed", type=int, default=0)
+    add("--force", action="store_true", help="replace an earlier package in DIR")
+    add("--no-verify", action="store_true", help="do not check the package in the end")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from dca_hub.training.finetune import Settings, finetune
+
+    quiet()
+    settings = Settings(
+        length=args.length,
+        steps=args.steps,
+        batch=args.batch,
+        accumulate=args.accumulate,
+        learning_rate=args.learning_rate,
+        warmup=args.warmup,
+        save_every=args.save_every,
+        lora=args.lora,
+        checkpointing=not args.no_checkpointing,
+        concatenate=args.concatenate,
+        seed=args.seed,
+    )
+    say = lambda words: print(words, file=sys.stderr, flush=True)
+    made = finetune(args.model, args.data, args.out, settings, say, dtype=args.dtype, force=args.force)
+    if made is None:
+        return 0
+    for note in made.notes:
+        say(f"note: {note}")
+    print(made.folder)
+    return 0 if args.no_verify else _verify(made.folder)
+
+
+def _verify(folder: Path) -> int:
+    from dca_hub.verification import Outcome, verify
+
+    failed = 0
+    for finding in verify(folder):
+        failed += finding.outcome is Outcome.FAILED
+        print(f"{finding.outcome.value:<8} {finding.check.value}: {finding.detail}", flush=True)
+    return 1 if failed else 0

@@ -1,0 +1,153 @@
+"""What the commands of the evaluation share: their options, the model with what it is compared to, and the end."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dca_hub.cli.options import add_loading, positive
+from dca_hub.errors import UserError
+
+COMPARED = (
+    *("plain", "no-temperature", "intra", "intra+inter", "linear", "ntk", "yarn", "dca+linear", "dca+ntk", "dca+yarn"),
+)
+_EVERY = 30.0  # seconds between two lines about progress where there is no terminal
+
+
+def add_measuring(parser: argparse.ArgumentParser, lengths: str) -> None:
+    """Options that perplexity, passkey and needle share."""
+    parser.add_argument("model", metavar="MODEL", help="a name from `dca-hub models`, a Hub id or a folder")
+    parser.add_argument(
+        "--lengths", type=positives, default=positives(lengths), metavar="N,N,...",
+        help=f"tokens of context, such as 4k,8k,16384 (default: {lengths})",
+    )  # fmt: skip
+    group = parser.add_argument_group("comparing")
+    group.add_argument("--plain", action="store_true", help="measure the plain base model beside the DCA model")
+    group.add_argument(
+        "--compare", type=words, default=(), metavar="NAME,...",
+        help=f"more to measure beside it: {', '.join(COMPARED)}",
+    )  # fmt: skip
+    group.add_argument("--no-dca", action="store_true", help="leave the DCA model itself out, for --plain or --compare")
+    group.add_argument(
+        "--factor", type=float, metavar="F",
+        help="how far linear, ntk and yarn stretch (default: as far as each text is longer than the trained length)",
+    )  # fmt: skip
+    group.add_argument(
+        "--dca-factor", type=float, default=2.0, metavar="F",
+        help="how far they stretch beside DCA, whose sizes grow with it (default: 2)",
+    )  # fmt: skip
+    add_output(parser)
+    add_loading(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.jsonl",
+        help="write every sample here as it is measured, and go on from what is there; a picture is put beside it",
+    )  # fmt: skip
+
+
+def positives(text: str) -> tuple[int, ...]:
+    """Numbers of tokens with commas between: 4k,8k,16384."""
+    return tuple(sorted({positive(part) for part in words(text)}))
+
+
+def words(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return found
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Depths: a number of them, evenly spread (11), or places from 0 to 1 with commas between (0,0.5,1)."""
+    try:
+        if "," not in text and "." not in text and int(text) > 0:
+            return tuple(0.5 if int(text) == 1 else round(k / (int(text) - 1), 4) for k in range(int(text)))
+        found = tuple(float(part) for part in words(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no depths; write 11, or 0,0.5,1") from None
+    if any(not 0 <= one <= 1 for one in found):
+        raise argparse.ArgumentTypeError("depths lie from 0 (beginning) to 1 (end)")
+    return found
+
+
+def subject(args: argparse.Namespace):
+    """The model of the command line, loaded, with everything that it is to be compared with."""
+    from dca_hub.cli.options import quiet
+    from dca_hub.evaluation import processes, variants
+    from dca_hub.evaluation.experiments import Subject
+    from dca_hub.load import TENSOR_PARALLEL, load
+
+    quiet()
+    shared = args.device == TENSOR_PARALLEL
+    processes.join(sharing=shared)
+    if args.out and args.out.suffix != ".jsonl":
+        raise UserError(f"--out {args.out.name!r} is a file of JSON lines: let its name end in .jsonl.")
+    loaded = load(
+        args.model,
+        device=args.device or processes.own_device(),
+        dtype=args.dtype,
+        quantization=args.quantization,
+        context=max(args.lengths),
+        revision=args.revision,
+    )
+    compare = [*(["plain"] if args.plain else []), *args.compare]
+    found = variants.build(loaded, compare, args.factor, args.dca_factor)
+    if args.no_dca:
+        found = found[1:]
+    if not found:
+        raise UserError("--no-dca leaves nothing to measure: give --plain or --compare.")
+    return Subject.of(loaded, found, args.model, args.revision, shared)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """What is to be told (tokens done, tokens in all); says on the error stream how far it is and how long it takes."""
+    from tqdm import tqdm
+
+    from dca_hub.evaluation.processes import join
+
+    quiet = join().rank > 0
+    bar = tqdm(desc=title, unit="tok", unit_scale=True, leave=False, disable=quiet or not sys.stderr.isatty())
+    started = last = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        nonlocal last
+        bar.total = total
+        bar.update(done - bar.n)
+        now = time.monotonic()
+        if bar.disable and not quiet and done and now - last > _EVERY:
+            last, left = now, (now - started) * (total - done) / done
+            say = f"{title}: {done / total:.0%} of {total:,} tokens, about {_duration(left)} left"
+            print(say, file=sys.stderr, flush=True)
+
+    try:
+        yield update
+    finally:
+        bar.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else "a minute"
+
+
+def report(run, out: Path | None, picture: Path | None = None) -> int:
+    """The end of a run: the table, and the picture beside the file or where it is asked for. By the first process."""
+    from dca_hub.evaluation import plots, processes, summary
+
+    if processes.join().rank > 0:
+        return 0
+    print(summary.markdown(run))
+    if run.task in summary.NEEDLES:
+        for name in run.variants:
+            print(f"\n{summary.depth_table(run, name)}")
+    print(f"\n{summary.conditions(run)}")
+    if out is not None:
+        picture = picture or out.with_suffix(".png")
+        picture.write_bytes(plots.picture([run]))
+        print(f"written: {out}, {picture}", file=sys.stderr)
+    return 0

@@ -1,0 +1,21 @@
+"""`needle`: needles in a haystack."""
+
+import argparse
+
+from dca_hub.cli import passkey
+from dca_hub.cli.options import positive
+
+HELP = "needle in a haystack: depth by length, several needles, keys and values"
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "needle", help=HELP, description=passkey.DESCRIPTION, epilog=passkey.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    passkey.add_options(parser, "prose")
+    parser.add_argument(
+        "--needles", type=positive, default=1, metavar="N",
+        help="keys in each prompt, each somebody's; one is asked for (default: 1)",
+    )  # fmt: skip
+    parser.set_defaults(run=passkey.run)

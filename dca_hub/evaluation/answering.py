@@ -1,0 +1,96 @@
+"""Answers of a model to the requests of lm-evaluation-harness: greedy text, and the likelihood of given words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dca_hub.evaluation.cutting import cut, unmarked
+from dca_hub.evaluation.prefill import PIECE, continue_greedily, prefill, stop_tokens
+
+Progress = Callable[[int, int], None]
+_USUAL_ROOM = 256  # tokens of an answer where a task says nothing
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: `kind` is generate_until or loglikelihood, `context` the prompt, `continuation` the words whose
+    likelihood is wanted, `options` a task's generation settings."""
+
+    kind: str
+    context: str
+    continuation: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def room(self) -> int:
+        return int(self.options.get("max_gen_toks", self.options.get("max_new_tokens", _USUAL_ROOM)))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How prompts become tokens. `chat` says that they are in a chat format, which begins the text itself."""
+
+    tokenizer: PreTrainedTokenizerBase
+    chat: bool
+
+    def special(self, text: str) -> bool:
+        begins = self.tokenizer.bos_token
+        return not self.chat and not (begins and text.startswith(begins))
+
+
+def answer(
+    model: PreTrainedModel, reader: Reader, request: Request, length: int, progress: Progress | None = None
+) -> dict[str, Any]:
+    """What a sample holds: `answer`, or `logprob` and `greedy`; and `cut`, the tokens that were cut off the prompt.
+
+    The prompt and its answer together have at most `length` tokens.
+    """
+    if request.kind == "generate_until":
+        return _generate(model, reader, request, length, progress)
+    return _likelihood(model, reader, request, length, progress)
+
+
+@torch.inference_mode()
+def _generate(model, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
+    found = cut(reader.tokenizer, request.context, length - request.room, special=reader.special(request.context))
+    logits, cache = prefill(model, found.ids, progress=progress, piece=PIECE)
+    stops = [request.options.get("until") or []] if isinstance(request.options.get("until"), str) else [
+        *(request.options.get("until") or [])
+    ]  # fmt: skip
+    text, written = "", []
+    while len(written) < request.room:
+        more = continue_greedily(model, logits, cache, 1, stop_tokens(model))
+        if not more:
+            break
+        written += more
+        text = reader.tokenizer.decode(written, skip_special_tokens=True)
+        if any(stop in text for stop in stops):
+            text = text[: min(text.find(stop) for stop in stops if stop in text)]
+            break
+        logits, cache = prefill(model, more, cache)
+    return {"answer": text, "cut": found.removed}
+
+
+@torch.inference_mode()
+def _likelihood(model, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
+    tokenizer, context = reader.tokenizer, request.context
+    spaces = len(context) - len(context.rstrip())  # a space belongs to the words that follow it
+    context, words = context[: len(context) - spaces], context[len(context) - spaces :] + request.continuation
+    special = reader.special(context)
+    whole = tokenizer(unmarked(context) + words, add_special_tokens=special, verbose=False)["input_ids"]
+    before = tokenizer(unmarked(context), add_special_tokens=special, verbose=False)["input_ids"]
+    wanted = whole[len(before) :]
+    found = cut(tokenizer, context, length - len(wanted), special=special)
+    logits, cache = prefill(model, found.ids, progress=progress, piece=PIECE)
+    rows = [logits[None]]
+    if len(wanted) > 1:
+        part = torch.tensor([wanted[:-1]], device=model.device)
+        rows.append(model(input_ids=part, past_key_values=cache, use_cache=True).logits[0])
+    scores = F.log_softmax(torch.cat(rows).float(), dim=-1)
+    at = torch.tensor(wanted, device=scores.device)
+    total = scores.gather(1, at[:, None]).sum().item()
+    return {"logprob": total, "greedy": bool((scores.argmax(-1) == at).all()), "cut": found.removed}

@@ -1,0 +1,200 @@
+"""The experiments of the command line: a loaded model in, a run out, written down as it goes."""
+
+import datetime
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dca_hub import __version__, manifest, sources
+from dca_hub.errors import UserError
+from dca_hub.evaluation import log as logs
+from dca_hub.evaluation import needle, perplexity, processes, runs
+from dca_hub.evaluation.log import Log
+from dca_hub.evaluation.needle import Grid
+from dca_hub.evaluation.runs import Header, Run, Sample
+from dca_hub.evaluation.variants import Variant
+from dca_hub.load import Loaded
+
+Progress = Callable[[int, int], None]
+PIECE = 2048  # tokens read at a time: the same on every machine, so that every machine computes the same
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a loaded model, what it is called, and what it is compared with. `shared` says that several
+    processes hold it together and do all the work together."""
+
+    loaded: Loaded
+    variants: tuple[Variant, ...]
+    model: str
+    revision: str | None
+    shared: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        loaded: Loaded,
+        variants: Sequence[Variant],
+        name: str,
+        revision: str | None = None,
+        shared: bool = False,
+    ) -> "Subject":
+        """`name` and `revision` as `load` was given them."""
+        source = sources.resolve(name, weights=False, revision=revision)
+        known = source.base or (source.entry.name if source.entry else None)
+        revision = source.revision
+        if known is None and (source.folder / manifest.NAME).is_file():
+            held = manifest.read(source.folder)
+            known, revision = held.base, held.revision
+        return cls(loaded, tuple(variants), known or source.folder.name, revision, shared)
+
+    def named(self, variant: str) -> Variant:
+        return next(one for one in self.variants if one.name == variant)
+
+
+def header(subject: Subject, task: str, settings: dict[str, Any]) -> Header:
+    """The first line of a run's file."""
+    import torch
+    import transformers
+
+    loaded = subject.loaded
+    versions = {"dca_hub": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    return {
+        "run": runs.FORMAT,
+        "task": task,
+        "model": subject.model,
+        "revision": subject.revision,
+        "trained": loaded.trained,
+        "variants": {variant.name: variant.describes for variant in subject.variants},
+        "settings": settings,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "versions": {**versions, "python": platform.python_version()},
+        "device": _device_name(loaded.device),
+        "processes": processes.join().count,
+        "command": command(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def command(arguments: Sequence[str] | None = None) -> str:
+    """The command line of this process; paths lose their folders, which say nothing to others."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["dca-hub", *(Path(one).name if one.startswith(("/", "~")) else one for one in given)])
+
+
+def _device_name(device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def measure_perplexity(
+    subject: Subject,
+    texts: Sequence[str],
+    lengths: Sequence[int],
+    *,
+    data: str,
+    stride: int = 256,
+    windows: int = 20,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """The perplexity of texts for every length and variant, over the same tokens everywhere.
+
+    Args:
+        texts: documents; windows lie within one.
+        data: what the texts are called.
+        stride: scored tokens of a window.
+        windows: how many windows, evenly spaced; 0 for one each `stride` tokens.
+        out: the file to write to, and go on from.
+
+    Raises UserError for texts that are too short, lengths without room, or a file of another run.
+    """
+    lengths = sorted(set(lengths))
+    if not lengths or lengths[0] <= stride:
+        raise UserError(f"Every length must be longer than the stride of {stride} tokens: give longer --lengths.")
+    tokenizer = subject.loaded.tokenizer
+    ids = [tokenizer.encode(text, add_special_tokens=False, verbose=False) for text in texts]
+    chosen = perplexity.places([len(one) for one in ids], lengths[-1], stride, windows)
+    settings = {"data": data, "stride": stride, "windows": windows, "longest": lengths[-1], "places": len(chosen)}
+    bos = tokenizer.bos_token_id
+
+    def measure(at: Sample, tell: Progress) -> Sample:
+        model = subject.named(at["variant"]).model_for(at["length"])
+        started = time.monotonic()
+        value = perplexity.nats(
+            model,
+            ids[at["document"]],
+            at["end"],
+            at["length"],
+            bos=bos,
+            scored=stride,
+            progress=tell,
+            piece=PIECE,
+        )
+        return {"tokens": stride, "nats": value, "seconds": round(time.monotonic() - started, 3)}
+
+    at = [
+        ({"variant": variant.name, "length": length, "document": window.document, "end": window.end}, length)
+        for variant in subject.variants
+        for length in lengths
+        for window in chosen
+    ]
+    return carry_out(subject, "perplexity", settings, at, measure, out, progress)
+
+
+def measure_needles(
+    subject: Subject,
+    task: str,
+    grid: Grid,
+    *,
+    text: str = "",
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Needles in a haystack for every cell of the grid and every variant; all are asked the same.
+
+    Args:
+        task: passkey or needle.
+        text: the haystack, where the grid's is none of prose, grass and pairs.
+
+    Raises UserError for an empty haystack, lengths without room, or a file of another run.
+    """
+    maker = needle.prompts(subject.loaded.tokenizer, grid, text)
+    settings = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles}
+
+    def measure(at: Sample, tell: Progress) -> Sample:
+        variant = subject.named(at["variant"])
+        place = at["length"], at["depth"], at["trial"]
+        asked = needle.ask(variant.model_for(at["length"]), maker, grid.seed, place, progress=tell, piece=PIECE)
+        about = {"model": subject.model, "dca": variant.dca, "haystack": grid.haystack, "seed": grid.seed}
+        return {**about, **asked._asdict()}
+
+    at = [
+        ({"variant": variant.name, "length": length, "depth": depth, "trial": trial}, length)
+        for variant in subject.variants
+        for length, depth, trial in grid.places()
+    ]
+    return carry_out(subject, task, settings, at, measure, out, progress)
+
+
+def carry_out(
+    subject: Subject,
+    task: str,
+    settings: dict[str, Any],
+    places: list[tuple[Sample, int]],
+    measure: Callable[[Sample, Progress], Sample],
+    out: Path | None,
+    progress: Progress | None,
+) -> Run:
+    """`log.carry_out` by all processes that a launcher has started, under the header of this subject and task."""
+    group = processes.join()
+    about = header(subject, task, settings)
+    share = {"writes": group.rank == 0} if subject.shared else {"rank": group.rank, "count": group.count}
+    log = Log(out, about, **share)
+    return logs.carry_out(log, places, measure, wait=group.wait, progress=progress)

@@ -1,0 +1,241 @@
+"""Tasks of lm-evaluation-harness, its own and ours, answered by any variant of a model at chosen lengths.
+
+The harness is asked twice: first what it wants to know (`collect`), then, when a run has answered all of it, how good
+the answers are (`score`). So answers are samples like any others: written as they come, resumed, and split over
+processes; and every metric is the harness's.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dca_hub.errors import UserError
+from dca_hub.evaluation import experiments, processes, runs
+from dca_hub.evaluation.answering import Reader, Request, answer
+from dca_hub.evaluation.experiments import Subject
+from dca_hub.evaluation.runs import Run, Sample
+from dca_hub.load import Loaded
+from dca_hub.sources import resolve
+
+OURS = Path(__file__).with_name("tasks")
+_NEEDED = 'This needs lm-evaluation-harness: pip install "dca-hub[evaluate]".'
+
+
+def task_manager(names: Sequence[str], metadata: dict[str, Any]):
+    """The tasks of the harness and ours, or ours alone where that is enough: it takes a while to look through its own.
+
+    Raises UserError for a task that there is not, with the names that come close, and when the harness is missing.
+    """
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise UserError(_NEEDED) from None
+    ours = {path.stem for path in OURS.glob("*.yaml")}
+    manager = TaskManager(include_path=str(OURS), include_defaults=not set(names) <= ours, metadata=metadata)
+    _check(names, manager.all_tasks)
+    return manager
+
+
+def _check(names: Sequence[str], known: Sequence[str]) -> None:
+    import difflib
+
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists them."
+            raise UserError(f"There is no task {name!r}: {hint}")
+
+
+def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], name: str):
+    """The harness's idea of a model: hands every request to `respond`, with the name of its place."""
+    from lm_eval.api.model import LM
+
+    class Model(LM):
+        def generate_until(self, requests, disable_tqdm: bool = False):
+            return [
+                respond(_place(one), Request("generate_until", one.args[0], "", dict(one.args[1]))) for one in requests
+            ]
+
+        def loglikelihood(self, requests, disable_tqdm: bool = False):
+            return [respond(_place(one), Request("loglikelihood", *one.args)) for one in requests]
+
+        def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
+            raise UserError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
+
+        def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
+            return loaded.tokenizer.apply_chat_template(
+                chat_history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+                enable_thinking=False,
+            )
+
+        def chat_template(self, chat_template: bool | str = False) -> str | None:
+            return loaded.tokenizer.chat_template if chat_template else None
+
+        @property
+        def tokenizer_name(self) -> str:
+            return name
+
+    return Model()
+
+
+def _place(instance) -> str:
+    return f"{instance.task_name}/{instance.doc_id}/{instance.idx}"
+
+
+def _evaluate(model, names: Sequence[str], metadata: dict, limit: int | None, chat: bool) -> dict:
+    """One walk through the tasks, quietly. What goes wrong in their data has a sentence."""
+    from lm_eval import simple_evaluate
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return simple_evaluate(
+                model=model,
+                tasks=list(names),
+                task_manager=task_manager(names, metadata),
+                limit=limit,
+                apply_chat_template=chat,
+                fewshot_as_multiturn=chat,
+                bootstrap_iters=100,  # of metrics that are no means; for means the error is computed
+                log_samples=False,
+                metadata=metadata,
+            )
+    except UserError:
+        raise
+    except ImportError as error:
+        raise UserError(f"A task of lm-evaluation-harness needs the package {error.name}: install it.") from None
+    except (OSError, ConnectionError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"lm-evaluation-harness could not prepare {', '.join(names)} ({reason:.200}): connect to the network for "
+            "its data, or give --data for ours."
+        ) from None
+
+
+def measure_tasks(
+    subject: Subject,
+    names: Sequence[str],
+    lengths: Sequence[int],
+    *,
+    name: str,
+    data: str | None = None,
+    limit: int | None = None,
+    chat: bool | None = None,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Run]:
+    """The scores of tasks for every variant at every length, a run for each task.
+
+    Args:
+        lengths: tokens that a prompt and its answer may have; longer prompts are cut. RULER makes its prompts so long.
+        name: how `load` was called.
+        data: folder or Hub data set of our tasks' files.
+        limit: only so many documents of each task.
+        chat: prompts in the model's chat format; by default where it has one.
+        out: the file of results. Answers are kept in `OUT.answers.jsonl` beside it, and gone on from.
+
+    Raises UserError for a missing package, an unknown task, data that is not there or not in the right format.
+    """
+    loaded = subject.loaded
+    chat = bool(loaded.tokenizer.chat_template) if chat is None else chat
+    if chat and not loaded.tokenizer.chat_template:
+        raise UserError("This model has no chat format: leave --chat out.")
+    metadata = {"tokenizer": str(resolve(name, weights=False).folder), **({"data": data} if data else {})}
+    settings = {
+        "tasks": sorted(names),
+        "limit": limit,
+        "chat_format": chat,
+        **({"from": Path(data).name} if data else {}),
+    }
+    wanted: dict[int, dict[str, Request]] = {}
+    for length in sorted(set(lengths)):
+        wanted[length] = _collect(subject, names, {**metadata, "max_seq_lengths": [length]}, limit, chat)
+    reader = Reader(loaded.tokenizer, chat)
+    places = [
+        ({"variant": variant.name, "length": length, "id": at}, min(length, len(request.context) // 3))
+        for variant in subject.variants
+        for length, requests in wanted.items()
+        for at, request in requests.items()
+    ]
+
+    def measure(at: Sample, tell) -> Sample:
+        model = subject.named(at["variant"]).model_for(at["length"])
+        return answer(model, reader, wanted[at["length"]][at["id"]], at["length"], tell)
+
+    kept = out.with_name(f"{out.stem}.answers.jsonl") if out else None
+    answers = experiments.carry_out(subject, "answers", settings, places, measure, kept, progress)
+    if processes.join().rank > 0:
+        return []
+    found = _score(subject, answers, names, sorted(wanted), metadata, limit, chat)
+    if out:
+        out.write_text("".join(runs.to_lines(run) for run in found), encoding="utf-8")
+    return found
+
+
+def _collect(subject: Subject, names, metadata: dict, limit, chat: bool) -> dict[str, Request]:
+    """What the tasks want to know, by place; what they are told is of no consequence yet."""
+    wanted: dict[str, Request] = {}
+
+    def note(at: str, request: Request):
+        wanted[at] = request
+        return "none" if request.kind == "generate_until" else (-1.0, False)
+
+    _evaluate(_answering_model(subject.loaded, note, subject.model), names, metadata, limit, chat)
+    return wanted
+
+
+def _score(subject: Subject, answers: Run, names, lengths, metadata: dict, limit, chat: bool) -> list[Run]:
+    """The harness's metrics of the answers: a run for each task and metric."""
+    by_place = {(one["variant"], one["length"], one["id"]): one for one in answers.samples}
+    found: dict[tuple[str, str], list[Sample]] = {}
+    for variant in subject.variants:
+        for length in lengths:
+            known = {at: one for (name, n, at), one in by_place.items() if (name, n) == (variant.name, length)}
+
+            def respond(at: str, request: Request, known: dict = known):
+                one = known[at]
+                return one["answer"] if "answer" in one else (one["logprob"], one["greedy"])
+
+            more = {**metadata, "max_seq_lengths": [length]}
+            results = _evaluate(_answering_model(subject.loaded, respond, subject.model), names, more, limit, chat)
+            for (task, metric), (score, error, count) in _numbers(results, length).items():
+                cut = [one["cut"] for at, one in known.items() if at.startswith(f"{task}/")]
+                sample = {"variant": variant.name, "length": length, "id": metric, "score": score, "error": error}
+                more_of_it = {"samples": count, "cut": sum(tokens > 0 for tokens in cut)}
+                found.setdefault((task, metric), []).append({**sample, **more_of_it})
+    made = []
+    for (task, metric), samples in found.items():
+        settings = {**answers.header["settings"], "metric": metric, "percent": (OURS / f"{task}.yaml").is_file()}
+        header = {**answers.header, "task": task, "settings": {k: v for k, v in settings.items() if k != "tasks"}}
+        made.append(Run(header, tuple(samples)))
+    return made
+
+
+def _numbers(results: dict, length: int) -> dict[tuple[str, str], tuple[float, float | None, int]]:
+    """(score, standard error, documents) by task and metric; RULER names its metric after the length."""
+    found = {}
+    for task, values in results["results"].items():
+        for key, value in values.items():
+            metric, _, chosen = key.partition(",")
+            if (
+                not chosen
+                or metric.endswith("_stderr")
+                or isinstance(value, bool)
+                or not isinstance(value, (int, float))
+            ):
+                continue
+            if metric.isdigit():
+                if int(metric) != length:
+                    continue
+                metric = "accuracy"
+            error = values.get(f"{key.partition(',')[0]}_stderr,{chosen}")
+            count = results.get("n-samples", {}).get(task, {}).get("effective", 0)
+            label = metric if chosen == "none" else f"{metric} ({chosen})"
+            found[task, label] = (float(value), error if isinstance(error, (int, float)) else None, int(count))
+    return found

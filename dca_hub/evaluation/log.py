@@ -1,0 +1,151 @@
+"""Writing a run down as it is measured, by one process or by several, and going on with one that was stopped."""
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from dca_hub.errors import UserError
+from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, line, place, read
+
+
+class Log:
+    """A file that a run is written to, and goes on from.
+
+    With several processes each writes a file of its own beside it, which the first joins to it at the end, or at the
+    next start if there was none.
+
+    Args:
+        path: the file, or None to keep everything in memory.
+        header: what this run measures.
+        rank, count: which of how many processes this is, each with a share of the work.
+        writes: whether this process writes; of several that do all the work together one does.
+
+    Raises:
+        UserError: the file holds a run of something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, header: Header, rank: int = 0, count: int = 1, writes: bool = True):
+        if path is None and count > 1:
+            raise UserError("Several processes need a file to put their results together: give --out FILE.jsonl.")
+        self.path, self.header, self.rank, self.count, self.writes = path, header, rank, count, writes
+        self._memory: dict[tuple, Sample] = {}
+        self._begun = False
+
+    def begin(self) -> None:
+        """Puts together what earlier runs have left; by the first process, while the others wait."""
+        if self.path is not None and self.rank == 0 and self.writes:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _mend(self.path)
+                self._join_parts()
+            except OSError as error:
+                raise UserError(
+                    f"{self.path.name!r} cannot be written ({error.strerror}): choose another --out."
+                ) from None
+
+    def known(self) -> dict[tuple, Sample]:
+        """The samples that are there already, by place. Raises UserError for a file of another run."""
+        if self.path is None or not self.path.is_file() or not self.path.stat().st_size:
+            return dict(self._memory)
+        known: dict[tuple, Sample] = {}
+        for run in read(self.path):
+            self._refuse_other(run.header)
+            known |= {place(sample): sample for sample in run.samples}
+        return known
+
+    def add(self, sample: Sample) -> None:
+        """Writes a sample down."""
+        self._memory[place(sample)] = sample
+        if self.path is None or not self.writes:
+            return
+        with self._mine.open("a", encoding="utf-8") as file:
+            if not self._begun:
+                file.write(line(self.header))
+                self._begun = True
+            file.write(line(sample))
+
+    def end(self) -> None:
+        """Joins what the processes wrote; by the first process, after all have finished."""
+        if self.path is not None and self.rank == 0 and self.writes:
+            self._join_parts()
+
+    def run(self) -> Run:
+        """What has been measured, of all processes after `end`."""
+        return assemble(self.header, self.known())
+
+    @property
+    def _mine(self) -> Path:
+        return self.path if self.count == 1 else self.path.with_name(f"{self.path.name}.part-{self.rank}")
+
+    def _join_parts(self) -> None:
+        for part in sorted(self.path.parent.glob(f"{self.path.name}.part-*")):
+            _mend(part)
+            content = part.read_bytes()
+            with self.path.open("ab") as file:
+                file.write(content)
+            part.unlink()
+
+    def _refuse_other(self, held: Header) -> None:
+        for key in SAME:
+            if held.get(key) != self.header.get(key):
+                raise UserError(
+                    f"{self.path.name!r} holds another run ({_difference(key, held.get(key), self.header.get(key))}): "
+                    "choose another --out, or the same settings to go on with it."
+                )
+        for name, one in self.header["variants"].items():
+            if held["variants"].get(name, one) != one:
+                raise UserError(f"{self.path.name!r} holds another {name!r} than this one: choose another --out.")
+
+
+def _difference(key: str, held: Any, asked: Any) -> str:
+    if isinstance(held, dict) and isinstance(asked, dict):
+        key = next(name for name in {**held, **asked} if held.get(name) != asked.get(name))
+        held, asked = held.get(key), asked.get(key)
+    return f"{key} {held!r}, and now {asked!r}"
+
+
+def _mend(path: Path) -> None:
+    """Takes away a last line that was cut off, so that the next one begins at its own place."""
+    with contextlib.suppress(FileNotFoundError):
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def carry_out(
+    log: Log,
+    places: Iterable[tuple[Sample, int]],
+    measure: Callable[[Sample, Callable[[int, int], None]], Sample],
+    *,
+    wait: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Measures what is not measured yet, this process its share of it, and gives the whole run.
+
+    Args:
+        places: where samples are to be taken, each with what it costs (in tokens), in the order of the work.
+        measure: gives what was measured at a place; it tells (done, in all) as it goes.
+        wait: returns when all processes have called it.
+        progress: told (tokens done, tokens in all) by this process; raising from it stops the work, and what was
+            finished stays.
+    """
+    log.begin()
+    wait()
+    known = log.known()
+    left = [(at, cost) for at, cost in places if place(at) not in known][log.rank :: log.count]
+    total, done = sum(cost for _, cost in left), 0
+    for at, cost in left:
+
+        def tell(read: int, of: int, done: int = done, cost: int = cost) -> None:
+            if progress:
+                progress(done + cost * read // max(1, of), total)
+
+        log.add({**at, **measure(at, tell)})
+        done += cost
+        if progress:
+            progress(done, total)
+    wait()
+    log.end()
+    wait()
+    return log.run()

@@ -1,0 +1,84 @@
+"""Scores of answers, each from 0 to 1, as the authors' experiments have them.
+
+SCROLLS (Shaham et al., arXiv 2201.03533): F1, exact match and the geometric mean of ROUGE-1, -2 and -L. L-Eval (An et
+al., arXiv 2307.11088): the exam score, mended.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from dca_hub.errors import UserError
+
+_LETTERS = re.compile(r"(?<![A-Za-z])[A-D]{1,4}(?![A-Za-z])")
+_PARTLY = 0.25  # of a point for some of several right letters and no wrong one, as L-Eval has it
+
+
+def normalize(text: str) -> str:
+    """Lower case without punctuation, articles and extra spaces, as SQuAD has it."""
+    bare = "".join(ch for ch in text.lower() if ch not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def best(score: Callable[[str, str], float], answer: str, references: Sequence[str]) -> float:
+    """The best score against any of the references."""
+    return max((score(answer, reference) for reference in references), default=0.0)
+
+
+def f1(answer: str, reference: str) -> float:
+    """The harmonic mean of precision and recall over normalized words."""
+    said, wanted = normalize(answer).split(), normalize(reference).split()
+    common = sum((Counter(said) & Counter(wanted)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(said), common / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+def exact_match(answer: str, reference: str) -> float:
+    """Whether both are the same once normalized."""
+    return float(normalize(answer) == normalize(reference))
+
+
+def rouge(answer: str, references: Sequence[str]) -> tuple[float, float, float]:
+    """ROUGE-1, -2 and -L (F-measure, no stemming), each the best over the references."""
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise UserError('ROUGE needs the package rouge-score: pip install "dca-hub[evaluate]".') from None
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
+    every = [scorer.score(reference, answer) for reference in references]
+    return tuple(max(one[kind].fmeasure for one in every) for kind in ("rouge1", "rouge2", "rougeL"))
+
+
+def geometric_mean(scores: Sequence[tuple[float, float, float]]) -> float:
+    """The geometric mean of the three averages over a corpus."""
+    one, two, longest = (sum(score[k] for score in scores) / len(scores) for k in range(3))
+    return (one * two * longest) ** (1 / 3)
+
+
+def chosen_letters(answer: str, several: bool) -> str:
+    """The options that an answer chooses, sorted: letters A to D that stand by themselves; the first group of them, or
+    all before a next question where several options may be right."""
+    groups = _LETTERS.findall(answer.split("Question")[0])
+    return "".join(sorted(set("".join(groups if several else groups[:1]))))
+
+
+def exam(answer: str, reference: str, several: bool = False) -> float:
+    """1 for the right letters, 0.25 for some of several and no wrong one, else 0.
+
+    Mended: as first published an empty answer was given 0.25, being part of any, and the A of "Answer" was an option.
+    """
+    said = chosen_letters(answer, several)
+    right = "".join(sorted(set(re.sub("[^A-D]", "", (reference.split() or [""])[0]))))
+    if not said or not right:
+        return 0.0
+    if said == right:
+        return 1.0
+    return _PARTLY if set(said) < set(right) else 0.0
+
+
+def judged(answer: str) -> str:
+    """What an answer says first: true, false, or nothing."""
+    return next((w for word in answer.lower().split() for w in ("true", "false") if w in word), "")

@@ -1,0 +1,136 @@
+"""All results of a folder as one page, in Markdown and HTML, with a picture of each run."""
+
+import base64
+import html
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dca_hub import card, catalogue, manifest, results, sources
+from dca_hub.errors import UserError
+from dca_hub.evaluation import plots, runs, summary
+from dca_hub.evaluation.runs import Run
+from dca_hub.results import Result
+
+MARKDOWN, PAGE, MEASUREMENTS = "report.md", "report.html", "results.jsonl"
+ANSWERS = "answers"  # the task of what `evaluate` keeps beside its results
+_STYLE = """\
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #10202b; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #d5dade; text-align: right; }
+th:first-child, td:first-child { text-align: left; } img { max-width: 100%; } small { color: #55636e; }
+pre { background: #f1f3f5; padding: .7rem; overflow-x: auto; }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a page says of one run. `picture` is the name of a file beside the page."""
+
+    title: str
+    tables: tuple[str, ...]
+    picture: str
+    png: bytes
+    conditions: str
+    commands: tuple[str, ...]
+
+
+def collect(folder: Path) -> tuple[list[tuple[Path, Run]], list[Path]]:
+    """Every run in the .jsonl files of a folder and those below it, in order of their names, and the files of that
+    kind that hold none.
+
+    Raises UserError when there is no run, or a file is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder.name!r}: give the one that holds the files of --out.")
+    files = sorted(folder.rglob("*.jsonl"))
+    read = [(file, run) for file in files if runs.is_run(file) for run in runs.read(file)]
+    found = [(file, run) for file, run in read if run.task != ANSWERS]
+    if not found:
+        raise UserError(
+            f"{folder.name!r} holds no results: put the files there that perplexity, passkey, needle or evaluate wrote."
+        )
+    return found, [file for file in files if not runs.is_run(file)]
+
+
+def sections(found: list[tuple[Path, Run]]) -> list[Section]:
+    """A section for each run, those of a model one after another."""
+    made = []
+    for number, (file, run) in enumerate(sorted(found, key=lambda one: (one[1].header["model"], one[1].task)), 1):
+        tables = [summary.markdown(run)]
+        if run.task in summary.NEEDLES:
+            tables += [summary.depth_table(run, name) for name in run.variants]
+        name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', f'{file.stem} {run.task}'.lower()).strip('-')}.png"
+        made.append(
+            Section(
+                f"{run.header['model']}: {run.task}, {summary.data(run)}",
+                tuple(tables),
+                name,
+                plots.picture([run]),
+                summary.conditions(run),
+                (run.header["command"],) if run.header.get("command") else (),
+            )
+        )
+    return made
+
+
+def write(folder: Path, made: list[Section]) -> list[Path]:
+    """Writes the page in both forms, and its pictures, into a folder; gives what was written."""
+    pictures = [folder / section.picture for section in made]
+    for path, section in zip(pictures, made):
+        path.write_bytes(section.png)
+    (folder / MARKDOWN).write_text(markdown(made), encoding="utf-8")
+    (folder / PAGE).write_text(page(made), encoding="utf-8")
+    return [folder / MARKDOWN, folder / PAGE, *pictures]
+
+
+def markdown(made: list[Section]) -> str:
+    """The page in Markdown; its pictures are files beside it."""
+    parts = ["# Results"]
+    for section in made:
+        parts += [f"## {section.title}", *section.tables, f"![{section.title}]({section.picture})", section.conditions]
+        parts += [f"```sh\n{command}\n```" for command in section.commands]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(made: list[Section]) -> str:
+    """The page in HTML, pictures included: one file that can be passed on."""
+    parts = []
+    for section in made:
+        title, image = html.escape(section.title), base64.b64encode(section.png).decode()
+        parts += [f"<h2>{title}</h2>", *map(_table, section.tables)]
+        parts.append(f'<p><img alt="{title}" src="data:image/png;base64,{image}"></p>')
+        parts.append(f"<p><small>{html.escape(section.conditions)}</small></p>")
+        parts += [f"<pre>{html.escape(command)}</pre>" for command in section.commands]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Results</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
+        "<body><h1>Results</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _table(markdown: str) -> str:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows[2:]
+    )  # the second line of a Markdown table is its rule
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+
+
+def into_package(folder: Path, measured: list[Result]) -> None:
+    """Puts measurements into a package: its card's metadata and tables, a file beside it, and the manifest.
+
+    Raises UserError when it is no package, or they are of another model or other sizes.
+    """
+    held = manifest.read(folder)
+    entry = catalogue.get(held.base) if held.base else None
+    names = {name for name in (held.base, entry and entry.name) if name}
+    results.refuse_foreign(measured, names, sources.read_config(folder)["dual_chunk_attention_config"])
+    readme = folder / "README.md"
+    name = (held.base or folder.resolve().name).rpartition("/")[2]
+    readme.write_text(card.with_results(readme.read_text(encoding="utf-8"), name, measured, None), encoding="utf-8")
+    (folder / MEASUREMENTS).write_text(results.to_lines(measured), encoding="utf-8")
+    for path in (readme, folder / MEASUREMENTS):
+        held.files[path.name] = {"sha256": manifest.digest(path), "size": path.stat().st_size}
+    held.write(folder)

@@ -1,0 +1,175 @@
+"""The file of a run: JSON lines, a header and then samples, each written as soon as it is measured.
+
+A header is an object with the key `run`; it says what was measured, of which model, with which settings and versions,
+and holds for the samples below it. A run that goes on adds a header of its own, so each sample stands below what made
+it. A file may hold several runs, one after another, and files may be joined.
+
+| key of a header | value |
+|---|---|
+| `run` | the version of this format, 1 |
+| `task` | `perplexity`, `passkey`, `needle`, or the name of a task of `evaluate` |
+| `model` | what the base is called: its Hub id, or the catalogue's name |
+| `revision` | its commit on the Hub, or null |
+| `trained` | L, the tokens that it was trained at |
+| `variants` | what was compared, by name: `dca`, and `dual_chunk_attention_config`, `rope_parameters`, `relations` |
+| `settings` | everything else that the samples depend on |
+| `versions`, `device`, `dtype`, `processes`, `command`, `date` | what it ran on |
+
+A sample has `variant` and `length` (tokens of context), more keys of `PLACE`, which tell it from all others of its
+run, and what was measured.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dca_hub.errors import UserError
+
+FORMAT = 1
+# In the order of a file: first what a table has columns for.
+PLACE = ("variant", "length", "document", "end", "depth", "trial", "id")
+# What two headers of one run have in common.
+SAME = ("task", "model", "revision", "trained", "settings", "dtype")
+_HEADER = {"task": str, "model": str, "trained": int, "variants": dict, "settings": dict}
+
+Header = dict[str, Any]
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its last header, with the variants of all, and its samples in order of their places."""
+
+    header: Header
+    samples: tuple[Sample, ...]
+
+    @property
+    def task(self) -> str:
+        return self.header["task"]
+
+    @property
+    def variants(self) -> list[str]:
+        """The names of what was compared, of those that have samples."""
+        present = {sample["variant"] for sample in self.samples}
+        return [name for name in self.header["variants"] if name in present]
+
+    def of(self, variant: str) -> list[Sample]:
+        return [sample for sample in self.samples if sample["variant"] == variant]
+
+    @property
+    def lengths(self) -> list[int]:
+        return sorted({sample["length"] for sample in self.samples})
+
+
+def place(sample: Sample) -> tuple:
+    """What tells a sample from all others of its run."""
+    return tuple(sample.get(key) for key in PLACE)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a file begins with a header."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return _is_header(json.loads(file.readline()))
+    except (OSError, ValueError):
+        return False
+
+
+def read(path: Path) -> list[Run]:
+    """The runs in a file; of two samples of one place the later counts. A last line that was cut off is left out.
+
+    Raises UserError naming the line that is neither a header nor a sample.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The results {path.name!r} cannot be read: {error}.") from None
+    found: dict[str, tuple[Header, dict]] = {}
+    header: Header | None = None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        value = _parse(line, f"{path.name}, line {number}", last=number == len(lines))
+        if value is None:
+            break
+        if _is_header(value):
+            _check_header(value, f"{path.name}, line {number}")
+            header, samples = _joined(found, value)
+        elif header is None:
+            raise UserError(
+                f"{path.name!r} does not begin with the line that says what was measured: give a file that a run of "
+                "`dca-hub perplexity`, `passkey`, `needle` or `evaluate` wrote."
+            )
+        else:
+            _check_sample(value, header, f"{path.name}, line {number}")
+            samples[place(value)] = value
+    if not found:
+        raise UserError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
+    return [assemble(header, samples) for header, samples in found.values()]
+
+
+def _joined(found: dict, header: Header) -> tuple[Header, dict]:
+    """The header with what is known of its run already, and the run's samples."""
+    key = json.dumps([header.get(name) for name in SAME], sort_keys=True)
+    before, samples = found.get(key, ({}, {}))
+    header = {**header, "variants": {**before.get("variants", {}), **header["variants"]}}
+    found[key] = header, samples
+    return header, samples
+
+
+def assemble(header: Header, samples: dict) -> Run:
+    """A run out of its header and its samples by place."""
+    names = list(header["variants"])
+
+    def order(sample: Sample) -> tuple:
+        return names.index(sample["variant"]), [_sortable(value) for value in place(sample)[1:]]
+
+    return Run(header, tuple(sorted(samples.values(), key=order)))
+
+
+def _sortable(value: Any) -> tuple:
+    """Numbers as numbers, words as words, and what is missing first."""
+    is_word = isinstance(value, str)
+    return value is not None, is_word, 0 if is_word or value is None else value, value if is_word else ""
+
+
+def _is_header(value: Any) -> bool:
+    return isinstance(value, dict) and "run" in value
+
+
+def _parse(line: str, where: str, last: bool) -> dict | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        if last:  # the machine died in the middle of it
+            return None
+        raise UserError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
+    return value
+
+
+def _check_header(value: Header, where: str) -> None:
+    if value["run"] != FORMAT:
+        raise UserError(f"{where}: this file is of format {value['run']!r}, and {FORMAT} is read here: measure again.")
+    for key, kind in _HEADER.items():
+        if not isinstance(value.get(key), kind):
+            raise UserError(f"{where}: {key!r} is missing or of a wrong kind: give a file that the evaluation wrote.")
+
+
+def _check_sample(value: Sample, header: Header, where: str) -> None:
+    if value.get("variant") not in header["variants"]:
+        raise UserError(f"{where}: {value.get('variant')!r} is none of the variants of this run.")
+    if not isinstance(value.get("length"), int) or value["length"] < 1:
+        raise UserError(f"{where}: length must be a positive number of tokens, not {value.get('length')!r}.")
+
+
+def to_lines(run: Run) -> str:
+    """A run as the lines of a file."""
+    return "".join(line(value) for value in (run.header, *run.samples))
+
+
+def line(value: dict) -> str:
+    """A header or a sample as a line of a file."""
+    return json.dumps(value, ensure_ascii=False) + "\n"

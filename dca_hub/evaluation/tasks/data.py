@@ -1,0 +1,174 @@
+"""Documents of our tasks in the authors' formats, and their scores; lm-evaluation-harness finds these by name."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from dca_hub.errors import UserError
+from dca_hub.evaluation import metrics
+from dca_hub.evaluation.cutting import marked
+
+LEVAL = "L4NLP/LEval"
+_FEW_SHOT = "the authors' few-shot data (few-shot/data of their repository)"
+
+
+def _lines(name: str, data: str | None, default: str | None, what: str) -> list[dict[str, Any]]:
+    """The JSON lines of the file of that name, in a folder or a data set of the Hub."""
+    path = _find(f"{name}.jsonl", data or default, what)
+    try:
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path.name} is not JSON lines ({error}): get the file again.") from None
+    if not found or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"{path.name} holds no documents: it must be {what}.")
+    return found
+
+
+def _find(name: str, place: str | None, what: str) -> Path:
+    if place is None:
+        raise UserError(f"{name} is not on the Hub: give --data, the folder that holds {what}.")
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        found = next(iter(sorted(folder.rglob(name))), None)
+        if found is None:
+            raise UserError(f"There is no {name} in {folder.name!r}: give the folder of {what}.")
+        return found
+    from huggingface_hub import hf_hub_download, list_repo_files
+
+    try:
+        files = [file for file in list_repo_files(place, repo_type="dataset") if file.rpartition("/")[2] == name]
+        if files:
+            return Path(hf_hub_download(place, files[0], repo_type="dataset"))
+    except Exception as error:  # the client raises what its transport does
+        raise UserError(
+            f"{place} could not be had from the Hub ({type(error).__name__}): connect to the network, or give --data, "
+            f"the folder of {what}."
+        ) from None
+    raise UserError(f"The data set {place} holds no {name}: give --data, the folder of {what}.")
+
+
+def _want(entry: dict, keys: Iterable[str], name: str) -> None:
+    missing = [key for key in keys if key not in entry]
+    if missing:
+        raise UserError(f"{name}.jsonl is not in the authors' format: an entry lacks {', '.join(missing)}.")
+
+
+def few_shot(name: str, data: str | None = None, **_: Any) -> dict[str, Dataset]:
+    """Their few-shot set: a document, some questions with answers, and the question. Entries of one id are one
+    question with several right answers."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in _lines(f"few_shot_{name}", data, None, _FEW_SHOT):
+        _want(entry, ("id", "input", "query", "output", "query_examples", "output_examples"), f"few_shot_{name}")
+        references = entry.get("outputs") or [entry["output"]]
+        if entry["id"] in found:
+            found[entry["id"]]["references"] += [
+                one for one in references if one not in found[entry["id"]]["references"]
+            ]
+            continue
+        shots = "".join(
+            f"\n\nQuestion: {query} \nAnswer:{answer}"
+            for query, answer in zip(entry["query_examples"], entry["output_examples"])
+        )
+        asked = f"{shots}\n\nQuestion: {entry['query']} \nAnswer:"
+        prompt = marked(entry["input"], "left") + asked
+        found[entry["id"]] = {"prompt": prompt, "references": list(references)}
+    return {"test": Dataset.from_list(list(found.values()))}
+
+
+def narrative_qa(**kwargs):
+    return few_shot("narrative_qa", **kwargs)
+
+
+def qasper(**kwargs):
+    return few_shot("qasper", **kwargs)
+
+
+def quality(**kwargs):
+    return few_shot("quality", **kwargs)
+
+
+def qmsum(**kwargs):
+    return few_shot("qmsum", **kwargs)
+
+
+def _answer(text: str) -> str:
+    """What the authors take for the answer: the first part with something in it before a model asks itself on."""
+    parts = text.split("Question:")
+    return next((part for part in parts if len(part.replace("\n", "")) > 1), text).strip()
+
+
+def score_f1(doc: dict, results: list[str]) -> dict[str, float]:
+    return {"f1": metrics.best(metrics.f1, _answer(results[0]), doc["references"])}
+
+
+def score_exact_match(doc: dict, results: list[str]) -> dict[str, float]:
+    return {"exact_match": metrics.best(metrics.exact_match, _answer(results[0]), doc["references"])}
+
+
+def score_rouge(doc: dict, results: list[str]) -> dict[str, tuple]:
+    return {"rouge_geometric_mean": metrics.rouge(_answer(results[0]), doc["references"])}
+
+
+def geometric_mean(items: list[tuple]) -> float:
+    return metrics.geometric_mean(items)
+
+
+def _leval(name: str, data: str | None) -> list[tuple[str, str, str]]:
+    """(document, question, answer) of a file of L-Eval."""
+    found = []
+    for entry in _lines(name, data, LEVAL, f"L-Eval's closed-ended tasks ({name}.jsonl)"):
+        _want(entry, ("input", "instructions", "outputs"), name)
+        found += [
+            (entry["input"], question, answer) for question, answer in zip(entry["instructions"], entry["outputs"])
+        ]
+    return found
+
+
+def _exam(name: str, several: bool, data: str | None) -> dict[str, Dataset]:
+    rows = [
+        {"prompt": _with_document(document, question), "reference": answer, "several": several}
+        for document, question, answer in _leval(name, data)
+    ]
+    return {"test": Dataset.from_list(rows)}
+
+
+def _with_document(document: str, question: str) -> str:
+    asked = "Please directly give answer without any additional output or explanation"
+    return f"Document is as follows. {marked(document, 'right')} \nQuestion: {question}. {asked} "
+
+
+def tpo(data: str | None = None, **_):
+    return _exam("tpo", False, data)
+
+
+def leval_quality(data: str | None = None, **_):
+    return _exam("quality", False, data)
+
+
+def coursera(data: str | None = None, **_):
+    return _exam("coursera", True, data)
+
+
+def sci_fi(data: str | None = None, **_):
+    """Each statement twice: by the document, and by what is so in the world, as the reference "True [fact: False]" has
+    it; the score is the mean of both."""
+    rows, world = [], "based on the real-world knowledge and facts up until your last training"
+    for document, question, answer in _leval("sci_fi", data):
+        by_document, found, fact = answer.lower().partition("[fact:")
+        if not found:
+            raise UserError(f"sci_fi.jsonl is not in L-Eval's format: {answer!r:.60} names no fact.")
+        asked = question.replace("based on the world described in the document.", world)
+        rows.append({"prompt": _with_document(document, question), "reference": metrics.judged(by_document)})
+        rows.append({"prompt": asked, "reference": metrics.judged(fact)})
+    return {"test": Dataset.from_list(rows)}
+
+
+def score_exam(doc: dict, results: list[str]) -> dict[str, float]:
+    return {"exam": metrics.exam(results[0], doc["reference"], doc["several"])}
+
+
+def score_judged(doc: dict, results: list[str]) -> dict[str, float]:
+    return {"accuracy": float(metrics.judged(results[0]) == doc["reference"])}

@@ -1,0 +1,1 @@
+"""Fine-tuning of DCA models on long dialogues."""

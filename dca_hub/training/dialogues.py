@@ -1,0 +1,149 @@
+"""Dialogues from files, and as token ids whose labels are the answers.
+
+Two formats, as a JSON list or as JSON lines: the authors' (that of ShareGPT and LongChat: `conversations` of `from`
+human or gpt, and `value`), and message lists (`messages` of `role` and `content`).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from dca_hub.errors import UserError
+
+Message = dict[str, str]
+IGNORED = -100  # the label that the loss leaves out
+_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+# For models without a chat format of their own: that of Vicuna, on which the authors' recipe rests.
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'] + ' ' }}"
+    "{% elif message['role'] == 'user' %}{{ 'USER: ' + message['content'] }}"
+    "{% else %}{{ ' ASSISTANT: ' + message['content'] + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A dialogue as tokens: `labels` are the ids of answers, and IGNORED elsewhere."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    def cut(self, length: int) -> "Document":
+        return Document(self.input_ids[:length], self.labels[:length])
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is anything to learn; the first token is predicted from nothing and does not count."""
+        return any(label != IGNORED for label in self.labels[1:])
+
+
+def read(path: Path) -> list[list[Message]]:
+    """The dialogues in a file, with roles user, assistant and system.
+
+    Raises UserError naming the entry that is no dialogue, and when there is none at all.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"The dialogues {path.name!r} cannot be read: {error}.") from None
+    found = [_dialogue(entry, where) for where, entry in _entries(text, path.name)]
+    if not found:
+        raise UserError(f"{path.name!r} holds no dialogues: give a JSON list or JSON lines of them.")
+    return found
+
+
+def _entries(text: str, name: str) -> Iterator[tuple[str, Any]]:
+    if text.lstrip().startswith("["):
+        try:
+            entries = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{name!r} is not valid JSON ({error}): mend it.") from None
+        yield from ((f"{name}, entry {number}", entry) for number, entry in enumerate(entries, 1))
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"{name}, line {number}", json.loads(line)
+            except ValueError:
+                raise UserError(f"{name}, line {number} is not JSON: give a JSON list or JSON lines.") from None
+
+
+def _dialogue(entry: Any, where: str) -> list[Message]:
+    turns = entry.get("messages", entry.get("conversations")) if isinstance(entry, dict) else None
+    if not isinstance(turns, list) or not turns:
+        raise UserError(f"{where} has neither messages (role, content) nor conversations (from, value).")
+    found = []
+    for turn in turns:
+        said = turn if isinstance(turn, dict) else {}
+        role, content = said.get("role", said.get("from")), said.get("content", said.get("value"))
+        if role not in _ROLES or not isinstance(content, str):
+            raise UserError(f"{where}: a turn needs a role ({', '.join(_ROLES)}) and a text, not {turn!r:.80}.")
+        found.append({"role": _ROLES[role], "content": content})
+    if not any(message["role"] == "assistant" for message in found):
+        raise UserError(f"{where} holds no answer, so there is nothing to learn from it: take it out.")
+    return found
+
+
+def joined(dialogues: list[list[Message]], size: int, count) -> list[list[Message]]:
+    """Dialogues one after another as longer ones of about `size` tokens, as the authors trained: `count` gives the
+    tokens of one. System messages but the first of each are dropped."""
+    found: list[list[Message]] = []
+    room = 0
+    for dialogue in dialogues:
+        tokens = count(dialogue)
+        if not found or tokens > room:
+            found.append([])
+            room = size
+        more = [message for message in dialogue if message["role"] != "system"] if found[-1] else dialogue
+        found[-1] = [*found[-1], *more]
+        room -= tokens
+    return found
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Document:
+    """A dialogue in the tokenizer's chat format, with the answers and what ends them as labels.
+
+    Raises UserError for a tokenizer or a format in which the answers cannot be told from the rest.
+    """
+    if not tokenizer.is_fast:
+        raise UserError("Loss on answers alone needs a fast tokenizer (tokenizer.json): convert this one first.")
+    text = _render(tokenizer, messages)
+    spans = []
+    for number, message in enumerate(messages):
+        if message["role"] == "assistant":
+            asked = _render(tokenizer, messages[:number], add_generation_prompt=True)
+            start = _agreed(asked, text)
+            end = _agreed(_render(tokenizer, messages[: number + 1]), text)
+            if message["content"].strip() not in text[start:end]:
+                raise UserError(
+                    "The chat format of this model rewrites earlier turns, so that its answers cannot be told from the "
+                    "rest: give the tokenizer a chat template that does not."
+                )
+            spans.append((start, end))
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    labels, number = [], 0
+    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"]):
+        while number < len(spans) and start >= spans[number][1]:
+            number += 1
+        within = number < len(spans) and end > spans[number][0] and start < end
+        labels.append(token if within else IGNORED)
+    return Document(encoded["input_ids"], labels)
+
+
+def _agreed(a: str, b: str) -> int:
+    """How many characters two texts have in common from the beginning."""
+    return next((k for k, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_generation_prompt: bool = False) -> str:
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        )
+    except Exception as error:  # templates raise what they like
+        raise UserError(f"The chat format of this model refuses a dialogue ({error}): mend the dialogue.") from None

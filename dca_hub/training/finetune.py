@@ -1,0 +1,246 @@
+"""Supervised fine-tuning of a DCA model on dialogues, with TRL's trainer; the result is a package.
+
+One process or many, CPU or GPUs, whole weights or shards: as the configuration of `accelerate launch` says. The
+gradients of Dual Chunk Attention are exact, and packed dialogues stay apart: chunks restart where positions do.
+"""
+
+import json
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from dca_hub import card_text, licences, sources
+from dca_hub.errors import UserError
+from dca_hub.load import Loaded, load
+from dca_hub.package import Package, package
+from dca_hub.training import dialogues
+from dca_hub.training.dialogues import TEMPLATE, Document
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the defaults are those of the authors' recipe.
+
+    length: tokens of a row. batch: rows a device. lora: the rank of LoRA adapters, or None to train every weight.
+    concatenate: join dialogues into ones of that length, as the authors did, in place of packing them apart.
+    """
+
+    length: int = 16384
+    steps: int = 1600
+    batch: int = 1
+    accumulate: int = 2
+    learning_rate: float = 2e-5
+    warmup: float = 0.03
+    scheduler: str = "cosine"
+    save_every: int = 400
+    lora: int | None = None
+    checkpointing: bool = True
+    concatenate: bool = False
+    seed: int = 0
+
+
+def finetune(
+    model: str, data: Path, out: Path, settings: Settings, say: Say, *, dtype: str | None = None, force: bool = False
+) -> Package | None:
+    """Trains a model, and packages it in `out`; checkpoints are kept in `OUT.training` beside it, and gone on from.
+
+    Gives None in all processes but the first.
+
+    Raises:
+        UserError: a package is missing, the data will not do, or there is something else in `out`.
+        KeyboardInterrupt: it was stopped; a checkpoint was written first.
+    """
+    trl = require("trl", "datasets", *(["peft"] if settings.lora else []))
+    if out.exists() and not force:
+        raise UserError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
+    work = out.with_name(f"{out.name}.training")
+    said = dialogues.read(data)
+    # The trainer moves the model to its device, or shards it there.
+    loaded = load(model, device="cpu", dtype=dtype or "float32")
+    documents = prepare(loaded, said, settings, say)
+    _keep_settings(work, {**asdict(settings), "model": model, "data": data.name, "dialogues": len(said)})
+    trainer = make_trainer(trl, loaded, documents, settings, work)
+    stop = _StopAtStep()
+    trainer.add_callback(stop)
+    checkpoint = _last_checkpoint(work)
+    if checkpoint:
+        say(f"going on from {Path(checkpoint).name}")
+    with stop:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if stop.asked:
+        raise KeyboardInterrupt
+    trained = _save(trainer, loaded, model, work / "model", settings)
+    return package(str(trained), out, weights="copy", force=force) if trainer.is_world_process_zero() else None
+
+
+def require(*names: str):
+    """The first of these packages, all being there. Raises UserError saying how to install what is not."""
+    from importlib import import_module
+
+    found = []
+    for name in names:
+        try:
+            found.append(import_module(name))
+        except ImportError:
+            raise UserError(f'Fine-tuning needs the package {name}: pip install "dca-hub[finetune]".') from None
+    return found[0]
+
+
+def prepare(loaded: Loaded, said: list, settings: Settings, say: Say) -> list[Document]:
+    """The dialogues as tokens, none longer than a row. What is cut or left out is said."""
+    tokenizer = loaded.tokenizer
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = TEMPLATE
+        say("note: the model has no chat format; it gets that of Vicuna, which the package will carry.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if settings.concatenate:
+        random.Random(settings.seed).shuffle(said)
+        said = dialogues.joined(said, settings.length, lambda one: len(dialogues.tokenize(tokenizer, one).input_ids))
+    whole = [dialogues.tokenize(tokenizer, one) for one in said]
+    cut = [document.cut(settings.length) for document in whole]
+    found = [document for document in cut if document.teaches]
+    longer = sum(len(document.input_ids) > settings.length for document in whole)
+    if longer:
+        say(
+            f"note: {longer:,} of {len(whole):,} dialogues have more than {settings.length:,} tokens and are cut there."
+        )
+    if len(found) < len(cut):
+        say(f"note: {len(cut) - len(found):,} dialogues hold no answer within the length and are left out.")
+    if not found:
+        raise UserError(f"No dialogue has an answer within {settings.length:,} tokens: give a greater --length.")
+    return found
+
+
+def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Settings, work: Path):
+    """TRL's trainer over ready tokens and labels."""
+    from datasets import Dataset
+
+    on_gpu = torch.cuda.is_available()
+    config = trl.SFTConfig(
+        output_dir=str(work),
+        max_length=settings.length,
+        packing=not settings.concatenate,
+        packing_strategy="bfd",
+        shuffle_dataset=True,
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        weight_decay=0.0,
+        warmup_steps=round(settings.warmup * settings.steps),
+        lr_scheduler_type=settings.scheduler,
+        gradient_checkpointing=settings.checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to="none",
+        seed=settings.seed,
+        bf16=on_gpu,
+        tf32=True if on_gpu else None,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=False,
+    )
+    rows = Dataset.from_list([asdict(document) for document in documents])
+    return trl.SFTTrainer(
+        model=loaded.model,
+        args=config,
+        train_dataset=rows,
+        processing_class=loaded.tokenizer,
+        peft_config=_lora(settings),
+    )
+
+
+def _lora(settings: Settings):
+    if not settings.lora:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+class _StopAtStep(TrainerCallback):
+    """Makes Ctrl-C end the training after the step it is in, with a checkpoint; a second one ends it at once."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_):
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+
+def _keep_settings(work: Path, settings: dict[str, Any]) -> None:
+    """Writes down what is trained and how; UserError where the folder holds another training."""
+    path = work / "settings.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
+        raise UserError(
+            f"{work.name!r} holds a training with other settings: choose another --out, or remove that folder."
+        )
+    work.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(work))
+
+
+def _save(trainer, loaded: Loaded, name: str, folder: Path, settings: Settings) -> Path:
+    """The trained weights, adapters merged, with tokenizer and licence, as a checkpoint that can be packaged."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if settings.lora:
+        state = trainer.accelerator.get_state_dict(trainer.model)
+        if trainer.is_world_process_zero():
+            adapted = {key: value for key, value in state.items() if key in dict(model.named_parameters())}
+            model.load_state_dict(adapted, strict=False)
+            model.merge_and_unload().save_pretrained(folder)
+    else:
+        trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        loaded.tokenizer.save_pretrained(folder)
+        _write_origin(sources.resolve(name, weights=False), folder)
+    return folder
+
+
+def _write_origin(source: sources.Source, folder: Path) -> None:
+    """Licence and origin of the base, where packaging looks for them."""
+    for path in licences.licence_files(source.folder):
+        shutil.copyfile(path, folder / path.name)
+    stated: dict[str, Any] = {}
+    if source.entry is not None:
+        licence = licences.find(source.entry.licence)
+        stated = {"license": licence.hub_id, "language": list(source.entry.languages)}
+        if licence.hub_id == "other":
+            stated |= {"license_name": licence.key, "license_link": licence.link}
+    elif (source.folder / "README.md").is_file():
+        held = card_text.front_matter((source.folder / "README.md").read_text(encoding="utf-8", errors="replace"))[0]
+        stated = {key: held[key] for key in ("license", "license_name", "license_link", "language") if key in held}
+    if source.base:
+        stated["base_model"] = source.base
+    (folder / "README.md").write_text(card_text.with_front_matter(stated, ""), encoding="utf-8")

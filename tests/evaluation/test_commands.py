@@ -1,0 +1,187 @@
+"""The commands of the evaluation as a user runs them: results, resuming, several processes, and what is refused."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dca_hub import cli, results
+from dca_hub.evaluation import runs, summary
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PERPLEXITY = ("--lengths", "128,256", "--stride", "32", "--windows", "3", "--plain")
+PASSKEY = ("--lengths", "200,400", "--depths", "3", "--plain")
+
+
+def numbers(path):
+    """What was measured, without how long it took."""
+    [run] = runs.read(path)
+    return [{key: value for key, value in sample.items() if key != "seconds"} for sample in run.samples]
+
+
+@pytest.fixture(scope="module")
+def measured(folder, text_file, tmp_path_factory):
+    """A folder with the results of each command."""
+    place = tmp_path_factory.mktemp("results")
+    perplexity = ["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY]
+    assert cli.main([*perplexity, "--out", str(place / "perplexity.jsonl")]) == 0
+    assert cli.main(["passkey", str(folder), *PASSKEY, "--out", str(place / "passkey.jsonl")]) == 0
+    pairs = ["needle", str(folder), "--haystack", "pairs", "--lengths", "400", "--depths", "0.5"]
+    assert cli.main([*pairs, "--out", str(place / "needle.jsonl")]) == 0
+    return place
+
+
+def test_the_files_hold_configuration_versions_and_samples(measured):
+    [run] = runs.read(measured / "perplexity.jsonl")
+    assert run.task == "perplexity" and run.variants == ["DCA", "plain"] and run.lengths == [128, 256]
+    assert len(run.samples) == 2 * 2 * 3
+    assert run.header["variants"]["DCA"]["dual_chunk_attention_config"]["chunk_size"] == 96
+    assert set(run.header["versions"]) == {"dca_hub", "torch", "transformers", "python"}
+    assert run.header["settings"]["stride"] == 32 and run.header["command"].startswith("dca-hub")
+    for name in ("perplexity", "passkey", "needle"):
+        assert (measured / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plain_model_and_dca_agree_up_to_the_chunk_length_and_not_beyond(measured):
+    [run] = runs.read(measured / "perplexity.jsonl")
+    dca, plain = ({n: one.value for n, one in summary.numbers(run)[name].items()} for name in run.variants)
+    assert dca[256] != pytest.approx(plain[256], rel=1e-4)
+
+
+def test_tables_are_printed(measured, folder, text_file, capsys):
+    out = str(measured / "perplexity.jsonl")
+    assert cli.main(["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY, "--out", out]) == 0
+    said = capsys.readouterr()
+    assert "| perplexity | 128 | 256 |" in said.out and "| tiny, DCA |" in said.out and "stride 32" in said.out
+    assert "written:" in said.err
+    assert cli.main(["passkey", str(folder), *PASSKEY, "--out", str(measured / "passkey.jsonl")]) == 0
+    assert "| DCA: depth | 200 | 400 |" in capsys.readouterr().out
+
+
+def test_results_become_measurements_for_a_card(measured):
+    found = results.read(measured / "perplexity.jsonl")
+    assert [(r.dca, r.length, r.samples) for r in found] == [
+        (True, 128, 3), (True, 256, 3), (False, 128, 3), (False, 256, 3)
+    ]  # fmt: skip
+    lines = measured / "measurements.jsonl"
+    lines.write_text(results.to_lines(found), encoding="utf-8")
+    assert results.read(lines) == found
+    lines.unlink()
+
+
+def test_two_processes_give_what_one_gives(measured, folder, text_file, tmp_path):
+    for name, command in (
+        ("perplexity", ["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY]),
+        ("passkey", ["passkey", str(folder), *PASSKEY]),
+    ):
+        out = tmp_path / f"{name}.jsonl"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={port()}"]
+        done = subprocess.run(
+            [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
+            env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert numbers(out) == numbers(measured / f"{name}.jsonl")
+        assert runs.read(out)[0].header["processes"] == 2 and not list(tmp_path.glob("*part*"))
+        assert done.stdout.count("samples;") == 1, "one process alone reports"
+
+
+def test_two_processes_that_share_one_model_give_what_one_gives(measured, folder, text_file, tmp_path):
+    out = tmp_path / "shared.jsonl"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={port()}"]
+    command = ["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY, "--device", "tensor-parallel"]
+    done = subprocess.run(
+        [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    mine, alone = numbers(out), numbers(measured / "perplexity.jsonl")
+    assert [runs.place(one) for one in mine] == [runs.place(one) for one in alone]
+    assert [one["nats"] for one in mine] == pytest.approx([one["nats"] for one in alone], rel=1e-4)
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_ctrl_c_loses_nothing(folder, tmp_path):
+    out = tmp_path / "r.jsonl"
+    command = ["passkey", str(folder), "--lengths", "400", "--depths", "5", "--trials", "40", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dca_hub", *command], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while process.poll() is None and not (out.is_file() and out.read_text().count("\n") > 4):
+        pass
+    process.send_signal(signal.SIGINT)
+    error = process.stderr.read().decode()
+    assert process.wait(timeout=60) == 130 and "stopped" in error and "Traceback" not in error
+    held = runs.read(out)[0].samples
+    assert 3 <= len(held) < 200
+    fewer = ["passkey", str(folder), "--lengths", "400", "--depths", "5", "--trials", "1", "--out", str(out)]
+    assert cli.main(fewer) == 0
+    assert {runs.place(one) for one in held} <= {runs.place(one) for one in runs.read(out)[0].samples}
+
+
+def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):
+    out = tmp_path / "both.png"
+    file = str(measured / "passkey.jsonl")
+    assert cli.main(["plot", file, str(measured / "needle.jsonl"), "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert cli.main(["plot", file, str(measured / "perplexity.jsonl"), "--out", str(out)]) == 2
+    assert "cannot share a picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (("perplexity", "{folder}", "--text", "{empty}"), "No text was found"),
+        (("perplexity", "{folder}", "--text", "/no/such.txt"), "no file or folder"),
+        (("perplexity", "{folder}", "--text", "{text}", "--lengths", "64k"), "give a longer text"),
+        (("perplexity", "{folder}", "--text", "{text}", "--lengths", "128"), "longer than the stride"),
+        (("perplexity", "{folder}", "--text", "{text}", "--compare", "plane"), "to compare with"),
+        (("perplexity", "{folder}", "--text", "{text}", "--no-dca"), "nothing to measure"),
+        (("perplexity", "{folder}", "--text", "{text}", "--out", "results.csv"), "end in .jsonl"),
+        (("perplexity", "{folder}", "--text", "{text}", "--lengths", "512", "--out", "{measured}"), "another run"),
+        (("passkey", "{folder}", "--lengths", "64"), "too few for a pass-key prompt"),
+        (("needle", "{folder}", "--lengths", "500", "--haystack", "{empty}"), "No text was found"),
+        (("needle", "{folder}", "--lengths", "500", "--needles", "99"), "1 to 32 needles"),
+        (("passkey", "{folder}", "--lengths", "500", "--device", "tensor-parallel"), "start it with torchrun"),
+        (("plot", "{text}"), "not JSON"),
+        (("plot", "/no/such.jsonl"), "cannot be read"),
+    ],
+)
+def test_what_cannot_be_measured_has_its_sentence(args, words, folder, text_file, measured, tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text("")
+    known = {
+        "{folder}": folder,
+        "{text}": text_file,
+        "{empty}": tmp_path / "empty.txt",
+        "{measured}": measured / "perplexity.jsonl",
+    }
+    assert cli.main([str(known.get(one, one)) for one in args]) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("args", [("--lengths", "x"), ("--lengths", "0"), ("--depths", "2.5"), ("--lengths", ",")])
+def test_numbers_that_are_none_are_refused_by_the_parser(args, folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["passkey", str(folder), *args])
+    assert stopped.value.code == 2 and "error: argument" in capsys.readouterr().err
+
+
+def test_the_space_can_load_what_the_command_line_wrote(measured):
+    from dca_hub.evaluation import needle
+
+    lines = (measured / "passkey.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["run"] == 1
+    loaded = needle.from_lines(lines)
+    assert len(loaded) == 2 * 2 * 3 and {one.dca for one in loaded} == {True, False}

@@ -1,0 +1,160 @@
+"""The file of a run: what it holds, how it goes on after a stop, and what is refused."""
+
+import json
+import threading
+
+import pytest
+
+from dca_hub.errors import UserError
+from dca_hub.evaluation import runs
+from dca_hub.evaluation.log import Log, carry_out
+
+PLACES = [({"variant": "DCA", "length": n, "trial": t}, n) for n in (64, 128) for t in (0, 1)]
+
+
+def header(**changes):
+    value = {
+        "run": 1, "task": "passkey", "model": "m", "revision": None, "trained": 64, "dtype": "float32",
+        "variants": {"DCA": {"dca": True}}, "settings": {"haystack": "grass", "seed": 0},
+    }  # fmt: skip
+    return {**value, **changes}
+
+
+def measure(at, tell):
+    tell(1, 2)
+    return {"found": at["trial"] == 0}
+
+
+def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
+    whole = carry_out(Log(tmp_path / "whole.jsonl", header()), PLACES, measure)
+    for stop in range(1, len(PLACES)):
+        path, calls = tmp_path / f"{stop}.jsonl", []
+
+        def stopping(at, tell, calls=calls, stop=stop):
+            if len(calls) == stop:
+                raise KeyboardInterrupt
+            calls.append(at)
+            return measure(at, tell)
+
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(Log(path, header()), PLACES, stopping)
+        with path.open("a") as file:
+            file.write('{"variant": "DC')  # and the machine died in the middle of a line
+        assert len(runs.read(path)[0].samples) == stop
+        again = []
+
+        def counting(at, tell, again=again):
+            again.append(at)
+            return measure(at, tell)
+
+        resumed = carry_out(Log(path, header()), PLACES, counting)
+        assert resumed.samples == whole.samples == runs.read(path)[0].samples
+        assert len(again) == len(PLACES) - stop
+
+
+def test_what_is_there_is_not_measured_again_and_nothing_is_written(tmp_path):
+    path = tmp_path / "r.jsonl"
+    carry_out(Log(path, header()), PLACES, measure)
+    before = path.read_bytes()
+    carry_out(Log(path, header()), PLACES, lambda at, tell: pytest.fail("measured again"))
+    assert path.read_bytes() == before
+
+
+def test_progress_counts_what_is_left_by_its_cost():
+    told = []
+    carry_out(Log(None, header()), PLACES, measure, progress=lambda *one: told.append(one))
+    assert told[0] == (32, 384) and told[-1] == (384, 384)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def together(path, measure, count=2):
+    """As several processes do it, in threads."""
+    barrier, found = threading.Barrier(count), {}
+
+    def work(rank):
+        try:
+            found[rank] = carry_out(Log(path, header(), rank, count), PLACES, measure, wait=barrier.wait)
+        except (KeyboardInterrupt, threading.BrokenBarrierError):
+            barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_several_processes_measure_what_one_does(tmp_path):
+    alone = carry_out(Log(tmp_path / "alone.jsonl", header()), PLACES, measure)
+    found = together(tmp_path / "r.jsonl", measure)
+    assert found[0].samples == found[1].samples == alone.samples == runs.read(tmp_path / "r.jsonl")[0].samples
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["alone.jsonl", "r.jsonl"]
+
+
+def test_what_several_processes_had_finished_survives_a_stop(tmp_path):
+    path = tmp_path / "r.jsonl"
+
+    def stopping(at, tell):
+        if at == PLACES[3][0]:
+            raise KeyboardInterrupt
+        return measure(at, tell)
+
+    together(path, stopping)
+    assert list(tmp_path.glob("*.part-*")), "left for the next start"
+    again = []
+    carry_out(Log(path, header()), PLACES, lambda at, tell: again.append(at) or measure(at, tell))
+    assert again == [PLACES[3][0]] and not list(tmp_path.glob("*.part-*"))
+    assert len(runs.read(path)[0].samples) == 4
+
+
+def test_files_may_be_joined_and_hold_several_runs(tmp_path):
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    carry_out(Log(first, header()), PLACES, measure)
+    carry_out(Log(second, header(task="needle")), PLACES[:1], measure)
+    both = tmp_path / "both.jsonl"
+    both.write_bytes(second.read_bytes() + first.read_bytes() + second.read_bytes())
+    assert [(run.task, len(run.samples)) for run in runs.read(both)] == [("needle", 1), ("passkey", 4)]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"settings": {"haystack": "prose", "seed": 0}}, "haystack 'grass', and now 'prose'"),
+        ({"model": "other"}, "model 'm', and now 'other'"),
+        ({"variants": {"DCA": {"dca": True, "dual_chunk_attention_config": {}}}}, "another 'DCA'"),
+    ],
+)
+def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
+    path = tmp_path / "r.jsonl"
+    carry_out(Log(path, header()), PLACES, measure)
+    with pytest.raises(UserError, match=words):
+        carry_out(Log(path, header(**changes)), PLACES, measure)
+
+
+@pytest.mark.parametrize(
+    "lines, words",
+    [
+        ([""], "holds no results"),
+        (['{"task": "passkey"}'], "does not begin with the line"),
+        ([json.dumps(header()), "nonsense", "{}"], "line 2 is not JSON"),
+        ([json.dumps(header()), "[]", "{}"], "line 2 is not a JSON object"),
+        ([json.dumps(header(run=2))], "of format 2"),
+        ([json.dumps(header(settings=None))], "'settings' is missing"),
+        ([json.dumps(header()), '{"variant": "other", "length": 3}'], "none of the variants"),
+        ([json.dumps(header()), '{"variant": "DCA", "length": "3"}'], "length must be"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, lines, words):
+    path = tmp_path / "r.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=words):
+        runs.read(path)
+
+
+def test_several_processes_need_a_file_and_a_file_needs_a_place(tmp_path):
+    with pytest.raises(UserError, match="give --out"):
+        Log(None, header(), 0, 2)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        carry_out(Log(tmp_path / "file" / "r.jsonl", header()), PLACES, measure)

@@ -1,0 +1,102 @@
+"""Dialogues: both formats, loss on answers alone, what is refused."""
+
+import json
+
+import pytest
+from tiny_checkpoints import byte_tokenizer
+
+from dca_hub.errors import UserError
+from dca_hub.load import load
+from dca_hub.training import dialogues
+from dca_hub.training.dialogues import IGNORED, TEMPLATE
+
+SAID = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "One?"},
+    {"role": "assistant", "content": "Two."},
+    {"role": "user", "content": "Three?"},
+    {"role": "assistant", "content": "Four."},
+]
+
+
+def taught(tokenizer, messages):
+    """The pieces of text that the loss sees."""
+    document = dialogues.tokenize(tokenizer, messages)
+    pieces, before = [], IGNORED
+    for token, label in zip(document.input_ids, document.labels):
+        assert label in (token, IGNORED)
+        if label != IGNORED:
+            pieces = [*pieces, [token]] if before == IGNORED else [*pieces[:-1], [*pieces[-1], token]]
+        before = label
+    return [tokenizer.decode(piece) for piece in pieces]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = byte_tokenizer()
+    made.chat_template = TEMPLATE
+    return made
+
+
+def test_the_loss_sees_answers_and_what_ends_them(tokenizer):
+    assert taught(tokenizer, SAID) == [" Two.<eos>", " Four.<eos>"]
+
+
+def test_the_demo_models_own_format_teaches_its_answers_and_their_end():
+    own = load("demo").tokenizer
+    first, second = taught(own, SAID[1:])
+    assert first.strip().startswith("Two.") and first.endswith(own.eos_token) and "Three" not in first
+    assert second.strip().startswith("Four.") and second.endswith(own.eos_token)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"messages": SAID},
+        {"conversations": [{"from": m["role"], "value": m["content"]} for m in SAID]},
+        {"conversations": [{"from": {"user": "human", "assistant": "gpt"}.get(m["role"], m["role"]),
+                            "value": m["content"]} for m in SAID]},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("lines", [False, True])
+def test_both_formats_are_read(tmp_path, entry, lines):
+    path = tmp_path / "d.json"
+    path.write_text(f"{json.dumps(entry)}\n\n{json.dumps(entry)}\n" if lines else json.dumps([entry, entry]))
+    assert dialogues.read(path) == [SAID, SAID]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", "holds no dialogues"),
+        ("[]", "holds no dialogues"),
+        ("[1", "not valid JSON"),
+        ("nonsense", "line 1 is not JSON"),
+        ('[{"text": "x"}]', "entry 1 has neither messages"),
+        ('{"messages": []}', "line 1 has neither messages"),
+        ('{"messages": [{"role": "robot", "content": "x"}]}', "a turn needs a role"),
+        ('{"messages": [{"role": "user", "content": 7}]}', "a turn needs a role"),
+        ('{"messages": [{"role": "user", "content": "x"}]}', "holds no answer"),
+    ],
+)
+def test_files_that_are_no_dialogues_are_named(tmp_path, text, words):
+    path = tmp_path / "d.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=words):
+        dialogues.read(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        dialogues.read(tmp_path / "none.json")
+
+
+def test_a_format_that_rewrites_earlier_turns_is_refused():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] if loop.last else m['role'] }}{% endfor %}"
+    with pytest.raises(UserError, match="rewrites earlier turns"):
+        dialogues.tokenize(tokenizer, SAID)
+
+
+def test_dialogues_are_joined_to_a_length_and_none_is_lost():
+    said = [SAID] * 7
+    joined = dialogues.joined(said, 100, lambda one: 40)
+    assert [len([m for m in one if m["role"] == "assistant"]) for one in joined] == [4, 4, 4, 2]
+    assert all([m["role"] for m in one].count("system") == 1 for one in joined)

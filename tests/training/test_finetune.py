@@ -1,0 +1,166 @@
+"""Fine-tuning: packed rows equal documents alone, shards equal one process, and the result is a package."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dca_hub import card_text
+from dca_hub.errors import UserError
+from dca_hub.load import load
+from dca_hub.training import dialogues
+from dca_hub.training.finetune import Settings, finetune, make_trainer, prepare
+from dca_hub.verification import Outcome, verify
+
+trl = pytest.importorskip("trl", reason='needs the optional packages: pip install "dca-hub[finetune]"')
+pytest.importorskip("peft", reason='needs the optional packages: pip install "dca-hub[finetune]"')
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+SETTINGS = Settings(length=256, steps=4, batch=1, accumulate=1, learning_rate=1e-3, save_every=2)
+
+
+def silent(words: str) -> None:
+    pass
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_packed_row_teaches_what_its_documents_teach_alone(folder, data, tmp_path, checkpointing):
+    """Loss and gradients, through the very trainer: rows cross several chunks (s = 40) and hold several documents."""
+    settings = Settings(length=256, steps=1, batch=1, accumulate=1, checkpointing=checkpointing)
+    loaded = load(str(folder), device="cpu")
+    documents = prepare(loaded, dialogues.read(data), settings, silent)
+    trainer = make_trainer(trl, loaded, documents, settings, tmp_path)
+    rows = list(trainer.get_train_dataloader())
+    row = max(rows, key=lambda one: int((one["position_ids"] == 0).sum()))
+    starts = (row["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+    assert len(starts) > 2 and row["input_ids"].shape[1] <= 256 and "attention_mask" not in row
+    model = loaded.model.train()
+    packed = trainer.compute_loss(model, row)
+    packed.backward()
+    mine = gradients(model)
+    model.zero_grad()
+    total, counted = 0.0, 0
+    for start, end in zip(starts, [*starts[1:], row["input_ids"].shape[1]]):
+        ids, labels = row["input_ids"][:, start:end], row["labels"][:, start:end]
+        logits = model(input_ids=ids, use_cache=False).logits
+        kept = labels[:, 1:] != dialogues.IGNORED
+        total += torch.nn.functional.cross_entropy(logits[:, :-1][kept], labels[:, 1:][kept], reduction="sum")
+        counted += int(kept.sum())
+    loss = total / counted
+    loss.backward()
+    alone = gradients(model)
+    torch.testing.assert_close(packed, loss, rtol=1e-5, atol=1e-6)
+    assert mine.keys() == alone.keys()
+    for name, gradient in mine.items():
+        assert (gradient - alone[name]).norm() <= 1e-4 * alone[name].norm() + 1e-7, name
+
+
+def launched(how: str, processes: int, folder, data, out) -> dict:
+    command = [sys.executable, str(HERE / "train_some_steps.py")]
+    if processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), f"--master-port={port()}"]
+        command = [sys.executable, *torchrun, *command[1:]]
+    done = subprocess.run(
+        [*command, str(folder), str(data), str(out), str(2 // processes), how],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("how", ["trainer", "fsdp2"])
+def test_two_processes_train_as_one_does(how, folder, data, tmp_path):
+    one, two = (launched(how, n, folder, data, tmp_path / str(n)) for n in (1, 2))
+    assert two["processes"] == 2 and len(set(one["losses"])) == 3
+    assert two["sharded"] == (two["parameters"] if how == "fsdp2" else 0)
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
+    assert two["norms"] == pytest.approx(one["norms"], rel=1e-3)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tuned(folder, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tuned") / "package"
+    finetune(str(folder), data, out, SETTINGS, silent)
+    return out
+
+
+def test_the_result_is_a_package_that_passes(tuned, folder):
+    findings = list(verify(tuned, tokens=512))
+    assert [one for one in findings if one.outcome is Outcome.FAILED] == []
+    before, after = load(str(folder)), load(str(tuned))
+    assert not torch.equal(before.base.lm_head.weight, after.base.lm_head.weight)
+    assert after.geometry == before.geometry and "USER: " in after.tokenizer.chat_template
+    assert card_text.front_matter((tuned / "README.md").read_text())[0]["library_name"] == "transformers"
+
+
+def test_it_goes_on_from_a_checkpoint_to_the_same_end(tuned, folder, data, tmp_path):
+    """Ctrl-C comes in the middle of the first step: the step ends, a checkpoint is written, and nothing is packaged."""
+    out, said = tmp_path / "package", []
+    begun = threading.Thread(target=press_ctrl_c_once_training)
+    begun.start()
+    with pytest.raises(KeyboardInterrupt):
+        finetune(str(folder), data, out, SETTINGS, silent)
+    begun.join()
+    [checkpoint] = (tmp_path / "package.training").glob("checkpoint-*")
+    assert not out.exists() and int(checkpoint.name.rpartition("-")[2]) < SETTINGS.steps
+    finetune(str(folder), data, out, SETTINGS, said.append)
+    assert f"going on from {checkpoint.name}" in said
+    for mine, whole in zip(load(str(out)).base.parameters(), load(str(tuned)).base.parameters()):
+        torch.testing.assert_close(mine, whole, rtol=1e-5, atol=1e-7)
+    with pytest.raises(UserError, match="exists already"):
+        finetune(str(folder), data, out, SETTINGS, silent)
+    with pytest.raises(UserError, match="other settings"):
+        finetune(str(folder), data, out, Settings(length=128), silent, force=True)
+
+
+def press_ctrl_c_once_training():
+    """Sends SIGINT to this process as soon as the training handles it."""
+    for _ in range(60_000):
+        if getattr(signal.getsignal(signal.SIGINT), "__qualname__", "") == "_StopAtStep._ask":
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        time.sleep(0.001)
+
+
+def test_adapters_are_merged_into_a_package(folder, data, tmp_path):
+    out = tmp_path / "package"
+    settings = Settings(length=256, steps=2, batch=1, accumulate=1, learning_rate=1e-2, lora=4, save_every=10)
+    finetune(str(folder), data, out, settings, silent)
+    before, after = load(str(folder)).base, load(str(out)).base
+    names = {name for name, _ in after.named_parameters()}
+    assert names == {name for name, _ in before.named_parameters()}
+    changed = {
+        n for (n, a), (_, b) in zip(before.named_parameters(), after.named_parameters()) if not torch.equal(a, b)
+    }
+    assert any("q_proj" in name for name in changed) and not any("embed" in name for name in changed)
+    assert [one for one in verify(out, tokens=256) if one.outcome is Outcome.FAILED] == []
+
+
+def test_long_dialogues_are_joined_cut_and_said(folder, data):
+    said, loaded = [], load(str(folder), device="cpu")
+    found = prepare(loaded, dialogues.read(data), Settings(length=150, concatenate=True), said.append)
+    assert all(len(document.input_ids) <= 150 for document in found) and any("are cut there" in one for one in said)
+    with pytest.raises(UserError, match="No dialogue has an answer within 5 tokens"):
+        prepare(loaded, dialogues.read(data), Settings(length=5), said.append)
