@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -97,6 +98,9 @@ def test_what_several_processes_had_finished_survives_a_stop(tmp_path):
 
     def stopping(at, tell):
         if at == PLACES[3][0]:
+            other = tmp_path / "r.jsonl.part-0"
+            while not other.is_file() or other.read_text().count("\n") < 3:  # its header and both its samples
+                time.sleep(0.01)
             raise KeyboardInterrupt
         return measure(at, tell)
 
