@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import base64
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -30,7 +31,9 @@ def tools(make_space):
                 result = await session.call_tool(name, arguments)
                 return result.isError, "\n".join(part.text for part in result.content).removeprefix("root=")
 
-        return asyncio.run(asyncio.wait_for(work(), 120))
+        # In a thread of its own: Playwright keeps an event loop running in this one.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(asyncio.wait_for(work(), 120))).result()
 
     yield call
     blocks.close()
