@@ -53,7 +53,7 @@ def heat_map(
     axes = figure.subplots(1, len(grids), squeeze=False)[0]
     for axis, (name, scores) in zip(axes, grids.items()):
         _draw_map(axis, scores, lengths, depths, trained)
-        axis.set_title(name, fontsize=11)
+        axis.set_title(name, fontsize=11, pad=22)
     if title:
         figure.suptitle(title, fontsize=12)
     return _bytes(figure, "png", dpi=160)
@@ -75,7 +75,6 @@ def _draw_map(axis: Any, scores: Mapping, lengths: Sequence[int], depths: Sequen
     axis.text(border, -0.12, f"trained: {trained:,}", color="#d55e00", fontsize=8, ha="center", va="bottom")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.title.set_y(1.06)
 
 
 def perplexity_curve(
@@ -145,7 +144,9 @@ def _style(axis: Any, ink: str) -> None:
         spine.set_color(ink)
     axis.grid(alpha=0.25)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, labelcolor=ink, fontsize=9)
+        many = len(axis.get_lines()) > _LABELLED + 1  # too many for a corner of the picture
+        place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if many else {}
+        axis.legend(frameon=False, labelcolor=ink, fontsize=9, **place)
 
 
 def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
