@@ -163,7 +163,7 @@ def _refuse_too_large(source: Source, need: Need, context: int) -> None:
     if total <= need.free:
         return
     if need.tokens() >= 256:
-        fix = f"{need.tokens():,} tokens would fit: give --max-context {need.tokens()}"
+        fix = f"{need.tokens():,} tokens would fit: give --max-context {need.tokens()}, or shorter --lengths to measure"
     else:
         fix = "use --load-in-4bit, a smaller model, or a machine with more memory"
     raise UserError(
