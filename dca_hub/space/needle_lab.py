@@ -225,7 +225,9 @@ class _Lab:
 
     def _shown(self, session: Session, mode: str, status: str, busy: bool = False) -> tuple:
         host = self.context.host
-        links = "" if busy or not host.ready else view.links(session.needle, session.grid, host.loaded)
+        links = "" if busy or not host.ready else view.links(
+            session.needle, session.grid, host.loaded.trained, host.loaded.name
+        )  # fmt: skip
         return (status, self._maps(session, mode), links, gr.update(visible=not busy), gr.update(visible=busy))
 
 
