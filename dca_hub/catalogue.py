@@ -185,6 +185,12 @@ def get(name: str) -> Entry | None:
     return next((entry for entry in _shipped() if wanted in (entry.name, entry.base.lower())), None)
 
 
+def names_of(base: str | None) -> set[str]:
+    """What a base is called: its Hub id, and its catalogue name where it has one; nothing for None."""
+    entry = get(base) if base else None
+    return {name for name in (base, entry and entry.name) if name}
+
+
 def find(name: str) -> Entry:
     """Like `get`, but raises UserError with the closest names when there is no such entry."""
     entry = get(name)

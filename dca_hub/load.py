@@ -5,11 +5,18 @@ model's repository is run, a package's own files included: they are the same as 
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
@@ -90,18 +97,13 @@ def load(
     Raises:
         UserError: there is no such model, it cannot be loaded so, or it does not fit in memory.
     """
-    source = sources.resolve(name, weights=False, revision=revision, report=report)
-    native = _native_config(source)
-    device = device or _best_device()
-    dtype = _pick_dtype(native, dtype, device)
-    geometry = _geometry(source, native)
-    trained = geometry.pretraining_length if geometry else native.max_position_embeddings
-    need = memory_need(source, dtype, quantization, device)
+    plan = _plan(name, device, dtype, quantization, revision, report)
+    source, need, trained = plan.source, plan.need, plan.trained
     _refuse_too_large(source, need, context or trained)
     folder = _weights_source(name, source, revision, report)
     with tensors_told(report):
-        base = _load_base(folder, native, device, dtype, quantization)
-    model, geometry = _extended(base, geometry) if dca else (base, None)
+        base = _load_base(folder, plan.native, need.device, plan.dtype, quantization)
+    model, geometry = _extended(base, plan.geometry) if dca else (base, None)
     return Loaded(
         name=source.entry.name if source.entry else name,
         model=model,
@@ -130,13 +132,29 @@ def fetch(
 
     Raises UserError as `load` does; before the weights are fetched if they would not fit.
     """
-    source = sources.resolve(name, weights=False, report=report)
+    plan = _plan(name, device, dtype, quantization, None, report)
+    _refuse_too_large(plan.source, replace(plan.need, free=plan.need.free + freed), plan.trained)
+    _weights_source(name, plan.source, None, report)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What will be loaded, before its weights are here. `need.device` is where it goes."""
+
+    source: Source
+    native: PreTrainedConfig
+    geometry: DualChunkGeometry | None
+    trained: int
+    dtype: torch.dtype
+    need: Need
+
+
+def _plan(name, device, dtype, quantization, revision, report) -> _Plan:
+    source = sources.resolve(name, weights=False, revision=revision, report=report)
     native, device = _native_config(source), device or _best_device()
-    geometry = _geometry(source, native)
-    need = memory_need(source, _pick_dtype(native, dtype, device), quantization, device)
+    dtype, geometry = _pick_dtype(native, dtype, device), _geometry(source, native)
     trained = geometry.pretraining_length if geometry else native.max_position_embeddings
-    _refuse_too_large(source, replace(need, free=need.free + freed), trained)
-    _weights_source(name, source, None, report)
+    return _Plan(source, native, geometry, trained, dtype, memory_need(source, dtype, quantization, device))
 
 
 def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str) -> Need:
@@ -202,16 +220,7 @@ def _geometry(source: Source, native) -> DualChunkGeometry | None:
 
 
 def _extended(base: PreTrainedModel, geometry: DualChunkGeometry | None) -> tuple[PreTrainedModel, DualChunkGeometry]:
-    if geometry is None:
-        model = extend(base)
-    else:
-        model = extend(
-            base,
-            geometry.pretraining_length,
-            chunk_size=geometry.chunk_size,
-            local_size=geometry.local_size,
-            temperature=geometry.temperature,
-        )
+    model = extend(base, **asdict(geometry)) if geometry else extend(base)
     return model, geometry_from_config(model.config)
 
 

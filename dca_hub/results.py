@@ -27,6 +27,7 @@ from typing import Any
 
 from dca_hub.errors import UserError
 
+FILE = "results.jsonl"  # what a package and its repository call the measurements beside the card
 _NUMBER = (int, float)
 _TYPES = {
     "task": str,

@@ -26,19 +26,18 @@ class WeightsOfBase:
         Raises:
             OSError: the base's weights cannot be had; the message says why and what to do.
         """
-        read, rest = config, kwargs
         if pretrained_model_name_or_path is not None and (config is None or isinstance(config, (str, os.PathLike))):
             # What is no option of the model's may be one of its configuration, as in transformers.
-            options = {name: kwargs[name] for name in _OF_THE_CLIENT if name in kwargs}
-            others = {name: value for name, value in kwargs.items() if name not in (*options, *_OF_THE_MODEL)}
-            read, unused = cls.config_class.from_pretrained(
-                config or pretrained_model_name_or_path, return_unused_kwargs=True, **options, **others
+            kept = {name: kwargs[name] for name in (*_OF_THE_CLIENT, *_OF_THE_MODEL) if name in kwargs}
+            given = {name: value for name, value in kwargs.items() if name not in _OF_THE_MODEL}
+            config, unused = cls.config_class.from_pretrained(
+                config or pretrained_model_name_or_path, return_unused_kwargs=True, **given
             )
-            rest = {name: value for name, value in kwargs.items() if name not in others or name in unused}
-        base = getattr(read, WEIGHTS_KEY, None)
+            kwargs = {**unused, **kept}
+        base = getattr(config, WEIGHTS_KEY, None)
         if base is None or kwargs.get("state_dict") is not None:
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
-        config, kwargs = copy.deepcopy(read), rest
+        config = copy.deepcopy(config)
         delattr(config, WEIGHTS_KEY)
         config._commit_hash = None
         kwargs = {name: value for name, value in kwargs.items() if name not in _OF_THIS_REPOSITORY}

@@ -1,5 +1,7 @@
 """Tiny random models of every supported family, plain and as DCA models, for tests that need a whole model."""
 
+from dataclasses import asdict
+
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
@@ -57,13 +59,7 @@ def tiny_dca(family: str, geometry: DualChunkGeometry = GEOMETRY, seed: int = 0,
 
 
 def as_dca(model, geometry: DualChunkGeometry = GEOMETRY):
-    return extend(
-        model,
-        geometry.pretraining_length,
-        chunk_size=geometry.chunk_size,
-        local_size=geometry.local_size,
-        temperature=geometry.temperature,
-    )
+    return extend(model, **asdict(geometry))
 
 
 def tokens(length: int, batch: int = 1, seed: int = 1) -> torch.Tensor:

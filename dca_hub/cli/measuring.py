@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dca_hub.cli.options import add_loading, positive
+from dca_hub.cli.options import add_loading, positive, progress_bar, quiet
 from dca_hub.errors import UserError
+from dca_hub.evaluation.grid import spread
 
 COMPARED = (
     *("plain", "no-temperature", "intra", "intra+inter", "linear", "ntk", "yarn", "dca+linear", "dca+ntk", "dca+yarn"),
@@ -65,7 +66,7 @@ def shares(text: str) -> tuple[float, ...]:
     """Depths: a number of them, evenly spread (11), or places from 0 to 1 with commas between (0,0.5,1)."""
     try:
         if "," not in text and "." not in text and int(text) > 0:
-            return tuple(0.5 if int(text) == 1 else round(k / (int(text) - 1), 4) for k in range(int(text)))
+            return spread(int(text))
         found = tuple(float(part) for part in words(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} are no depths; write 11, or 0,0.5,1") from None
@@ -76,7 +77,6 @@ def shares(text: str) -> tuple[float, ...]:
 
 def subject(args: argparse.Namespace):
     """The model of the command line, loaded, with everything that it is to be compared with."""
-    from dca_hub.cli.options import quiet
     from dca_hub.evaluation import processes, variants
     from dca_hub.evaluation.experiments import Subject
     from dca_hub.load import TENSOR_PARALLEL, load
@@ -106,20 +106,20 @@ def subject(args: argparse.Namespace):
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """What is to be told (tokens done, tokens in all); says on the error stream how far it is and how long it takes."""
-    from tqdm import tqdm
-
     from dca_hub.evaluation.processes import join
 
-    quiet = join().rank > 0
-    bar = tqdm(desc=title, unit="tok", unit_scale=True, leave=False, disable=quiet or not sys.stderr.isatty())
-    started = last = time.monotonic()
+    if join().rank > 0:
+        yield lambda done, total: None
+        return
+    draw, close = progress_bar(title, "tok")
+    drawn, started = sys.stderr.isatty(), time.monotonic()
+    last = started
 
     def update(done: int, total: int) -> None:
         nonlocal last
-        bar.total = total
-        bar.update(done - bar.n)
+        draw(done, total)
         now = time.monotonic()
-        if bar.disable and not quiet and done and now - last > _EVERY:
+        if not drawn and done and now - last > _EVERY:
             last, left = now, (now - started) * (total - done) / done
             say = f"{title}: {done / total:.0%} of {total:,} tokens, about {_duration(left)} left"
             print(say, file=sys.stderr, flush=True)
@@ -127,7 +127,7 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     try:
         yield update
     finally:
-        bar.close()
+        close()
 
 
 def _duration(seconds: float) -> str:

@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser, haystack: str) -> None:
 def run(args: argparse.Namespace) -> int:
     from dca_hub.evaluation import texts
     from dca_hub.evaluation.experiments import measure_needles
-    from dca_hub.evaluation.needle import Grid
+    from dca_hub.evaluation.grid import Grid
 
     haystack, text = args.haystack, ""
     if haystack not in ("prose", "grass", "pairs"):

@@ -19,9 +19,9 @@ from dca_hub.demo import MODEL_DIR, quoting, wordings
 from dca_hub.demo.questions import ask, key_sentence
 from dca_hub.demo.text import read_books
 from dca_hub.errors import UserError
-from dca_hub.evaluation import passkey, perplexity
-
-DEPTHS = [k / 10 for k in range(11)]
+from dca_hub.evaluation import needle, passkey, perplexity
+from dca_hub.evaluation.grid import spread
+from dca_hub.evaluation.prefill import PIECE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -95,7 +95,11 @@ def _measure(options, model: PreTrainedModel, haystack: passkey.Haystack, text: 
         found |= {"perplexity": round(one.value, 3), "perplexity_error": round(one.error * one.value, 3)}
     if options.tries:
         said = key_wordings()[: options.wordings]
-        trials = list(passkey.run(model, haystack, [length], DEPTHS, wordings=said, tries=options.tries))
+        places = [(length, depth, t) for depth in spread(11) for t in range(options.tries)]
+        trials = [
+            needle.ask(model, haystack, 0, place, wording=said[number % len(said)], piece=PIECE)
+            for number, place in enumerate(places)
+        ]
         found |= {"keys": len(trials), "keys_found": round(sum(t.found for t in trials) / len(trials), 4)}
     if options.documents:
         found |= _quotes(quoting.run(model, haystack.tokenizer, text, [length], documents=options.documents))

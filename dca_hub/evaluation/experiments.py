@@ -14,8 +14,8 @@ from dca_hub import __version__, manifest, sources
 from dca_hub.errors import UserError
 from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
+from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.log import Log
-from dca_hub.evaluation.needle import Grid
 from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
 from dca_hub.load import Loaded

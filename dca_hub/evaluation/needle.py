@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import UserError
 from dca_hub.evaluation import passkey
+from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
 from dca_hub.evaluation.prefill import continue_greedily, prefill, stop_tokens
 
@@ -27,38 +28,6 @@ _AROUND = 240  # characters of a prompt that are shown on each side of the needl
 _PIECE_SECONDS, _FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 0.4, 256, 64, 4096
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is asked: lengths in tokens (the answer's room included), depths from 0 (beginning) to 1, trials a cell,
-    how many needles a prompt holds. The haystack `pairs` is no text but keys and values.
-
-    Raises UserError for a grid that is none.
-    """
-
-    lengths: tuple[int, ...]
-    depths: tuple[float, ...]
-    trials: int = 1
-    haystack: str = "prose"
-    seed: int = 0
-    needles: int = 1
-
-    def __post_init__(self):
-        if not self.lengths or not self.depths or self.trials < 1:
-            raise UserError("A needle test needs at least one length, one depth and one trial.")
-        if min(self.lengths) < 1 or any(not 0 <= depth <= 1 for depth in self.depths):
-            raise UserError("Lengths are numbers of tokens above 0, depths lie from 0 to 1.")
-        object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))
-        object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
-
-    @property
-    def prompts(self) -> int:
-        return len(self.lengths) * len(self.depths) * self.trials
-
-    def places(self) -> Iterator[tuple[int, float, int]]:
-        """(length, depth, trial) of every prompt, short ones first."""
-        return ((n, d, t) for n in self.lengths for d in self.depths for t in range(self.trials))
 
 
 @dataclass(frozen=True)
@@ -82,11 +51,6 @@ class Result:
     def place(self) -> tuple:
         """What tells a trial from all others."""
         return (self.model, self.dca, self.haystack, self.seed, self.length, self.depth, self.trial)
-
-
-def spread(count: int) -> tuple[float, ...]:
-    """That many depths from 0 to 1, evenly; a single one is the middle."""
-    return (0.5,) if count == 1 else tuple(round(step / (count - 1), 4) for step in range(count))
 
 
 def haystack_text(kind: str, own: str = "") -> str:
@@ -177,7 +141,7 @@ def ask(
     prompt = maker.prompt(length, depth, random.Random(f"{seed} {length} {depth} {trial}"), wording)
     started = time.monotonic()
     answer = _answer(model, maker.tokenizer, prompt, progress, piece)
-    found = passkey.Trial(length, depth, prompt.key, answer).found
+    found = passkey.is_found(prompt.key, answer)
     around = _surroundings(maker.tokenizer, prompt)
     return Asked(prompt.key, answer.strip(), found, around, round(time.monotonic() - started, 3))
 

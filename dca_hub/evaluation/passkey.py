@@ -1,18 +1,16 @@
-"""The pass-key test: a five-digit number in a sentence, hidden somewhere in a long text, and the question for it.
+"""The prompts of the pass-key test: a five-digit number in a sentence, hidden in a long text, and the question for it.
 
 After Mohtashami and Jaggi, "Landmark Attention", arXiv 2305.16300, with prose in place of their repeated filler.
 """
 
 import random
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from dca_hub.errors import UserError
-from dca_hub.evaluation.prefill import continue_greedily, prefill, stop_tokens
 
 ANSWER_ROOM = 24  # tokens of the length that are left to the answer
 _SENTENCE_END = re.compile(r"[.!?][\"')\u201d\u2019]*$")
@@ -54,20 +52,10 @@ class Maker(Protocol):
     def prompt(self, length: int, depth: float, rng: random.Random, wording: Wording = ...) -> Prompt: ...
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a model answered to one prompt. `length` counts the room of the answer too."""
-
-    length: int
-    depth: float
-    key: str
-    answer: str
-
-    @property
-    def found(self) -> bool:
-        """Whether the first number of the answer is the key."""
-        number = re.search(r"\d+", self.answer)
-        return number is not None and number.group() == self.key
+def is_found(key: str, answer: str) -> bool:
+    """Whether the first number of the answer is the key."""
+    number = re.search(r"\d+", answer)
+    return number is not None and number.group() == key
 
 
 class Haystack:
@@ -153,37 +141,6 @@ class Pairs:
             room -= len(ids)
         others.insert(round(depth * len(others)), asked)
         return Prompt([*head, *(token for ids in others for token in ids), *question], key, depth)
-
-
-def ask(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, length: int) -> Trial:
-    """One greedy answer. The question is read last, behind the cached text, as a chat does it."""
-    logits, cache = prefill(model, prompt.ids)
-    answer = continue_greedily(model, logits, cache, ANSWER_ROOM, stop_tokens(model))
-    return Trial(length, prompt.depth, prompt.key, tokenizer.decode(answer, skip_special_tokens=True))
-
-
-def run(
-    model: PreTrainedModel,
-    haystack: Haystack,
-    lengths: list[int],
-    depths: list[float],
-    *,
-    wordings: tuple[Wording, ...] = (Wording(),),
-    tries: int = 1,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Trial]:
-    """Every length with every depth, `tries` times, each in another place of the text; wordings take turns.
-
-    The prompts depend on the seed, the length and the depth alone, so two models are asked the same.
-    """
-    cells = [(length, depth, t) for length in lengths for depth in depths for t in range(tries)]
-    for done, (length, depth, t) in enumerate(cells):
-        rng = random.Random(f"{seed} {length} {depth} {t}")
-        prompt = haystack.prompt(length, depth, rng, wordings[done % len(wordings)])
-        yield ask(model, haystack.tokenizer, prompt, length)
-        if progress:
-            progress(done + 1, len(cells))
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -5,7 +5,6 @@ with a stride of `scored` (Press et al., arXiv 2108.12409, and the measurements 
 Memory stays bounded at any length: text is read in pieces, and logits exist for the scored tokens alone, in pieces too.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from dca_hub.errors import UserError
+from dca_hub.evaluation import averages
 from dca_hub.evaluation.prefill import PIECE, prefill
 
 LOGITS_AT_ONCE = 128  # positions; a large vocabulary makes 75 MB of them
@@ -32,7 +32,7 @@ class Perplexity:
     @property
     def value(self) -> float:
         """The perplexity; infinite where a number cannot hold it."""
-        return math.exp(self.nats) if self.nats < 700 else math.inf
+        return averages.perplexity(self.nats)
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,8 @@ def measure(
 
 def mean(context: int, sums: Sequence[float], scored: int) -> Perplexity:
     """The perplexity of windows whose `scored` tokens have these negative log-likelihoods, in nats."""
-    means = [value / scored for value in sums]
-    middle = sum(means) / len(means)
-    variance = sum((value - middle) ** 2 for value in means) / max(1, len(means) - 1)
-    return Perplexity(context, scored * len(means), middle, math.sqrt(variance / len(means)))
+    middle, error = averages.mean_and_error([value / scored for value in sums])
+    return Perplexity(context, scored * len(sums), middle, error)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from dca_hub.evaluation import plots, runs, summary
 from dca_hub.evaluation.runs import Run
 from dca_hub.results import Result
 
-MARKDOWN, PAGE, MEASUREMENTS = "report.md", "report.html", "results.jsonl"
+MARKDOWN, PAGE = "report.md", "report.html"
 ANSWERS = "answers"  # the task of what `evaluate` keeps beside its results
 _STYLE = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #10202b; }
@@ -124,13 +124,12 @@ def into_package(folder: Path, measured: list[Result]) -> None:
     Raises UserError when it is no package, or they are of another model or other sizes.
     """
     held = manifest.read(folder)
-    entry = catalogue.get(held.base) if held.base else None
-    names = {name for name in (held.base, entry and entry.name) if name}
-    results.refuse_foreign(measured, names, sources.read_config(folder)["dual_chunk_attention_config"])
+    sizes = sources.read_config(folder)["dual_chunk_attention_config"]
+    results.refuse_foreign(measured, catalogue.names_of(held.base), sizes)
     readme = folder / "README.md"
     name = (held.base or folder.resolve().name).rpartition("/")[2]
     readme.write_text(card.with_results(readme.read_text(encoding="utf-8"), name, measured, None), encoding="utf-8")
-    (folder / MEASUREMENTS).write_text(results.to_lines(measured), encoding="utf-8")
-    for path in (readme, folder / MEASUREMENTS):
+    (folder / results.FILE).write_text(results.to_lines(measured), encoding="utf-8")
+    for path in (readme, folder / results.FILE):
         held.files[path.name] = {"sha256": manifest.digest(path), "size": path.stat().st_size}
     held.write(folder)

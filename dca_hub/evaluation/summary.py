@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dca_hub.evaluation import runs
+from dca_hub.evaluation.averages import mean_and_error, perplexity
 from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.results import Result
 
@@ -39,16 +40,10 @@ def number(run: Run, samples: Sequence[Sample]) -> Number:
         return Number(samples[0]["score"], samples[0].get("error"), samples[0].get("samples", 1))
     if run.task == "perplexity":
         means = [sample["nats"] / sample["tokens"] for sample in samples]
-        middle, error = _mean(means)
-        value = math.exp(middle) if middle < 700 else math.inf
+        middle, error = mean_and_error(means)
+        value = perplexity(middle)
         return Number(value, error * value if math.isfinite(value) else None, len(samples))
-    return Number(*_mean([float(sample["found"]) for sample in samples]), len(samples))
-
-
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    middle = sum(values) / len(values)
-    variance = sum((value - middle) ** 2 for value in values) / max(1, len(values) - 1)
-    return middle, math.sqrt(variance / len(values))
+    return Number(*mean_and_error([float(sample["found"]) for sample in samples]), len(samples))
 
 
 def numbers(run: Run) -> dict[str, dict[int, Number]]:

@@ -1,7 +1,7 @@
 """What a run compares: the DCA model, the plain base beside it, and what else can be made of the same weights."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -69,9 +69,10 @@ def _make(name: str, loaded: Loaded, geometry: DualChunkGeometry, factor: float 
         return Variant(title, False, lambda length: base, {"dca": False})
     if name == "no-temperature":
         cold = DualChunkGeometry(geometry.chunk_size, geometry.local_size, trained)
-        return _fixed(title, partial(_extended, base, cold), _sizes(cold))
+        return _fixed(title, partial(extend, base, **asdict(cold)), _sizes(cold))
     if name in ABLATIONS:
-        return _fixed(title, lambda: ablate(_extended(base, geometry), name), {**_sizes(geometry), "relations": name})
+        make = lambda: ablate(extend(base, **asdict(geometry)), name)
+        return _fixed(title, make, {**_sizes(geometry), "relations": name})
     kind = name.removeprefix("dca+")
     if name in SCALINGS:
 
@@ -90,23 +91,13 @@ def _make(name: str, loaded: Loaded, geometry: DualChunkGeometry, factor: float 
         geometry.temperature,
     )
     rope = rope_parameters(base.config, kind, dca_factor, trained)
-    made = lambda: _extended(rescaled(base, kind, dca_factor, trained), window)
+    made = lambda: extend(rescaled(base, kind, dca_factor, trained), **asdict(window))
     return _fixed(title, made, {**_sizes(window), "rope_parameters": rope, "rope_scaling": kind})
 
 
 def _fixed(title: str, make: Callable[[], PreTrainedModel], describes: dict) -> Variant:
     once = lru_cache(maxsize=1)(make)
     return Variant(title, True, lambda length: once(), describes)
-
-
-def _extended(base: PreTrainedModel, geometry: DualChunkGeometry) -> PreTrainedModel:
-    return extend(
-        base,
-        geometry.pretraining_length,
-        chunk_size=geometry.chunk_size,
-        local_size=geometry.local_size,
-        temperature=geometry.temperature,
-    )
 
 
 def _sizes(geometry: DualChunkGeometry) -> dict[str, Any]:

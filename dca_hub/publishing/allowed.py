@@ -3,17 +3,16 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from dca_hub import manifest, sources
+from dca_hub import manifest, results, sources
 from dca_hub.checkpoints import INDEX
 from dca_hub.errors import UserError
 
-RESULTS = "results.jsonl"
 _PACKAGE = {
     "config.json",
     "generation_config.json",
     "README.md",
     INDEX,
-    RESULTS,
+    results.FILE,
     manifest.NAME,
     *sources.TOKENIZER_FILES,
 }

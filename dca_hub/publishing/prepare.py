@@ -51,8 +51,8 @@ def prepare(
     found = _results(folder, held, measured or [])
     files = _referring(files, choice) if choice.mode == "reference" else _holding(files)
     if found:
-        lines = File.of(allowed.RESULTS, results.to_lines(found).encode("utf-8"))
-        files = [*(file for file in files if file.name != allowed.RESULTS), lines]
+        lines = File.of(results.FILE, results.to_lines(found).encode("utf-8"))
+        files = [*(file for file in files if file.name != results.FILE), lines]
     pointed = (choice.base.repository, choice.base.commit) if choice.mode == "reference" else None
     place = Place(repository, None, pointed, bool(pointed and choice.base.gated))
     if tagged:
@@ -119,10 +119,8 @@ def _with_weights_of(base: weights.Base | None, file: File) -> File:
 def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]:
     found = [result for path in measured for result in results.read(path)]
     if found:
-        config = sources.read_config(folder)
-        entry = catalogue.get(held.base) if held.base else None
-        names = {name for name in (held.base, entry and entry.name) if name}
-        results.refuse_foreign(found, names, config["dual_chunk_attention_config"])
+        sizes = sources.read_config(folder)["dual_chunk_attention_config"]
+        results.refuse_foreign(found, catalogue.names_of(held.base), sizes)
     return found
 
 
@@ -130,7 +128,7 @@ def _complete(files: list[File], held: Manifest, choice: Choice, place: Place, f
     """All files with the card for that place and a manifest of them all."""
     by_name = {file.name: file for file in files}
     text = by_name[_README].content.decode("utf-8")
-    source = f"https://huggingface.co/{place.repository}/blob/main/{allowed.RESULTS}" if found else None
+    source = f"https://huggingface.co/{place.repository}/blob/main/{results.FILE}" if found else None
     by_name[_README] = File.of(_README, card.published(text, place, found, source).encode("utf-8"))
     listed = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(by_name.items())}
     mode = "none" if choice.mode == "reference" else "copy"

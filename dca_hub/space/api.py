@@ -9,6 +9,7 @@ from dca_hub import catalogue
 from dca_hub.conversation import Sampling
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle as needles
+from dca_hub.evaluation.grid import Grid, spread
 from dca_hub.space import uploads
 from dca_hub.space.answers import begin_turn
 from dca_hub.space.context import MODEL_LANE, PAGES_LANE, Context, curated
@@ -109,7 +110,7 @@ class _Functions:
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
         self.check(haystack in ("prose", "grass"), 'haystack is "prose" or "grass".')
-        grid = needles.Grid(_numbers(lengths), needles.spread(max(1, int(depths or 1))), int(trials or 1), haystack)
+        grid = Grid(_numbers(lengths), spread(max(1, int(depths or 1))), int(trials or 1), haystack)
         prompts, most = grid.prompts * len(SIDES[attention]), self.context.settings.max_cells
         self.check(prompts <= most, f"That is {prompts:,} prompts, more than the {most:,} of one run: ask for fewer.")
         limit = self.context.host.fits()

@@ -9,7 +9,7 @@ import gradio as gr
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
-from dca_hub.evaluation.needle import Grid
+from dca_hub.evaluation.grid import Grid, spread
 from dca_hub.space import needle_run
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
@@ -204,7 +204,7 @@ class _Lab:
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
         if haystack not in {value for _, value in HAYSTACKS} or mode not in SIDES:
             raise UserError("Choose a haystack and an attention from the list.")
-        grid = Grid(tuple(int(n) for n in lengths or ()), needle.spread(int(depths)), int(trials), haystack)
+        grid = Grid(tuple(int(n) for n in lengths or ()), spread(int(depths)), int(trials), haystack)
         prompts = grid.prompts * len(SIDES[mode])
         if prompts > self.context.settings.max_cells:
             raise UserError(

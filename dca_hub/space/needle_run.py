@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
-from dca_hub.evaluation.needle import Grid
+from dca_hub.evaluation.grid import Grid
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import Context
 from dca_hub.space.lane import Tell

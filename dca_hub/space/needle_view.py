@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dca_hub.evaluation import needle
-from dca_hub.evaluation.needle import Grid, Result
+from dca_hub.evaluation.grid import Grid
+from dca_hub.evaluation.needle import Result
 from dca_hub.space.markup import download, seconds, tag, text
 from dca_hub.space.turns import NAMES, SIDES
 

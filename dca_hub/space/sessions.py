@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dca_hub.conversation import Conversation
 from dca_hub.documents import Document
-from dca_hub.evaluation.needle import Grid, Result
+from dca_hub.evaluation.grid import Grid
+from dca_hub.evaluation.needle import Result
 from dca_hub.space import trim
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Job

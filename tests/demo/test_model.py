@@ -12,7 +12,7 @@ from dca_hub.demo import MODEL_DIR, TRAINED_LENGTH
 from dca_hub.demo.corpus import Corpus
 from dca_hub.demo.questions import ask
 from dca_hub.demo.tune import key_wordings
-from dca_hub.evaluation import passkey, perplexity
+from dca_hub.evaluation import needle, passkey, perplexity
 
 TEXT = "The wind had fallen since noon, and the two friends went down to the river without a word. "
 KINDS = ("the meadow", "an old inn", "his sister", "the bridge", "a letter", "the doctor", "many lamps", "the mill")
@@ -56,8 +56,8 @@ def test_it_finds_keys_behind_its_window_with_dca_only(model, tokenizer):
     haystack = passkey.Haystack(tokenizer, unseen_prose(400))
     extended = extend(model, pretraining_length=TRAINED_LENGTH, chunk_size=511, local_size=255, temperature=0.1)
     depths = [0.1, 0.5, 0.9]
-    with_dca = list(passkey.run(extended, haystack, [1536], depths, seed=1))
-    plain = list(passkey.run(model, haystack, [1536], depths, seed=1))
+    with_dca = [needle.ask(extended, haystack, 1, (1536, depth, 0)) for depth in depths]
+    plain = [needle.ask(model, haystack, 1, (1536, depth, 0)) for depth in depths]
     assert sum(trial.found for trial in with_dca) >= 2
     assert not any(trial.found for trial in plain)
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle, plots
-from dca_hub.evaluation.needle import Grid, Result
+from dca_hub.evaluation.grid import Grid, spread
+from dca_hub.evaluation.needle import Result
 from dca_hub.load import load
 
 
@@ -40,7 +41,7 @@ def test_the_grid_is_sorted_and_checked():
     for wrong in (((), (0.5,)), ((256,), ()), ((256,), (1.5,)), ((0,), (0.5,))):
         with pytest.raises(UserError):
             Grid(*wrong)
-    assert needle.spread(5) == (0.0, 0.25, 0.5, 0.75, 1.0) and needle.spread(1) == (0.5,)
+    assert spread(5) == (0.0, 0.25, 0.5, 0.75, 1.0) and spread(1) == (0.5,)
 
 
 def test_the_demo_model_finds_the_keys_and_the_prompts_hold_them(results, grid):

@@ -6,7 +6,7 @@ import pytest
 
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
-from dca_hub.evaluation.needle import Grid
+from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Pairs
 
 

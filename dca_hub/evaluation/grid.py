@@ -1,0 +1,43 @@
+"""What a needle test asks: lengths, depths, trials. Needs neither torch nor transformers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dca_hub.errors import UserError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is asked: lengths in tokens (the answer's room included), depths from 0 (beginning) to 1, trials a cell,
+    how many needles a prompt holds. The haystack `pairs` is no text but keys and values.
+
+    Raises UserError for a grid that is none.
+    """
+
+    lengths: tuple[int, ...]
+    depths: tuple[float, ...]
+    trials: int = 1
+    haystack: str = "prose"
+    seed: int = 0
+    needles: int = 1
+
+    def __post_init__(self):
+        if not self.lengths or not self.depths or self.trials < 1:
+            raise UserError("A needle test needs at least one length, one depth and one trial.")
+        if min(self.lengths) < 1 or any(not 0 <= depth <= 1 for depth in self.depths):
+            raise UserError("Lengths are numbers of tokens above 0, depths lie from 0 to 1.")
+        object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))
+        object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
+
+    @property
+    def prompts(self) -> int:
+        return len(self.lengths) * len(self.depths) * self.trials
+
+    def places(self) -> Iterator[tuple[int, float, int]]:
+        """(length, depth, trial) of every prompt, short ones first."""
+        return ((n, d, t) for n in self.lengths for d in self.depths for t in range(self.trials))
+
+
+def spread(count: int) -> tuple[float, ...]:
+    """That many depths from 0 to 1, evenly; a single one is the middle."""
+    return (0.5,) if count == 1 else tuple(round(step / (count - 1), 4) for step in range(count))
