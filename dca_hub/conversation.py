@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
+from dca_hub.caches import with_cache
 from dca_hub.documents import Citation, Document, cite
 from dca_hub.errors import UserError
 from dca_hub.load import Loaded
@@ -216,7 +217,7 @@ class Conversation:
         try:
             with torch.inference_mode():
                 ids = torch.tensor([piece], device=self.loaded.device)
-                self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+                self.model(input_ids=ids, **with_cache(self.model, self._cache), use_cache=True, logits_to_keep=1)
         except torch.OutOfMemoryError:
             self._forget()
             raise UserError(
@@ -242,7 +243,7 @@ class Conversation:
                     out = self.model.generate(
                         input_ids=ids,
                         attention_mask=torch.ones_like(ids),
-                        past_key_values=self._cache,
+                        **with_cache(self.model, self._cache),
                         streamer=streamer,
                         stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
                         pad_token_id=self._pad_token(),

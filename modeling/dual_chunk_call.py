@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, DynamicCache
+from transformers import AttentionInterface, Cache, DynamicCache
 from transformers.masking_utils import AttentionMaskInterface
 from transformers.utils import logging
 
@@ -83,7 +83,10 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     names = list(inspect.signature(type(model).forward).parameters)[1:]
     kwargs = {**dict(zip(names, args)), **kwargs}
     rotary: DualChunkRotary = model.rotary_emb
-    slotting = _slotting(kwargs)
+    if rotary.is_dynamic and _cache_of(kwargs) is None and _makes_cache(model, kwargs):
+        kwargs["cache" if "cache" in names else "past_key_values"] = DynamicCache(config=model.config)
+    cache = _cache_of(kwargs)
+    slotting = _slotting(kwargs, cache)
     mask, geometry = kwargs.get("attention_mask"), rotary.geometry
     visible = _fit_mask(mask if mask is not None and mask.dim() == 4 else None, slotting)
 
@@ -95,7 +98,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
         positions = positions_of(rows, slotting)
         lengths = [[len(slots) for slots in row] for row in rows]
         if rotary.is_dynamic:
-            lengths = _rope_lengths(model, kwargs, lengths)
+            lengths = _rope_lengths(model, cache, lengths)
         frequencies = Frequencies(rotary.inverse_frequencies, lengths)
         if rotary.is_dynamic:
             positions = with_lengths(positions, frequencies.spread(rows, int(slotting.past), slotting.queries))
@@ -114,13 +117,23 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     return (), kwargs
 
 
-def _slotting(kwargs: dict[str, Any]) -> Slotting:
+def _cache_of(kwargs: dict[str, Any]) -> Cache | None:
+    """The cache of a call, under whatever name: past_key_values became cache in transformers 5.24."""
+    return next((value for value in kwargs.values() if isinstance(value, Cache)), None)
+
+
+def _makes_cache(model, kwargs: dict[str, Any]) -> bool:
+    use_cache = kwargs.get("use_cache")
+    return bool(model.config.use_cache if use_cache is None else use_cache) and not model.training
+
+
+def _slotting(kwargs: dict[str, Any], cache: Cache | None) -> Slotting:
     tokens = kwargs.get("input_ids")
     tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
     if tokens is None:
         raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
     batch, queries = tokens.shape[:2]
-    cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
+    mask = kwargs.get("attention_mask")
     if cache is not None and any(getattr(cache, "is_sliding", None) or ()):
         raise ValueError("Dual Chunk Attention needs every key: use a cache without sliding windows.")
     return Slotting(
@@ -170,15 +183,11 @@ def _fit_mask(visible: torch.Tensor | None, slotting: Slotting) -> torch.Tensor 
     return torch.nn.functional.pad(visible, (0, short), value=unseen)
 
 
-def _rope_lengths(model, kwargs: dict[str, Any], lengths: list[list[int]]) -> list[list[int]]:
+def _rope_lengths(model, cache: Cache | None, lengths: list[list[int]]) -> list[list[int]]:
     """The lengths that dynamic NTK scaling goes by: those of the first call on a cache, so that its keys keep agreeing
     with the queries that come later. They are kept with the cache, not with the model."""
-    cache, use_cache = kwargs.get("past_key_values"), kwargs.get("use_cache")
     if cache is None:
-        use_cache = model.config.use_cache if use_cache is None else use_cache
-        if not use_cache or model.training:
-            return lengths
-        kwargs["past_key_values"] = cache = DynamicCache(config=model.config)
+        return lengths
     if int(cache.get_seq_length()) == 0:
         cache.rope_lengths = lengths
         return lengths

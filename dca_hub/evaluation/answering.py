@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dca_hub.caches import with_cache
 from dca_hub.evaluation.cutting import cut, unmarked
 from dca_hub.evaluation.prefill import PIECE, continue_greedily, prefill, stop_tokens
 
@@ -89,7 +90,7 @@ def _likelihood(model, reader: Reader, request: Request, length: int, progress) 
     rows = [logits[None]]
     if len(wanted) > 1:
         part = torch.tensor([wanted[:-1]], device=model.device)
-        rows.append(model(input_ids=part, past_key_values=cache, use_cache=True).logits[0])
+        rows.append(model(input_ids=part, **with_cache(model, cache), use_cache=True).logits[0])
     scores = F.log_softmax(torch.cat(rows).float(), dim=-1)
     at = torch.tensor(wanted, device=scores.device)
     total = scores.gather(1, at[:, None]).sum().item()

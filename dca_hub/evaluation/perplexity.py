@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
+from dca_hub.caches import with_cache
 from dca_hub.errors import UserError
 from dca_hub.evaluation import averages
 from dca_hub.evaluation.prefill import PIECE, prefill
@@ -145,7 +146,7 @@ def _nats(model: PreTrainedModel, window: list[int], scored: int, progress: Prog
     total = F.cross_entropy(logits.float()[None], torch.tensor(targets[:1], device=logits.device)).item()
     for start in range(0, scored - 1, LOGITS_AT_ONCE):
         part = torch.tensor([targets[start : start + LOGITS_AT_ONCE]], device=model.device)
-        out = model(input_ids=part, past_key_values=cache, use_cache=True).logits[0].float()
+        out = model(input_ids=part, **with_cache(model, cache), use_cache=True).logits[0].float()
         following = torch.tensor(targets[start + 1 : start + 1 + LOGITS_AT_ONCE], device=out.device)
         total += F.cross_entropy(out[: len(following)], following, reduction="sum").item()
         tell(min(len(window), len(head) + start + LOGITS_AT_ONCE))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from dca_hub.caches import with_cache
+
 PIECE = 2048  # tokens a forward pass
 
 
@@ -24,7 +26,7 @@ def prefill(
     cache = DynamicCache(config=model.config) if cache is None else cache
     for start in range(0, len(ids), piece):
         part = torch.tensor([ids[start : start + piece]], device=model.device)
-        logits = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        logits = model(input_ids=part, **with_cache(model, cache), use_cache=True, logits_to_keep=1).logits
         if progress:
             progress(min(start + piece, len(ids)), len(ids))
     return logits[0, -1], cache

@@ -5,6 +5,7 @@ for each check.
 """
 
 import gc
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -111,7 +112,7 @@ class Stranger:
         wanted = model(ids, use_cache=False, logits_to_keep=12).logits
         cache, got, at = DynamicCache(config=model.config), [], 0
         for piece in (length // 3, length - 12 - length // 3, *[1] * 12):
-            out = model(ids[:, at : at + piece], past_key_values=cache, logits_to_keep=1).logits
+            out = model(ids[:, at : at + piece], **{cache_name(model): cache}, logits_to_keep=1).logits
             got.append(out)
             at += piece
         return self.agree(torch.cat(got[2:], dim=1), wanted, words)
@@ -144,6 +145,10 @@ class Stranger:
         if far > near + 1:
             raise AssertionError(words)
         return words
+
+
+def cache_name(model) -> str:
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def defined_attention(rotary, sizes: dict):
@@ -181,7 +186,7 @@ def losses(model, ids: torch.Tensor, piece: int = 512):
     cache = DynamicCache(config=model.config)
     for at in range(0, ids.shape[1] - 1, piece):
         inputs, labels = ids[:, at : at + piece], ids[0, at + 1 : at + piece + 1]
-        logits = model(inputs, past_key_values=cache).logits[0, : len(labels)].float()
+        logits = model(inputs, **{cache_name(model): cache}).logits[0, : len(labels)].float()
         yield torch.nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
