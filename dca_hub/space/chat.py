@@ -54,15 +54,20 @@ class _Chat:
         )
         again = p.retry.click(self.begin_again, [p.mode], shown, **AT_ONCE, **PRIVATE)
         sampling = [p.longest, p.temperature]
-        answering = {"outputs": shown, "show_progress": "minimal", "show_progress_on": p.live, **MODEL_LANE, **PRIVATE}
+        answering = {
+            "outputs": shown,
+            "show_progress": "minimal",
+            "show_progress_on": p.live,
+            "trigger_mode": "multiple",  # the one before may not quite have ended when it was stopped
+            **MODEL_LANE,
+            **PRIVATE,
+        }
         answered = [event.success(self.answer, sampling, **answering) for event in (begun, again)]
         for event in answered:
             event.failure(self.turned_away, None, shown, **AT_ONCE, **PRIVATE)
         p.stop.click(self.stop, None, shown, **AT_ONCE, **PRIVATE)
         p.undo.click(self.undo, None, [p.question, *shown], **AT_ONCE, **PRIVATE)
         p.clear.click(self.clear, None, shown, **AT_ONCE, **PRIVATE)
-        # Apart from the above, which must not wait for it: takes out of the queue what has not begun.
-        gr.on([p.stop.click, p.undo.click, p.clear.click], None, cancels=answered)
 
         page = [p.page, p.page_column, p.problem]
         for part in (p.past, p.live):
@@ -148,7 +153,7 @@ class _Chat:
 
     def answer(self, longest: float, temperature: float, request: gr.Request) -> Iterator[tuple]:
         session = self.context.session(request)
-        if not session.turns or all(answer.finished for answer in session.turns[-1].answers.values()):
+        if not session.turns or session.turns[-1].finished:
             yield (gr.skip(),) * 6  # the question was refused; a generator that yields nothing would empty its outputs
             return
         number, turn = len(session.turns) - 1, session.turns[-1]
@@ -157,6 +162,9 @@ class _Chat:
         skipped = [gr.skip()] * 4
         for _ in self.context.answers.ask(session, turn.mode, sampling):
             yield (gr.skip(), transcript.live(number, turn), *skipped)
+        if session.turns and not session.turns[-1].finished:  # stopped, and the next question is on the screen
+            yield (gr.skip(),) * 6
+            return
         yield self._shown(session)
 
     def turned_away(self, request: gr.Request) -> tuple:

@@ -66,11 +66,17 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
     outputs = [curve, run, stop]
     begun = run.click(tab.begin, None, outputs, **AT_ONCE, **PRIVATE)
     running = begun.success(
-        tab.run, lengths, outputs, show_progress="minimal", show_progress_on=curve, **MODEL_LANE, **PRIVATE
+        tab.run,
+        lengths,
+        outputs,
+        show_progress="minimal",
+        show_progress_on=curve,
+        trigger_mode="multiple",  # the one before may not quite have ended when it was stopped
+        **MODEL_LANE,
+        **PRIVATE,
     )
     running.failure(tab.turned_away, None, outputs, **AT_ONCE, **PRIVATE)
     stop.click(tab.stop, None, outputs, **AT_ONCE, **PRIVATE)
-    stop.click(None, cancels=[running])
     return lengths
 
 
@@ -105,14 +111,20 @@ class _Curve:
         self.context = context
 
     def begin(self, request: gr.Request) -> tuple:
-        if self.context.session(request).busy:
+        session = self.context.session(request)
+        if session.busy:
             raise gr.Error(
                 "The model still works on your last request: wait for it, or stop it.", print_exception=False
             )
+        session.curve_asked = True
         return _progress("Waiting for the model", 0, 1), gr.update(visible=False), gr.update(visible=True)
 
     def run(self, lengths: list[int], request: gr.Request) -> Iterator[tuple]:
         session = self.context.session(request)
+        if not session.curve_asked:
+            yield (gr.skip(),) * 3  # stopped while it waited; a generator that yields nothing would empty its outputs
+            return
+        session.curve_asked = False
         curves: dict[str, list] = {}
         job = session.job = self.context.lane.submit(lambda tell: self._work(lengths, curves, tell))
         problem = ""
@@ -121,16 +133,20 @@ class _Curve:
                 yield _progress(name, done, total), gr.skip(), gr.skip()
         except Exception as error:
             problem = notice(sentence(error), "error")
-        yield (problem or self._chart(curves), gr.update(visible=True), gr.update(visible=False))
+        chart = notice("Stopped.") if job.stopped else self._chart(curves)
+        yield (problem or chart, gr.update(visible=True), gr.update(visible=False))
 
-    def turned_away(self) -> tuple:
+    def turned_away(self, request: gr.Request) -> tuple:
+        self.context.session(request).curve_asked = False
         return notice(FULL, "warning"), gr.update(visible=True), gr.update(visible=False)
 
     def stop(self, request: gr.Request) -> tuple:
         session: Session = self.context.session(request)
-        if session.job is not None:
+        session.curve_asked = False
+        if session.busy:
+            # The run's own event shows the end: a Measure that is clicked before that event is over would not be heard.
             session.job.stop()
-            session.job.wait(5)
+            return _progress("Stopping", 0, 1), gr.skip(), gr.skip()
         return notice("Stopped."), gr.update(visible=True), gr.update(visible=False)
 
     def _work(self, lengths: list[int], curves: dict, tell) -> None:

@@ -102,12 +102,12 @@ class _Lab:
             shown,
             show_progress="minimal",
             show_progress_on=p.status,
+            trigger_mode="multiple",  # the one before may not quite have ended when it was stopped
             **MODEL_LANE,
             **PRIVATE,
         )
         running.failure(self.turned_away, p.mode, shown, **AT_ONCE, **PRIVATE)
         p.stop.click(self.stop, p.mode, shown, **AT_ONCE, **PRIVATE)
-        p.stop.click(None, cancels=[running])
         p.clear.click(self.clear, None, [*shown, p.detail], **AT_ONCE, **PRIVATE)
         p.maps.click(self.show_cell, None, p.detail, **AT_ONCE, **PRIVATE)
         restored = [p.lengths, p.mode, p.depths, p.trials, p.haystack]
@@ -133,7 +133,7 @@ class _Lab:
         if session.grid is None or not session.grid_ready:
             yield (gr.skip(),) * 5  # a generator that yields nothing would empty its outputs
             return
-        session.grid_ready = False
+        session.grid_ready, grid = False, session.grid
         job = session.job = self.context.lane.submit(
             lambda tell: needle_run.work(self.context, session, mode, own or "", tell)
         )
@@ -144,6 +144,9 @@ class _Lab:
                 yield (_line(words), maps, *[gr.skip()] * 3)
         except Exception as error:
             problem = notice(sentence(error), "error")
+        if session.grid is not grid:  # cleared, and perhaps another run is on the screen already
+            yield (gr.skip(),) * 5
+            return
         words = _stopped(session, mode) if job.stopped else _line(needle_run.summary(session, mode), spinning=False)
         yield self._shown(session, mode, problem or words)
 
@@ -155,9 +158,10 @@ class _Lab:
     def stop(self, mode: str, request: gr.Request) -> tuple:
         session = self.context.session(request)
         session.grid_ready = False
-        if session.job is not None:
+        if session.busy:
+            # The run's own event shows the end: a Run that is clicked before that event is over would not be heard.
             session.job.stop()
-            session.job.wait(5)
+            return (_line("Stopping"), *[gr.skip()] * 4)
         return self._shown(session, mode, _stopped(session, mode))
 
     def clear(self, request: gr.Request) -> tuple:
@@ -225,9 +229,7 @@ class _Lab:
 
     def _shown(self, session: Session, mode: str, status: str, busy: bool = False) -> tuple:
         host = self.context.host
-        links = "" if busy or not host.ready else view.links(
-            session.needle, session.grid, host.loaded.trained, host.loaded.name
-        )  # fmt: skip
+        links = "" if busy or not host.ready else view.links(session.needle, session.grid, host.loaded)
         return (status, self._maps(session, mode), links, gr.update(visible=not busy), gr.update(visible=busy))
 
 

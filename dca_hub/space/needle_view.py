@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
+from dca_hub.load import Loaded
+from dca_hub.space import needle_file
 from dca_hub.space.markup import download, seconds, tag, text
 from dca_hub.space.turns import NAMES, SIDES
 
@@ -97,19 +99,20 @@ def _trial(result: Result) -> str:
     return tag("div", facts, tag("p", text(before), tag("mark", text(key)), text(after)), class_="dh-trial")
 
 
-def links(results: Sequence[Result], grid: Grid | None, trained: int, model: str) -> str:
-    """The results as JSON lines and as a picture."""
+def links(results: Sequence[Result], grid: Grid | None, loaded: Loaded) -> str:
+    """The loaded model's results as JSON lines and as a picture."""
+    results = [result for result in results if result.model == loaded.name]
     if not results or grid is None:
         return ""
     from dca_hub.evaluation import plots
 
-    lines = "".join(needle.to_line(result) + "\n" for result in results).encode()
+    lines = needle_file.content(results, grid, loaded)
     shown = {
         NAMES[side]: needle.scores(r for r in results if r.dca == (side == "dca"))
         for side in SIDES["both"]
         if any(r.dca == (side == "dca") for r in results)
     }
-    picture = plots.heat_map(shown, grid.lengths, grid.depths, trained, f"Needle in a haystack: {model}")
+    picture = plots.heat_map(shown, grid.lengths, grid.depths, loaded.trained, f"Needle in a haystack: {loaded.name}")
     return tag(
         "div",
         download("JSON lines", "needle.jsonl", lines, "application/jsonl", id="needle-jsonl"),

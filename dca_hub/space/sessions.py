@@ -49,6 +49,7 @@ class Session:
     needle: list[Result] = field(default_factory=list)
     grid: Grid | None = None
     grid_ready: bool = False
+    curve_asked: bool = False
 
     @property
     def readable(self) -> list[Upload]:

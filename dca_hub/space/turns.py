@@ -39,6 +39,10 @@ class Turn:
     def mode(self) -> Mode:
         return "both" if len(self.answers) == 2 else next(iter(self.answers))
 
+    @property
+    def finished(self) -> bool:
+        return all(answer.finished for answer in self.answers.values())
+
     def stop(self) -> None:
         """Whatever is not finished is stopped."""
         for answer in self.answers.values():

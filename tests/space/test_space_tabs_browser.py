@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dca_hub.evaluation import needle
+from dca_hub.evaluation import needle, runs
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 pytestmark = pytest.mark.browser
@@ -46,6 +46,9 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
         page.locator("#needle-jsonl").click()
     caught.value.save_as(tmp_path / "needle.jsonl")
     results = needle.from_lines((tmp_path / "needle.jsonl").read_text().splitlines())
+    [run] = runs.read(tmp_path / "needle.jsonl")
+    assert run.task == "needle" and run.variants == ["DCA", "plain"] and len(run.samples) == len(results)
+    assert run.header["command"].startswith("dca-hub needle demo --lengths ")
     assert len(results) == 40
     with page.expect_download() as caught:
         page.locator("#needle-png").click()
