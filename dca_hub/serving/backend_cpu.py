@@ -1,0 +1,190 @@
+"""Dual Chunk Attention as an attention backend of vLLM's V1 engine, on a CPU.
+
+The keys and values of a request are read where they lie in the paged cache, and `dual_chunk_attention` does the rest.
+Shapes: N tokens of a step, H query heads, G key/value heads, D head size.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from vllm.forward_context import get_forward_context
+from vllm.v1.attention.backends.cpu_attn import (
+    CPUAttentionBackend,
+    CPUAttentionBackendImpl,
+    CPUAttentionMetadata,
+    CPUAttentionMetadataBuilder,
+)
+
+from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attention, turn
+from dca_hub.serving.refusals import refuse_layer
+from dca_hub.serving.rotation import RotaryTable, Turn, model_table
+from dca_hub.serving.settings import geometry_of
+
+
+class DualChunkCPUBackend(CPUAttentionBackend):
+    @staticmethod
+    def get_impl_cls():
+        return DualChunkCPUImpl
+
+    @staticmethod
+    def get_builder_cls():
+        return DualChunkCPUMetadataBuilder
+
+
+@dataclass(frozen=True)
+class Span:
+    """The tokens of one request within a step: rows [start, stop) of the step, the last of `length` positions."""
+
+    start: int
+    stop: int
+    length: int
+
+
+@dataclass
+class DualChunkCPUMetadata(CPUAttentionMetadata):
+    """What all layers share in one step. `place` takes rotated keys and queries to their place in the chunk, cos and
+    sin [N, 1, R / 2], or is None where all stand in their first chunk; `turns` are the queries' further turns."""
+
+    spans: tuple[Span, ...] = ()
+    place: Turn | None = None
+    turns: QueryTurns | None = None
+    geometry: object = None
+
+
+class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
+    def __init__(self, kv_cache_spec, layer_names, vllm_config, device):
+        super().__init__(kv_cache_spec, layer_names, vllm_config, device)
+        self.geometry = geometry_of(vllm_config)
+        self.table = model_table(vllm_config.model_config, kv_cache_spec.head_size, device, self.geometry)
+
+    def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
+        plain = super().build(common_prefix_len, common_attn_metadata, fast_build)
+        spans = _spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
+        positions = _positions(spans, plain.num_actual_tokens)
+        place, turns = _turns(self.table, positions, self.geometry)
+        shared = {field.name: getattr(plain, field.name) for field in fields(plain)}
+        return DualChunkCPUMetadata(**shared, spans=spans, place=place, turns=turns, geometry=self.geometry)
+
+
+def _spans(starts: list[int], lengths: list[int]) -> tuple[Span, ...]:
+    pairs = zip(starts, starts[1:], lengths)
+    return tuple(Span(start, stop, length) for start, stop, length in pairs if start < stop)
+
+
+def _positions(spans: tuple[Span, ...], tokens: int) -> torch.Tensor:
+    """The absolute position of each token of a step, int64 [N]; 0 for rows that pad it."""
+    positions = torch.zeros(tokens, dtype=torch.long)
+    for span in spans:
+        positions[span.start : span.stop] = torch.arange(span.length - (span.stop - span.start), span.length)
+    return positions
+
+
+def _turns(table: RotaryTable, positions: torch.Tensor, geometry) -> tuple[Turn | None, QueryTurns]:
+    """The first turn, of keys and queries, and what turns queries on from there."""
+    step = table.step(positions, geometry)
+    within = positions % geometry.chunk_length
+    (cos, sin), (c, s) = step.places, step.place
+    # From the place in the chunk: the turn to the far place, taken back by the turn to the near one.
+    cos, sin = cos * c + sin * s, sin * c - cos * s
+    if step.factor is not None:
+        cos, sin = cos * step.factor, sin * step.factor
+    moved = bool((within != positions).any())
+    place = (c.unsqueeze(1), s.unsqueeze(1)) if moved else None
+    return place, QueryTurns(cos, sin, step.factor)
+
+
+class DualChunkCPUImpl(CPUAttentionBackendImpl):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        refuse_layer(
+            ALiBi=self.alibi_slopes is not None,
+            a_sliding_window=self.sliding_window != -1,
+            a_cap_on_logits=self.logits_soft_cap,
+            attention_sinks=self.sinks is not None,
+            keys_shared_between_layers=self.kv_sharing_target_layer_name,
+            a_quantized_KV_cache=self.is_fp8_kv_cache,
+        )
+
+    def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
+        """Writes keys [N, G, D], turned to their place in the chunk, and values to the slots of the cache."""
+        metadata = _metadata(layer.layer_name)
+        if metadata is None:
+            return
+        slots = slot_mapping[: metadata.num_actual_tokens]
+        key, value = key[: len(slots)], value[: len(slots)]
+        if metadata.place is not None:
+            key = turn(key, *metadata.place)
+        rows = torch.stack([key, value], dim=1)
+        if len(slots) and slots.min() < 0:  # padding
+            rows, slots = rows[slots >= 0], slots[slots >= 0]
+        _as_rows(kv_cache).flatten(0, 1).index_copy_(0, slots.long(), rows)
+
+    def forward(
+        self,
+        layer,
+        query,
+        key,
+        value,
+        kv_cache,
+        attn_metadata,
+        output,
+        output_scale=None,
+        output_block_scale=None,
+    ):
+        """Attention of queries [N, H, D] into `output` [N, H, D]; keys and values come from the cache."""
+        if output_scale is not None or output_block_scale is not None:
+            raise NotImplementedError("Dual Chunk Attention has no fused quantization of its output.")
+        if attn_metadata is None:  # warming up
+            return output
+        tokens = attn_metadata.num_actual_tokens
+        query = query[:tokens]
+        if attn_metadata.place is not None:
+            query = turn(query, *attn_metadata.place)
+        cache = _as_rows(kv_cache)
+        for row, span in enumerate(attn_metadata.spans):
+            rows = slice(span.start, span.stop)
+            keys, values = _read(cache, attn_metadata.block_table[row], span.length)
+            attended = dual_chunk_attention(
+                query[rows].transpose(0, 1).unsqueeze(0),
+                keys,
+                values,
+                geometry=attn_metadata.geometry,
+                scaling=self.scale,
+                turns=_of_rows(attn_metadata.turns, rows),
+            )
+            output[rows] = attended[0].transpose(0, 1)
+        return output
+
+
+def _metadata(layer_name: str) -> DualChunkCPUMetadata | None:
+    """vLLM writes the cache outside of `forward` and hands on no metadata."""
+    metadata = get_forward_context().attn_metadata
+    if isinstance(metadata, list):
+        metadata = metadata[0]
+    return metadata[layer_name] if isinstance(metadata, dict) else metadata
+
+
+def _as_rows(kv_cache: torch.Tensor) -> torch.Tensor:
+    """The memory of a layer's cache as [blocks, block size, 2, G, D]: row after row, whatever shape vLLM gives it.
+    The stock kernel's own order of keys is good for that kernel alone."""
+    blocks, heads, block_size, twice = kv_cache.shape
+    return kv_cache.view(blocks, block_size, 2, heads, twice // 2)
+
+
+def _read(cache: torch.Tensor, table: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The keys and values of one request, [1, G, length, D] each; a view where its blocks lie in a row."""
+    block_size = cache.shape[1]
+    blocks = table[: -(-length // block_size)]
+    first, count = int(blocks[0]), len(blocks)
+    if torch.equal(blocks, torch.arange(first, first + count, dtype=blocks.dtype)):
+        rows = cache[first : first + count]
+    else:
+        rows = cache.index_select(0, blocks)
+    rows = rows.flatten(0, 1)[:length]
+    keys, values = rows.unbind(1)
+    return keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0)
+
+
+def _of_rows(turns: QueryTurns, rows: slice) -> QueryTurns:
+    factor = None if turns.factor is None else turns.factor[rows]
+    return QueryTurns(turns.cos[:, rows], turns.sin[:, rows], factor)
