@@ -11,10 +11,10 @@ from vllm.config import ModelConfig, get_current_vllm_config
 from vllm.platforms import current_platform
 from vllm.v1.attention import selector
 
+from dca_hub.serving.engines import VLLM_VERSIONS
 from dca_hub.serving.refusals import refuse_engine, refuse_selection
 from dca_hub.serving.settings import asks_for_dca, prepare
 
-SUPPORTED = ("0.32", "0.33")
 BACKENDS = {
     "cpu": "dca_hub.serving.backend_cpu.DualChunkCPUBackend",
     "cuda": "dca_hub.serving.backend_cuda.DualChunkFlashBackend",
@@ -35,8 +35,8 @@ def install() -> None:
 
 def _check_version(version: str) -> None:
     found = re.match(r"\d+\.\d+", version)
-    if not found or found[0] not in SUPPORTED:
-        raise RuntimeError(f"it serves vLLM {' and '.join(SUPPORTED)}, not {version}")
+    if not found or found[0] not in VLLM_VERSIONS:
+        raise RuntimeError(f"it serves vLLM {' and '.join(VLLM_VERSIONS)}, not {version}")
 
 
 def _wrap(owner: type, name: str, make) -> None:

@@ -20,6 +20,6 @@ if ! "$venv/bin/python" -c "import importlib.metadata as m; m.version('vllm')" 2
     "$venv/bin/python" tests/serving/wheel.py name "vllm" "$VLLM+cpu"
 fi
 pip install pytest
-pip install --no-deps --editable .
+pip install --editable .
 # One thread a process: a machine of two cores runs the engine and the comparison at once.
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec "$venv/bin/python" -m pytest -p no:cacheprovider -m vllm tests/serving "$@"
