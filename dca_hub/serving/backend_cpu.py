@@ -19,6 +19,7 @@ from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attenti
 from dca_hub.serving.refusals import refuse_layer
 from dca_hub.serving.rotation import RotaryTable, Turn, model_table
 from dca_hub.serving.settings import geometry_of
+from dca_hub.serving.spans import Span, positions, spans
 
 
 class DualChunkCPUBackend(CPUAttentionBackend):
@@ -29,15 +30,6 @@ class DualChunkCPUBackend(CPUAttentionBackend):
     @staticmethod
     def get_builder_cls():
         return DualChunkCPUMetadataBuilder
-
-
-@dataclass(frozen=True)
-class Span:
-    """The tokens of one request within a step: rows [start, stop) of the step, the last of `length` positions."""
-
-    start: int
-    stop: int
-    length: int
 
 
 @dataclass
@@ -59,24 +51,10 @@ class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
         plain = super().build(common_prefix_len, common_attn_metadata, fast_build)
-        spans = _spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
-        positions = _positions(spans, plain.num_actual_tokens)
-        place, turns = _turns(self.table, positions, self.geometry)
+        step = spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
+        place, turns = _turns(self.table, positions(step, plain.num_actual_tokens), self.geometry)
         shared = {field.name: getattr(plain, field.name) for field in fields(plain)}
-        return DualChunkCPUMetadata(**shared, spans=spans, place=place, turns=turns, geometry=self.geometry)
-
-
-def _spans(starts: list[int], lengths: list[int]) -> tuple[Span, ...]:
-    pairs = zip(starts, starts[1:], lengths)
-    return tuple(Span(start, stop, length) for start, stop, length in pairs if start < stop)
-
-
-def _positions(spans: tuple[Span, ...], tokens: int) -> torch.Tensor:
-    """The absolute position of each token of a step, int64 [N]; 0 for rows that pad it."""
-    positions = torch.zeros(tokens, dtype=torch.long)
-    for span in spans:
-        positions[span.start : span.stop] = torch.arange(span.length - (span.stop - span.start), span.length)
-    return positions
+        return DualChunkCPUMetadata(**shared, spans=step, place=place, turns=turns, geometry=self.geometry)
 
 
 def _turns(table: RotaryTable, positions: torch.Tensor, geometry) -> tuple[Turn | None, QueryTurns]:
@@ -141,9 +119,9 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
         if attn_metadata.place is not None:
             query = turn(query, *attn_metadata.place)
         cache = _as_rows(kv_cache)
-        for row, span in enumerate(attn_metadata.spans):
+        for span in attn_metadata.spans:
             rows = slice(span.start, span.stop)
-            keys, values = _read(cache, attn_metadata.block_table[row], span.length)
+            keys, values = _read(cache, attn_metadata.block_table[span.request], span.length)
             attended = dual_chunk_attention(
                 query[rows].transpose(0, 1).unsqueeze(0),
                 keys,

@@ -9,10 +9,11 @@ from functools import wraps
 import vllm
 from vllm.config import ModelConfig, get_current_vllm_config
 from vllm.platforms import current_platform
+from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.attention import selector
 
 from dca_hub.serving.engines import VLLM_VERSIONS
-from dca_hub.serving.refusals import refuse_engine, refuse_selection
+from dca_hub.serving.refusals import refuse_backend, refuse_engine, refuse_selection
 from dca_hub.serving.settings import asks_for_dca, prepare
 
 BACKENDS = {
@@ -68,6 +69,8 @@ def _routed(choose):
             return plain(cls, selected_backend, attn_selector_config, num_heads)
         refuse_engine(vllm_config)
         refuse_selection(attn_selector_config, cls.device_type)
+        backend = resolve_obj_by_qualname(BACKENDS[cls.device_type])
+        refuse_backend(backend, attn_selector_config, cls.get_device_capability())
         return BACKENDS[cls.device_type]
 
     return classmethod(wrapper)

@@ -77,7 +77,7 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     Raises:
         UserError: the model or the length cannot be served so; the message says what can.
     """
-    context = wanted.context or _reach(source, geometry)
+    context = wanted.context or reach(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
     command += ["--host", wanted.host, "--port", str(wanted.port)]
     command += ["--served-model-name", wanted.name or (source.entry.name if source.entry else source.folder.name)]
@@ -123,7 +123,7 @@ def _nearest_window(geometry: DualChunkGeometry) -> int:
     return geometry.chunk_size - max(page, geometry.chunk_length // page * page)
 
 
-def _reach(source: Source, geometry: DualChunkGeometry) -> int:
+def reach(source: Source, geometry: DualChunkGeometry) -> int:
     """The length to serve: measured where somebody has, else what the checkpoint names, at least the usual reach."""
     reach = source.entry.longest_reach if source.entry else None
     if reach:

@@ -70,6 +70,28 @@ def refuse_selection(asked, device: str) -> None:
     _refuse_first(unfit)
 
 
+def refuse_backend(backend, asked, capability) -> None:
+    """Raises ValueError for a GPU, dtype or head size that vLLM's own backend under ours cannot serve."""
+    if capability is None:  # a CPU, which checks for itself
+        return
+    reasons = backend.validate_configuration(device_capability=capability, **asked._asdict())
+    if reasons:
+        raise ValueError(
+            f"Dual Chunk Attention runs on vLLM's flash attention, which cannot serve this ({', '.join(reasons)}): it "
+            "takes float16 and bfloat16 on GPUs of compute capability 8.0 and more."
+        )
+
+
+def refuse_pages(geometry, page_size: int) -> None:
+    """Raises ValueError for pages of the cache, in tokens, that a chunk is not made of whole ones of."""
+    if geometry.chunk_length % page_size:
+        raise ValueError(
+            f"on a GPU a chunk must be made of whole pages of the cache, and {geometry.chunk_length:,} tokens are not "
+            f"of {page_size}: pass a --block-size that divides it, such as "
+            f"{max(size for size in (1, 16, 32, 64, 128) if geometry.chunk_length % size == 0)}."
+        )
+
+
 def refuse_layer(**unfit) -> None:
     """Raises ValueError for a layer with a feature that is given (not None, not zero)."""
     _refuse_first({name.replace("_", " "): bool(value) for name, value in unfit.items()})

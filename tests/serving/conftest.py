@@ -70,8 +70,8 @@ def served(tmp_path_factory):
 def engine(tmp_path):
     """Runs vLLM's engine on rounds of requests; gives its result, or its error output where it stops."""
 
-    def run(model: Path, *rounds: list[dict], fails: bool = False, env=(), broken=(), **options):
-        job = {"model": str(model), "options": options, "rounds": rounds, "broken": list(broken)}
+    def run(model: Path, *rounds: list[dict], fails: bool = False, env=(), broken=(), first=(), **options):
+        job = {"model": str(model), "options": options, "rounds": rounds, "broken": list(broken), "first": list(first)}
         (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
         finished = subprocess.run(
             [sys.executable, ENGINE, tmp_path / "job.json", tmp_path / "result.json"],

@@ -8,6 +8,7 @@ with theirs; and the engine's counters.
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 COUNTERS = ("num_preemptions", "prefix_cache_hits", "spec_decode_num_accepted_tokens", "spec_decode_num_draft_tokens")
@@ -49,6 +50,8 @@ def _prepare(job: dict) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     for name in job.get("broken", ()):
         sys.modules[name] = None  # any import of it fails
+    for name in job.get("first", ()):
+        import_module(name)
 
 
 def _values(output) -> dict:
