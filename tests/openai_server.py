@@ -69,3 +69,21 @@ def serving(answer: str, **options):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def listening(app):
+    """The address of an ASGI application, served by Uvicorn in a thread."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+        assert thread.is_alive()
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)

@@ -57,4 +57,8 @@ def _manager(loaded: Loaded):
         def _load_model(self, *args, **kwargs):
             return loaded.model
 
+        @staticmethod  # earlier versions list what is in the Hub's cache instead
+        def get_gen_models(*args, **kwargs):
+            return [{"id": loaded.name, "object": "model", "max_model_len": loaded.context}]
+
     return OneModel(device=str(loaded.device), force_model=loaded.name)
