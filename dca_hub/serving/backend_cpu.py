@@ -16,6 +16,7 @@ from vllm.v1.attention.backends.cpu_attn import (
 )
 
 from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attention, turn
+from dca_hub.serving.paged import Run, attend_last, read, runs, write
 from dca_hub.serving.refusals import refuse_layer
 from dca_hub.serving.rotation import RotaryTable, Turn, model_table
 from dca_hub.serving.settings import geometry_of
@@ -34,10 +35,12 @@ class DualChunkCPUBackend(CPUAttentionBackend):
 
 @dataclass
 class DualChunkCPUMetadata(CPUAttentionMetadata):
-    """What all layers share in one step. `place` takes rotated keys and queries to their place in the chunk, cos and
-    sin [N, 1, R / 2], or is None where all stand in their first chunk; `turns` are the queries' further turns."""
+    """What all layers share in one step. `runs` are the pages of each span's request. `place` takes rotated keys and
+    queries to their place in the chunk, cos and sin [N, 1, R / 2], or is None where all stand in their first chunk;
+    `turns` are the queries' further turns."""
 
     spans: tuple[Span, ...] = ()
+    runs: tuple[tuple[Run, ...], ...] = ()
     place: Turn | None = None
     turns: QueryTurns | None = None
     geometry: object = None
@@ -52,12 +55,24 @@ class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
         plain = super().build(common_prefix_len, common_attn_metadata, fast_build)
         step = spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
-        place, turns = _turns(self.table, positions(step, plain.num_actual_tokens), self.geometry)
+        place, turns = step_turns(self.table, positions(step, plain.num_actual_tokens), self.geometry)
         shared = {field.name: getattr(plain, field.name) for field in fields(plain)}
-        return DualChunkCPUMetadata(**shared, spans=step, place=place, turns=turns, geometry=self.geometry)
+        return DualChunkCPUMetadata(
+            **shared,
+            spans=step,
+            runs=span_runs(step, plain.block_table, self.block_size),
+            place=place,
+            turns=turns,
+            geometry=self.geometry,
+        )
 
 
-def _turns(table: RotaryTable, positions: torch.Tensor, geometry) -> tuple[Turn | None, QueryTurns]:
+def span_runs(step: tuple[Span, ...], table: torch.Tensor, page_size: int) -> tuple[tuple[Run, ...], ...]:
+    """The pages that hold the tokens of each span's request, by the table [requests, pages]."""
+    return tuple(runs(table[span.request, : -(-span.length // page_size)].tolist()) for span in step)
+
+
+def step_turns(table: RotaryTable, positions: torch.Tensor, geometry) -> tuple[Turn | None, QueryTurns]:
     """The first turn, of keys and queries, and what turns queries on from there."""
     step = table.step(positions, geometry)
     within = positions % geometry.chunk_length
@@ -92,10 +107,10 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
         key, value = key[: len(slots)], value[: len(slots)]
         if metadata.place is not None:
             key = turn(key, *metadata.place)
-        rows = torch.stack([key, value], dim=1)
         if len(slots) and slots.min() < 0:  # padding
-            rows, slots = rows[slots >= 0], slots[slots >= 0]
-        _as_rows(kv_cache).flatten(0, 1).index_copy_(0, slots.long(), rows)
+            kept = slots >= 0
+            key, value, slots = key[kept], value[kept], slots[kept]
+        write(_as_pages(kv_cache), slots.long(), key, value)
 
     def forward(
         self,
@@ -118,17 +133,24 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
         query = query[:tokens]
         if attn_metadata.place is not None:
             query = turn(query, *attn_metadata.place)
-        cache = _as_rows(kv_cache)
-        for span in attn_metadata.spans:
+        cache = _as_pages(kv_cache)
+        geometry = attn_metadata.geometry
+        for span, where in zip(attn_metadata.spans, attn_metadata.runs):
             rows = slice(span.start, span.stop)
-            keys, values = _read(cache, attn_metadata.block_table[span.request], span.length)
+            turns = _of_rows(attn_metadata.turns, rows)
+            if span.stop - span.start == 1:
+                output[span.start] = attend_last(
+                    query[span.start], cache, where, span.length, turns, geometry.chunk_length, self.scale
+                )
+                continue
+            keys, values = read(cache, where, span.length)
             attended = dual_chunk_attention(
                 query[rows].transpose(0, 1).unsqueeze(0),
                 keys,
                 values,
-                geometry=attn_metadata.geometry,
+                geometry=geometry,
                 scaling=self.scale,
-                turns=_of_rows(attn_metadata.turns, rows),
+                turns=turns,
             )
             output[rows] = attended[0].transpose(0, 1)
         return output
@@ -142,25 +164,11 @@ def _metadata(layer_name: str) -> DualChunkCPUMetadata | None:
     return metadata[layer_name] if isinstance(metadata, dict) else metadata
 
 
-def _as_rows(kv_cache: torch.Tensor) -> torch.Tensor:
-    """The memory of a layer's cache as [blocks, block size, 2, G, D]: row after row, whatever shape vLLM gives it.
-    The stock kernel's own order of keys is good for that kernel alone."""
-    blocks, heads, block_size, twice = kv_cache.shape
-    return kv_cache.view(blocks, block_size, 2, heads, twice // 2)
-
-
-def _read(cache: torch.Tensor, table: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The keys and values of one request, [1, G, length, D] each; a view where its blocks lie in a row."""
-    block_size = cache.shape[1]
-    blocks = table[: -(-length // block_size)]
-    first, count = int(blocks[0]), len(blocks)
-    if torch.equal(blocks, torch.arange(first, first + count, dtype=blocks.dtype)):
-        rows = cache[first : first + count]
-    else:
-        rows = cache.index_select(0, blocks)
-    rows = rows.flatten(0, 1)[:length]
-    keys, values = rows.unbind(1)
-    return keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0)
+def _as_pages(kv_cache: torch.Tensor) -> torch.Tensor:
+    """The memory of a layer's cache as `paged` has it; the order of keys within a page that the stock kernel has is
+    good for that kernel alone."""
+    pages, heads, size, twice = kv_cache.shape
+    return kv_cache.view(pages, heads, 2, size, twice // 2)
 
 
 def _of_rows(turns: QueryTurns, rows: slice) -> QueryTurns:
