@@ -89,7 +89,8 @@ class Served:
 
     @property
     def runs_on(self) -> str:
-        return self.endpoint.url
+        """Where, in words for a stranger's screen."""
+        return "a server, behind an endpoint"
 
 
 def connect(name: str, url: str, revision: str | None = None) -> Served:

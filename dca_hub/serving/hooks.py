@@ -68,9 +68,9 @@ def _routed(choose):
         if not asks_for_dca(vllm_config):
             return plain(cls, selected_backend, attn_selector_config, num_heads)
         refuse_engine(vllm_config)
-        refuse_selection(attn_selector_config, cls.device_type)
-        backend = resolve_obj_by_qualname(BACKENDS[cls.device_type])
+        refuse_selection(attn_selector_config, cls.device_name)
+        backend = resolve_obj_by_qualname(BACKENDS[cls.device_name])
         refuse_backend(backend, attn_selector_config, cls.get_device_capability())
-        return BACKENDS[cls.device_type]
+        return BACKENDS[cls.device_name]
 
     return classmethod(wrapper)

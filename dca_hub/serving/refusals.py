@@ -56,7 +56,9 @@ def refuse_engine(vllm_config) -> None:
 def refuse_selection(asked, device: str) -> None:
     """Raises ValueError for an attention layer that vLLM is about to build, by its `AttentionSelectorConfig`."""
     if device not in ("cpu", "cuda"):
-        raise ValueError(f"Dual Chunk Attention has no vLLM back end for {device!r}: serve it on a CPU or a CUDA GPU.")
+        raise ValueError(
+            f"Dual Chunk Attention has no vLLM back end for {device!r}: serve it on a CPU or a GPU of NVIDIA."
+        )
     unfit = {
         "latent attention": asked.use_mla,
         "attention sinks": asked.has_sink,

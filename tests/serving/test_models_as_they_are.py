@@ -53,6 +53,12 @@ def test_an_override_makes_a_plain_checkpoint_a_dca_model(served, plain, engine)
     check_written(model, ids, result["rounds"][0][0])
 
 
+def test_a_package_whose_code_is_trusted(served, engine):
+    model, ids = served("qwen3"), prompt(200)
+    result = engine(model.folder, [{"ids": ids, "prompt_logprobs": True}], trust_remote_code=True)
+    assert apart(result["rounds"][0][0]["prompt_logprobs"], model.logprobs(ids)) < 1e-4
+
+
 def test_the_config_of_qwen_1m(served, tmp_path, engine):
     theta = {"rope_parameters": {"rope_type": "default", "rope_theta": QWEN_1M["rope_theta"]}}
     small = DualChunkGeometry(64, 16, 64)

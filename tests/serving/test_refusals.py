@@ -97,8 +97,8 @@ def test_layers_that_are_not(changes, words):
 
 
 def test_devices_and_features_of_layers():
-    with pytest.raises(ValueError, match="no vLLM back end for 'tpu'"):
-        refusals.refuse_selection(layer(), "tpu")
+    with pytest.raises(ValueError, match="no vLLM back end for 'rocm'"):
+        refusals.refuse_selection(layer(), "rocm")
     refusals.refuse_layer(ALiBi=False, a_cap_on_logits=0, attention_sinks=None)
     with pytest.raises(ValueError, match="a cap on logits"):
         refusals.refuse_layer(a_cap_on_logits=30.0)
