@@ -117,10 +117,13 @@ class Conversation:
     turns: list[Turn] = field(default_factory=list)
 
     def __post_init__(self):
-        self.model = self.loaded.model if self.dca else self.loaded.base
+        self.model = self._choose_model()
         self.prompter = Prompter(self.loaded.tokenizer)
         self._text = join(self.documents) if self.documents else ""
         self._forget()
+
+    def _choose_model(self):
+        return self.loaded.model if self.dca else self.loaded.base
 
     @property
     def document_tokens(self) -> int:

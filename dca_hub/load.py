@@ -56,6 +56,11 @@ class Loaded:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def runs_on(self) -> str:
+        """The device and the dtype, in words."""
+        return f"{self.device}, {str(self.model.dtype).removeprefix('torch.')}"
+
 
 @dataclass(frozen=True)
 class Need:
@@ -108,7 +113,7 @@ def load(
         name=source.entry.name if source.entry else name,
         model=model,
         base=base,
-        tokenizer=_load_tokenizer(source),
+        tokenizer=load_tokenizer(source),
         entry=source.entry,
         geometry=geometry,
         trained=trained,
@@ -326,7 +331,8 @@ def _quantization_config(quantization: Quantization, dtype: torch.dtype, device:
     raise UserError(f"Unknown quantization {quantization!r}: use 4bit or 8bit.")
 
 
-def _load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
+    """A checkpoint's tokenizer. Raises UserError where it has none that can be loaded."""
     try:
         return AutoTokenizer.from_pretrained(str(source.folder))
     except (OSError, ValueError, KeyError) as error:

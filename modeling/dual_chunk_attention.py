@@ -69,27 +69,34 @@ def turn(
     return torch.cat(turned, dim=-1).to(x.dtype)
 
 
+def query_places(positions: torch.Tensor, geometry: DualChunkGeometry) -> torch.Tensor:
+    """Where queries at absolute `positions` [..., Q] are rotated: [3, ..., Q], for each `Relation` in its order."""
+    s, end = geometry.chunk_length, geometry.chunk_size
+    within = positions % s
+    return torch.stack([within, (within + s).clamp(max=end), torch.full_like(within, end)])
+
+
+def logit_factors(positions: torch.Tensor, geometry: DualChunkGeometry, dtype: torch.dtype) -> torch.Tensor | None:
+    """The attention temperature's factors on the logits of queries at `positions` [..., Q]: [..., Q, 1], or None."""
+    if not geometry.temperature:
+        return None
+    grown = ((positions + 1).to(dtype) / geometry.pretraining_length).log()
+    return torch.where(positions >= geometry.pretraining_length, 1 + geometry.temperature * grown, 1.0).unsqueeze(-1)
+
+
 def query_turns(positions: torch.Tensor, inv_freq: torch.Tensor, geometry: DualChunkGeometry) -> QueryTurns:
     """The turns of queries at absolute `positions` [..., Q] for a model's inverse frequencies [R / 2].
 
     Cosines and sines are unscaled: a factor that a model puts on them (YaRN) is in the query already.
     """
-    s, end = geometry.chunk_length, geometry.chunk_size
     dtype = torch.promote_types(inv_freq.dtype, torch.float32)
     # Long chunks make angles of many turns: float32 would lose a hundredth of a radian at 250,000 tokens.
     fine = dtype if positions.device.type == "mps" else torch.float64
-    within = positions % s
-    further = {
-        Relation.INTRA: torch.zeros_like(within),
-        Relation.SUCCESSIVE: (within + s).clamp(max=end) - within,
-        Relation.INTER: end - within,
-    }
-    angle = torch.stack([further[relation] for relation in ORDER]).unsqueeze(-1).to(fine) * inv_freq.to(fine)
-    cos, sin, factor = angle.cos().to(dtype), angle.sin().to(dtype), None
-    if geometry.temperature:
-        grown = ((positions + 1).to(dtype) / geometry.pretraining_length).log()
-        factor = torch.where(positions >= geometry.pretraining_length, 1 + geometry.temperature * grown, 1.0)
-        factor = factor.unsqueeze(-1)
+    places = query_places(positions, geometry)
+    angle = (places - places[0]).unsqueeze(-1).to(fine) * inv_freq.to(fine)
+    cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+    factor = logit_factors(positions, geometry, dtype)
+    if factor is not None:
         cos, sin = cos * factor, sin * factor
     return QueryTurns(cos, sin, factor)
 

@@ -1,5 +1,6 @@
 """Shared switches of the test suite: what is skipped, and why."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
+    skip_vllm = pytest.mark.skip(reason="needs vLLM, which has an environment of its own: bash tests/serving/run.sh")
     skip_gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(skip_slow)
+        if "vllm" in item.keywords and find_spec("vllm") is None:
+            item.add_marker(skip_vllm)
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(skip_gpu)
 

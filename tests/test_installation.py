@@ -5,6 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {"dca_hub.modeling": "modeling", "dca_hub.configs": "configs"}
@@ -40,3 +41,18 @@ def test_every_file_that_is_no_code_is_installed(setuptools_settings):
             name = path.relative_to(packages[package]).as_posix()
             patterns = [*data["*"], *data.get(package, ())]
             assert any(fnmatch(name, one) and name.count("/") == one.count("/") for one in patterns), path
+
+
+def test_what_is_installed_is_what_the_app_needs_without_the_app():
+    if sys.version_info < (3, 11):
+        pytest.skip("tomllib comes with Python 3.11")
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installed = {Requirement(line).name: Requirement(line) for line in project["dependencies"]}
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    needed = {Requirement(line).name: Requirement(line) for line in lines if not line.startswith("#")}
+    assert needed.keys() - installed.keys() == {"gradio", "python-multipart"}
+    for name in installed.keys() - {"torch"}:
+        assert installed[name] == needed[name]
+    assert installed["torch"].specifier.contains("2.14.0")  # what vLLM 0.33 names

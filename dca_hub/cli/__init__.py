@@ -20,13 +20,14 @@ from dca_hub.cli import (
     publish,
     publish_space,
     report,
+    serve,
     space,
     verify,
 )
 from dca_hub.errors import UserError
 
 COMMANDS = (
-    *(models, package, verify, publish, space, publish_space, catalogue_publish, ask),
+    *(models, package, verify, publish, space, publish_space, catalogue_publish, ask, serve),
     *(perplexity, passkey, needle, evaluate, plot, report, finetune),
 )
 

@@ -36,17 +36,37 @@ def add(subparsers) -> None:
     parser.add_argument("--max-new-tokens", type=positive, default=256, metavar="N", help="length of the answer")
     parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
     parser.add_argument("--json", action="store_true", help="print one JSON object in the end, and nothing else")
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="ask MODEL on an OpenAI-compatible server (dca-hub serve); none is loaded here",
+    )
     add_loading(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     documents = _read(args)
-    from dca_hub.conversation import Conversation, Sampling
-    from dca_hub.load import load
+    from dca_hub.conversation import Sampling
 
     quiet()
     say = (lambda *words: None) if args.json else (lambda *words: print(*words, file=sys.stderr))
+    conversation = _conversation(args, documents)
+    say(_window(conversation))
+    answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature))
+    _report(answered, args, say)
+    return 0
+
+
+def _conversation(args: argparse.Namespace, documents: list):
+    options = {"dca": not args.no_dca, "max_context": args.max_context}
+    if args.endpoint:
+        from dca_hub.endpoint import EndpointConversation, connect
+
+        return EndpointConversation(connect(args.model, args.endpoint, args.revision), documents, **options)
+    from dca_hub.conversation import Conversation
+    from dca_hub.load import load
+
     loaded = load(
         args.model,
         dca=not args.no_dca,
@@ -56,11 +76,7 @@ def run(args: argparse.Namespace) -> int:
         context=args.max_context,
         revision=args.revision,
     )
-    conversation = Conversation(loaded, documents, dca=not args.no_dca, max_context=args.max_context)
-    say(_window(conversation))
-    answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature))
-    _report(answered, args, say)
-    return 0
+    return Conversation(loaded, documents, **options)
 
 
 def _read(args: argparse.Namespace) -> list:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 HELP = "write a Space folder that starts by itself"
@@ -26,6 +27,10 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dca_hub.errors import UserError
+
+    if find_spec("gradio") is None:
+        raise UserError("A Space needs Gradio, which is not installed: pip install -r requirements.txt, or '.[app]'.")
     from dca_hub.space.folder import write
 
     files = write(

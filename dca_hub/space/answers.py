@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dca_hub import prompts
-from dca_hub.conversation import Answered, Answering, Conversation, Event, Reading, Sampling
+from dca_hub.conversation import Answered, Answering, Event, Reading, Sampling
 from dca_hub.documents import Document
 from dca_hub.errors import UserError
 from dca_hub.space import zero
@@ -77,7 +77,7 @@ class Answers:
             return self._on_gpu(ask)
         conversation = session.conversations.get(ask.dca)
         if conversation is None:
-            conversation = Conversation(self.host.loaded, ask.documents, dca=ask.dca)
+            conversation = self.host.converse(ask.documents, dca=ask.dca)
             session.conversations[ask.dca] = conversation
         conversation.turns = list(ask.past)
         conversation.max_context = ask.limit
@@ -85,7 +85,7 @@ class Answers:
 
     def _fresh(self, ask: Ask) -> Iterator[Event]:
         """Without a cache from before and without leaving one."""
-        conversation = Conversation(self.host.loaded, ask.documents, ask.dca, ask.limit, list(ask.past))
+        conversation = self.host.converse(ask.documents, ask.dca, ask.limit, list(ask.past))
         try:
             yield from conversation.ask(ask.question, ask.sampling)
         finally:

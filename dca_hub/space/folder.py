@@ -1,6 +1,7 @@
 """A Space as a folder: everything that its repository needs, ready to run by itself."""
 
 import json
+import re
 import shutil
 import tempfile
 from importlib import metadata, resources
@@ -14,6 +15,7 @@ from dca_hub.space.settings import FILE, Settings
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 _INSIDE = ("modeling", "configs")  # beside the package in a checkout, inside it when installed, and so in a Space
+_APP_EXTRA = re.compile(r"(;| and) extra == .app.$")
 _TITLE, _SHORT = "DCA Hub", "Chat with PDFs far beyond a model's trained length"
 
 APP = '''"""The Space: `python app.py`. Options are in `python app.py --help`; each is an environment variable too."""
@@ -88,7 +90,8 @@ def _requirements() -> str:
     file = Path(str(resources.files("dca_hub"))).parent / "requirements.txt"
     if file.is_file() and (file.parent / "pyproject.toml").is_file():
         return file.read_text(encoding="utf-8")
-    return "".join(f"{need}\n" for need in metadata.requires("dca-hub") or () if "extra ==" not in need)
+    needs = [need for need in metadata.requires("dca-hub") or () if _APP_EXTRA.search(need)]
+    return "".join(f"{_APP_EXTRA.sub('', need)}\n" for need in needs)
 
 
 def _readme(settings: Settings, title: str, hardware: str | None) -> str:

@@ -4,12 +4,15 @@ import copy
 import dataclasses
 import gc
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from dca_hub.conversation import Conversation
+from dca_hub.documents import Document
+from dca_hub.endpoint import EndpointConversation, Served, connect
 from dca_hub.errors import UserError
 from dca_hub.load import Loaded, Quantization, fetch, free_bytes, load
 from dca_hub.progress import Report
@@ -36,7 +39,7 @@ class Host:
         self.settings = settings
         self.generation = 0
         self.before_change: Callable[[], None] = lambda: None
-        self._loaded: Loaded | None = None
+        self._loaded: Loaded | Served | None = None
         self._prompter: Prompter | None = None
         self._chosen = Choice("")
 
@@ -45,8 +48,8 @@ class Host:
         return self._loaded is not None
 
     @property
-    def loaded(self) -> Loaded:
-        """Raises UserError while a model is being changed."""
+    def loaded(self) -> Loaded | Served:
+        """The model, or what stands for one behind an endpoint. Raises UserError while a model is being changed."""
         if self._loaded is None:
             raise UserError("The model is being changed: try again in a moment.")
         return self._loaded
@@ -56,8 +59,10 @@ class Host:
         return self._chosen.quantization
 
     def begin(self) -> None:
-        """Loads the model that the settings name."""
+        """Loads the model that the settings name, or connects to the server that has it."""
         settings = self.settings
+        if settings.endpoint:
+            return self._take(connect(settings.model, settings.endpoint), Choice(settings.model))
         self._load(Choice(settings.model, settings.quantization or None, settings.device or None))
 
     def fetch(self, choice: Choice, report: Report | None = None) -> None:
@@ -92,6 +97,8 @@ class Host:
         """Raises UserError unless a visitor may load this model."""
         if not name.strip():
             raise UserError("Choose a model first.")
+        if self.settings.endpoint:
+            raise UserError("The model runs behind an endpoint and cannot be changed from here.")
         if not self.settings.any_model and name not in self.settings.choices():
             raise UserError("That model is not offered here: choose one from the list.")
 
@@ -102,8 +109,15 @@ class Host:
 
     def memory_tokens(self, held: int = 0) -> int:
         """Tokens of cache that memory allows. `held`: bytes of caches that would make room."""
+        if isinstance(self.loaded, Served):
+            return self.loaded.context  # the server has the memory, and answers for it
         free = int(free_bytes(str(self.loaded.device)) * _SPARE) + held
         return min(free, self.settings.cache_mb * 1_000_000) // self.loaded.cache_bytes_per_token
+
+    def converse(self, documents: Sequence[Document], *args, **kwargs) -> Conversation:
+        """A conversation with the model, wherever it runs; takes what `Conversation` takes."""
+        kind = EndpointConversation if isinstance(self.loaded, Served) else Conversation
+        return kind(self.loaded, documents, *args, **kwargs)
 
     def fits(self, held: int = 0, copies: int = 1) -> int:
         """Tokens that memory and the settings allow, for tests of how far a model reaches."""
@@ -128,6 +142,9 @@ class Host:
         )  # fmt: skip
         if Path(loaded.name).is_dir():  # no path of this machine on a stranger's screen
             loaded = dataclasses.replace(loaded, name=Path(loaded.name).resolve().name)
+        self._take(loaded, choice)
+
+    def _take(self, loaded: Loaded | Served, choice: Choice) -> None:
         self._prompter = Prompter(copy.deepcopy(loaded.tokenizer))
         self._loaded, self._chosen = loaded, choice
         self.generation += 1

@@ -156,14 +156,14 @@ def _state(context: Context) -> str:
     """What is loaded now."""
     if not context.host.ready:
         return notice("No model is loaded: choose one.", "warning")
-    loaded = context.host.loaded
+    loaded, quantized = context.host.loaded, context.host.quantization
     geometry = loaded.geometry
     facts = [
         ("Trained at", f"{loaded.trained:,} tokens"),
         ("Reach with DCA", f"{loaded.context:,} tokens"),
         ("Memory allows", f"{context.host.fits():,} tokens here"),
         ("Sizes", f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, chunks of {geometry.chunk_length:,}"),
-        ("Runs on", f"{loaded.device}, {context.host.quantization or str(loaded.model.dtype).removeprefix('torch.')}"),
+        ("Runs on", f"{loaded.device}, {quantized}" if quantized else loaded.runs_on),
     ]
     title = tag("h2", tag("span", "Loaded", class_="dh-badge"), text(loaded.name))
     return tag("section", title, _definitions(facts), class_="dh-card", id="loaded-model", data_name=loaded.name)

@@ -29,6 +29,9 @@ class Settings:
     models: str = _option(
         "", "what visitors may load, by catalogue name: a,b,c (default: all; on a Space: MODEL alone)"
     )
+    endpoint: str = _option(
+        "", "an OpenAI-compatible server that has MODEL (dca-hub serve); none is loaded here then", "URL"
+    )
     any_model: bool = _option(False, "let visitors load any Hub id or folder; never on a public Space")
     device: str = _option("", "cpu, cuda, cuda:1, mps or auto (default: the best there is)")
     dtype: str = _option("", "float32, bfloat16 or float16 (default: the checkpoint's own)")
@@ -71,7 +74,9 @@ class Settings:
 
     def choices(self) -> list[str]:
         """The models that a visitor may load, the first one first."""
-        if self.models:
+        if self.endpoint:
+            names = []  # the server has one model
+        elif self.models:
             names = [catalogue.find(name).name for name in self.models.split(",") if name.strip()]
         else:
             names = [] if self.public else [entry.name for entry in catalogue.entries()]

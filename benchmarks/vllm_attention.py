@@ -1,0 +1,176 @@
+"""The plug-in's CPU backend against vLLM's own, on the same paged cache: one layer, cache write and attention.
+
+`python benchmarks/vllm_attention.py` in an environment with vLLM (bash tests/serving/run.sh makes one). Plain attention
+is what vLLM's kernel gives without Dual Chunk Attention. Each case is first compared with the naive twin on some rows.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from vllm import _custom_ops as ops
+from vllm.config import set_current_vllm_config
+from vllm.engine.arg_utils import EngineArgs
+from vllm.forward_context import set_forward_context
+from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl, CPUAttentionMetadata, _get_attn_isa
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dca_hub.modeling.dual_chunk_attention import QueryTurns, naive_dual_chunk_attention, query_turns, turn
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.backend_cpu import DualChunkCPUImpl, DualChunkCPUMetadata, span_runs, step_turns
+from dca_hub.serving.rotation import RotaryTable
+from dca_hub.serving.spans import positions, spans
+
+MODEL = Path(__file__).resolve().parent.parent / "dca_hub" / "demo" / "model"
+PAGE, THETA = 128, 10_000.0
+# Query heads, key/value heads, head size; 8 heads stand for the 32 of a 7B model.
+SHAPES = {
+    "4k model": (8, 8, 128, DualChunkGeometry(3072, 512, 4096)),
+    "8k model": (8, 2, 128, DualChunkGeometry(6144, 1024, 8192)),
+    "demo": (4, 2, 64, DualChunkGeometry(511, 255, 512, 0.15)),
+}
+LAYER = "layer"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--shuffled", action="store_true", help="no two pages follow one another, the worst there is")
+    args = parser.parse_args()
+    config = EngineArgs(model=str(MODEL), dtype="float32", skip_tokenizer_init=True).create_engine_config()
+    pages = "shuffled" if args.shuffled else "in a row"
+    print(f"{args.tokens:,} tokens, the pages of a request {pages}, {torch.get_num_threads()} threads")
+    print(f"{'':10} {'requests':>8} {'queries':>8} {'plain ms':>10} {'DCA ms':>10} {'ratio':>6} {'match':>8}")
+    rows = []
+    with set_current_vllm_config(config):
+        for name, shape in SHAPES.items():
+            for requests, queries in ((1, args.tokens), (1, 2048), (1, 1), (8, 1)):
+                case = Case(config, shape, requests, queries, args)
+                match = case.match()
+                if not match < 1e-5:
+                    sys.exit(f"{name}: off by {match}; no speed is told of what is not right.")
+                plain, dca = (median_ms(run, args.repeat) for run in (case.plain, case.dca))
+                row = (name, requests, queries, plain, dca, dca / plain, match)
+                rows.append(row)
+                print(f"{name:10} {requests:8} {queries:8} {plain:10.2f} {dca:10.2f} {dca / plain:6.2f} {match:8.1e}")
+    print(
+        json.dumps({"tokens": args.tokens, "shuffled": args.shuffled, "threads": torch.get_num_threads(), "rows": rows})
+    )
+
+
+def median_ms(run, repeat: int) -> float:
+    run()
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        run()
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+class Case:
+    """`requests` requests of `length` tokens each, the last `queries` of which are in the step."""
+
+    def __init__(self, config, shape, requests, queries, args):
+        heads, groups, size, geometry = shape
+        length = args.tokens
+        self.config, self.geometry, self.queries, self.length = config, geometry, queries, length
+        draw = torch.Generator().manual_seed(0)
+        tokens, pages = requests * queries, -(-length // PAGE)
+        self.query, self.key, self.value = (
+            torch.randn(tokens, count, size, generator=draw) for count in (heads, groups, groups)
+        )
+        inv_freq = THETA ** -(torch.arange(0, size, 2) / size)
+        self.inv_freq = inv_freq
+        angle = torch.arange(length + 1).double().unsqueeze(1) * inv_freq.double()
+        table = RotaryTable(torch.cat([angle.cos(), angle.sin()], dim=-1).float())
+        order = torch.randperm(requests * pages, generator=draw) if args.shuffled else torch.arange(requests * pages)
+        self.table = order.view(requests, pages).int()
+        starts, lengths = [n * queries for n in range(requests + 1)], [length] * requests
+        step = spans(starts, lengths)
+        self.at = positions(step, tokens)
+        slots = torch.cat(
+            [self.table[s.request, p // PAGE] * PAGE + p % PAGE for s in step for p in [self.at[s.start : s.stop]]]
+        ).long()
+        shared = {
+            "num_actual_tokens": tokens,
+            "max_query_len": queries,
+            "query_start_loc": torch.tensor(starts, dtype=torch.int32),
+            "max_seq_len": length,
+            "seq_lens": torch.tensor(lengths, dtype=torch.int32),
+            "block_table": self.table,
+            "slot_mapping": slots,
+        }
+        isa = _get_attn_isa(torch.float32, PAGE, size)
+        scheduled = ops.cpu_attn_get_scheduler_metadata(
+            num_reqs=requests,
+            num_heads=heads,
+            num_kv_heads=groups,
+            head_dim=size,
+            seq_lens=shared["seq_lens"],
+            dtype=torch.float32,
+            query_start_loc=shared["query_start_loc"],
+            causal=True,
+            sliding_window_size=-1,
+            isa=isa,
+            enable_kv_split=True,
+            dynamic_causal=None,
+            kv_cache_dtype="auto",
+        )
+        place, turns = step_turns(table, self.at, geometry)
+        self.layer = SimpleNamespace(layer_name=LAYER, isa=isa, _k_scale_float=1.0, _v_scale_float=1.0)
+        self.caches = [torch.randn(requests * pages, groups, PAGE, 2 * size, generator=draw) for _ in range(2)]
+        made = {"num_heads": heads, "head_size": size, "scale": size**-0.5, "num_kv_heads": groups}
+        made |= {"alibi_slopes": None, "sliding_window": None, "kv_cache_dtype": "auto"}
+        self.impls = CPUAttentionBackendImpl(**made), DualChunkCPUImpl(**made)
+        self.metadata = (
+            CPUAttentionMetadata(**shared, scheduler_metadata=scheduled),
+            DualChunkCPUMetadata(
+                **shared,
+                scheduler_metadata=None,
+                spans=step,
+                place=place,
+                turns=turns,
+                geometry=geometry,
+                runs=span_runs(step, self.table, PAGE),
+            ),
+        )
+
+    def _run(self, which: int) -> torch.Tensor:
+        impl, metadata, cache = self.impls[which], self.metadata[which], self.caches[which]
+        output = torch.empty_like(self.query)
+        with set_forward_context({LAYER: metadata}, self.config):
+            impl.do_kv_cache_update(self.layer, self.key, self.value, cache, metadata.slot_mapping)
+            return impl.forward(self.layer, self.query, self.key, self.value, cache, metadata, output)
+
+    def plain(self) -> torch.Tensor:
+        return self._run(0)
+
+    def dca(self) -> torch.Tensor:
+        return self._run(1)
+
+    @torch.no_grad()
+    def match(self, rows: int = 16) -> float:
+        """The largest difference from the naive twin, of the first request's last rows."""
+        found = self.dca()[: self.queries][-rows:]
+        cache, size = self.caches[1], self.query.shape[-1]
+        pages = cache.view(len(cache), -1, 2, PAGE, size)[self.table[0].long()]
+        keys, values = (pages[:, :, kind].transpose(0, 1).flatten(1, 2)[None, :, : self.length] for kind in (0, 1))
+        at = self.at[: self.queries][-rows:]
+        angle = (at % self.geometry.chunk_length - at).unsqueeze(-1) * self.inv_freq.double()
+        query = turn(self.query[: self.queries][-rows:].transpose(0, 1), angle.cos(), angle.sin()).unsqueeze(0)
+        turns: QueryTurns = query_turns(at, self.inv_freq, self.geometry)
+        everywhere, s = torch.arange(self.length)[None], self.geometry.chunk_length
+        expected, _ = naive_dual_chunk_attention(query, keys, values, turns, at[None], everywhere, s, size**-0.5)
+        return float((expected[0].transpose(0, 1) - found).abs().max())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`serve`: an OpenAI-compatible server for a model, on vLLM where it is installed."""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from dca_hub.cli.options import positive, quiet
+
+HELP = "serve a model to others, over the OpenAI protocol"
+DESCRIPTION = """\
+Serves a model with Dual Chunk Attention over the OpenAI protocol: with vLLM and this package's plug-in, where both are
+installed, else with the server that comes with transformers, one request after another. It says which, and why.
+
+MODEL is a package, a plain checkpoint (a folder or a Hub id), or a name from `dca-hub models`. A plain checkpoint gets
+DCA at the sizes of the catalogue or the authors' rule. docs/serving.md says what fits where.
+"""
+EPILOG = """\
+examples:
+  dca-hub serve demo-dca
+  dca-hub serve Qwen/Qwen2.5-7B-Instruct-1M --context 512k --tensor-parallel 4
+  dca-hub serve demo-dca --dry-run                           print the command, run nothing
+  dca-hub serve demo-dca --vllm="--enforce-eager --api-key secret"      more options of `vllm serve`
+  dca-hub ask demo --pdf book.pdf --endpoint http://127.0.0.1:8000/v1 "What is the pass key?"
+"""
+
+
+def add(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "serve", help=HELP, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--engine", choices=("vllm", "transformers"), help="default: vllm where it can serve")
+    parser.add_argument("--context", type=positive, metavar="N", help="longest request, in tokens (default: its reach)")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's own)")
+    parser.add_argument("--tensor-parallel", type=positive, default=1, metavar="N", help="share each layer over N GPUs")
+    parser.add_argument("--pipeline-parallel", type=positive, default=1, metavar="N", help="share the layers over N")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="of KV cache (default: what is free)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 is every network of this machine")
+    parser.add_argument("--port", type=positive, default=8000)
+    parser.add_argument("--name", help="what clients call the model (default: its catalogue or folder name)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be run, and run nothing")
+    parser.add_argument("--vllm", default="", metavar="OPTIONS", help="further options of `vllm serve`, in one string")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from dca_hub.errors import UserError
+    from dca_hub.serving import engines
+
+    chosen = engines.choose(args.engine)
+    print(f"serving with {chosen.engine}: {chosen.why}", file=sys.stderr)
+    if chosen.engine == "vllm":
+        return _vllm(args)
+    shared = args.tensor_parallel * args.pipeline_parallel > 1
+    if shared or args.vllm or args.memory:
+        raise UserError("transformers' server takes no --memory, --vllm or parallel options: leave them out.")
+    return _transformers(args)
+
+
+def _vllm(args: argparse.Namespace) -> int:
+    import torch
+
+    from dca_hub import sources
+    from dca_hub.load import free_bytes
+    from dca_hub.serving.launch import Wanted, geometry_of, vllm_launch
+
+    source = sources.resolve(args.model, weights=False)
+    wanted = Wanted(
+        args.context,
+        args.dtype,
+        args.tensor_parallel,
+        args.pipeline_parallel,
+        args.memory,
+        args.host,
+        args.port,
+        args.name,
+        tuple(shlex.split(args.vllm)),
+    )
+    free = None if torch.cuda.is_available() else free_bytes("cpu")
+    model = source.base or str(source.folder)  # of what is on the Hub, vLLM fetches the weights itself
+    launch = vllm_launch(model, source, geometry_of(source), wanted, free)
+    for note in launch.notes:
+        print(note, file=sys.stderr)
+    shown = [f"{name}={value}" for name, value in launch.environment.items()]
+    print(" ".join([*shown, shlex.join(launch.command)]), file=sys.stderr, flush=True)
+    if args.dry_run:
+        return 0
+    beside = Path(sys.executable).with_name(launch.command[0])
+    program = str(beside) if beside.is_file() else launch.command[0]
+    os.execvpe(program, [program, *launch.command[1:]], os.environ | launch.environment)
+
+
+def _transformers(args: argparse.Namespace) -> int:
+    from dca_hub.load import load
+    from dca_hub.serving.transformers_server import run as run_server
+
+    if args.dry_run:
+        return 0
+    quiet()
+    loaded = load(args.model, dtype=args.dtype, context=args.context)
+    print(f"{loaded.name} on {loaded.device}, up to {loaded.context:,} tokens", file=sys.stderr, flush=True)
+    run_server(loaded, args.host, args.port)
+    return 0

@@ -1,0 +1,261 @@
+"""A model behind an OpenAI-compatible server, in the place of one that is loaded here.
+
+Prompts are written and counted here, with the model's own tokenizer, and sent as token ids: the server sees exactly
+what a loaded model would. Where a server takes text alone, it gets the same text.
+"""
+
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from transformers import PreTrainedTokenizerBase
+
+from dca_hub import sources
+from dca_hub.catalogue import Entry
+from dca_hub.conversation import Conversation, Event, Reading, Sampling
+from dca_hub.errors import UserError
+from dca_hub.load import load_tokenizer
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.prompts import STOP_STRINGS
+from dca_hub.serving.launch import geometry_of, reach
+
+GREEDY = Sampling()
+_CONNECT_SECONDS = 10
+_TICK = 0.3  # seconds between two looks at whether the person still waits
+_END = object()
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """`url` ends in /v1; `model` is what the server calls its model; `length` its longest request, if it says so."""
+
+    url: str
+    model: str
+    length: int | None = None
+
+    def complete(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The chunks of a streamed completion. Closing the iterator hangs up, and the server stops.
+
+        Raises:
+            UserError: the server refuses the request, or the connection breaks.
+        """
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        request = {"model": self.model, "stream": True, **body}
+        try:
+            with httpx.stream(
+                "POST", f"{self.url}/completions", json=request, headers=_headers(), timeout=timeout
+            ) as answer:
+                if answer.status_code >= 400:
+                    raise _Refused(answer.status_code, _reason(answer))
+                for line in answer.iter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if line.startswith("data:") and data != "[DONE]":
+                        yield json.loads(data)
+        except (httpx.HTTPError, ValueError) as error:
+            raise UserError(f"The connection to {self.url} broke: {error}; see that the server still runs.") from None
+
+
+class _Refused(UserError):
+    def __init__(self, status: int, reason: str):
+        super().__init__(f"The server refuses the request ({status}): {reason}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Served:
+    """What stands for a `load.Loaded` where the model runs behind an endpoint: everything but the model itself."""
+
+    name: str
+    endpoint: Endpoint
+    tokenizer: PreTrainedTokenizerBase
+    entry: Entry | None
+    geometry: DualChunkGeometry
+    trained: int
+    context: int
+    cache_bytes_per_token: int = 0  # none of it is here
+
+    @property
+    def model(self):
+        """Raises UserError: there is none here."""
+        raise UserError("The model runs behind an endpoint: this needs one that is loaded here.")
+
+    base = model
+
+    @property
+    def runs_on(self) -> str:
+        """Where, in words for a stranger's screen."""
+        return "a server, behind an endpoint"
+
+
+def connect(name: str, url: str, revision: str | None = None) -> Served:
+    """A model that a server has.
+
+    Args:
+        name: the same model by catalogue name, Hub id or folder, for its tokenizer and sizes; weights are not fetched.
+        url: the server's address, with or without /v1.
+
+    Raises:
+        UserError: there is no such model or no such server.
+    """
+    source = sources.resolve(name, weights=False, revision=revision)
+    geometry = geometry_of(source)
+    endpoint = _find(url)
+    known = reach(source, geometry)
+    return Served(
+        source.entry.name if source.entry else source.folder.name,
+        endpoint,
+        load_tokenizer(source),
+        source.entry,
+        geometry,
+        geometry.pretraining_length,
+        min(known, endpoint.length or known),
+    )
+
+
+def _find(url: str) -> Endpoint:
+    url = url.rstrip("/")
+    url = url if url.endswith("/v1") else f"{url}/v1"
+    try:
+        answer = httpx.get(f"{url}/models", headers=_headers(), timeout=_CONNECT_SECONDS).raise_for_status()
+        first = answer.json()["data"][0]
+        return Endpoint(url, first["id"], first.get("max_model_len"))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UserError(f"There is no server at {url} ({error}): start one with `dca-hub serve`.") from None
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise UserError(f"What answers at {url} names no model: give the address of an OpenAI server.") from None
+
+
+def _headers() -> dict[str, str]:
+    key = os.environ.get("OPENAI_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _reason(answer: httpx.Response) -> str:
+    text = answer.read().decode("utf-8", errors="replace")
+    try:
+        said = json.loads(text)
+        error = said.get("error", said.get("detail", text))
+        return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
+    except (ValueError, AttributeError):
+        return text[:300]
+
+
+class EndpointConversation(Conversation):
+    """A `Conversation` whose model answers from afar; what it has read before, the server's own cache knows."""
+
+    def __post_init__(self):
+        if not self.dca:
+            raise UserError(
+                "An endpoint serves its model with Dual Chunk Attention: it cannot be turned off from here."
+            )
+        super().__post_init__()
+
+    def ask(self, question: str, sampling: Sampling = GREEDY) -> Iterator[Event]:
+        self._sampling = sampling
+        yield from super().ask(question, sampling)
+
+    def _choose_model(self):
+        return None
+
+    def _forget(self) -> None:
+        self._cached, self._written = [], 0
+
+    def _keep_common(self, tokens: list[int]) -> int:
+        return 0
+
+    def _read(self, tokens: list[int]) -> Iterator[Reading]:
+        """Waits for the first token: by then the server has read everything."""
+        started = time.monotonic()
+        self._answer = _Answer(self.loaded, tokens, self._sampling, self.prompter.is_chat)
+        try:
+            while not self._answer.begun(_TICK):
+                yield Reading(0, len(tokens), time.monotonic() - started)
+        except BaseException:
+            self._answer.stop()
+            raise
+        yield Reading(len(tokens), len(tokens), time.monotonic() - started)
+
+    def _generate(self, tokens: list[int], sampling: Sampling) -> Iterator[str]:
+        try:
+            yield from self._answer
+        finally:
+            self._answer.stop()
+            self._written = self._answer.tokens
+
+
+class _Answer:
+    """A completion that arrives in a thread of its own, so that a person who waits can stop waiting."""
+
+    def __init__(self, served: Served, tokens: list[int], sampling: Sampling, is_chat: bool):
+        self.served, self.tokens = served, 0
+        self._pieces: queue.Queue = queue.Queue()
+        self._stopped = threading.Event()
+        self._first = None
+        body = {
+            "prompt": tokens,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": max(sampling.temperature, 0.0),
+            "top_p": sampling.top_p,
+        } | ({} if is_chat else {"stop": STOP_STRINGS})
+        threading.Thread(target=self._receive, args=(body,), name="endpoint", daemon=True).start()
+
+    def begun(self, seconds: float) -> bool:
+        """Whether the first piece is here, after at most so many seconds. Raises what went wrong."""
+        if self._first is None:
+            try:
+                self._first = self._pieces.get(timeout=seconds)
+            except queue.Empty:
+                return False
+        if isinstance(self._first, BaseException):
+            raise self._first
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        piece = self._first
+        while piece is not _END:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+            piece = self._pieces.get()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _receive(self, body: dict[str, Any]) -> None:
+        try:
+            try:
+                self._stream(body)
+            except _Refused as refused:
+                if refused.status not in (400, 422) or self.tokens:
+                    raise
+                self._stream(body | {"prompt": _as_text(self.served.tokenizer, body["prompt"])})
+            self._pieces.put(_END)
+        except BaseException as error:
+            self._pieces.put(error)
+
+    def _stream(self, body: dict[str, Any]) -> None:
+        chunks = self.served.endpoint.complete(body)
+        try:
+            for chunk in chunks:
+                if self._stopped.is_set():
+                    break
+                for choice in chunk.get("choices", ()):
+                    if choice.get("text"):
+                        self.tokens += 1
+                        self._pieces.put(choice["text"])
+        finally:
+            chunks.close()
+
+
+def _as_text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    """The tokens as a text that a server's tokenizer makes the same tokens of; what it adds itself is left out."""
+    added = tokenizer("")["input_ids"]
+    if added and tokens[: len(added)] == added:
+        tokens = tokens[len(added) :]
+    return tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)

@@ -1,0 +1,161 @@
+"""From a model to the command line of vLLM that serves it right: length, pages of the cache, memory."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from dca_hub.errors import UserError
+from dca_hub.load import USUAL_REACH
+from dca_hub.memory import Architecture
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry, geometry_from_config
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.sizes import default_sizes
+from dca_hub.sources import Source
+
+GIB = 2**30
+# Pages of vLLM's paged cache, in tokens; on a GPU a chunk must be made of whole pages.
+PAGES = (128, 64, 32, 16)
+# Scalings whose frequencies do not depend on max_position_embeddings, so that it may be raised.
+_FREE_OF_LENGTH = (None, "linear", "llama3")
+_CACHE_SHARE = 0.5  # of the free memory of a machine without GPU
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks for. `context` in tokens, `memory` in GiB of KV cache; None leaves the choice here."""
+
+    context: int | None = None
+    dtype: str | None = None
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    memory: float | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    name: str | None = None
+    further: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command to run, with what it needs in the environment, and what a person should know, a sentence each."""
+
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def geometry_of(source: Source) -> DualChunkGeometry:
+    """The sizes that a checkpoint's config states, or the catalogue, or else the authors' rule gives.
+
+    Raises:
+        UserError: what the config states is no geometry, or it does not say how long the model was trained at.
+    """
+    config, entry = source.config, source.entry
+    if config.get(CONFIG_KEY) is not None:
+        try:
+            return geometry_from_config(SimpleNamespace(**{CONFIG_KEY: config[CONFIG_KEY]}))
+        except ValueError as error:
+            raise UserError(f"config.json of {source.folder.name!r}: {error}") from None
+    if entry is not None:
+        return DualChunkGeometry(entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
+    trained = config.get("max_position_embeddings")
+    if not trained:
+        raise UserError(f"config.json of {source.folder.name!r} gives no max_position_embeddings: package the model.")
+    return DualChunkGeometry(*default_sizes(trained, source.model_type), trained)
+
+
+def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted: Wanted, free: int | None) -> Launch:
+    """How to serve a model with vLLM.
+
+    Args:
+        model: what vLLM is to load, a folder or a Hub id.
+        source: the model's configuration, and where it is from.
+        geometry: the sizes that its attention is to have.
+        free: bytes of free memory on a machine without GPU, None where there are GPUs.
+
+    Raises:
+        UserError: the model or the length cannot be served so; the message says what can.
+    """
+    context = wanted.context or reach(source, geometry)
+    command = ["vllm", "serve", model, "--max-model-len", str(context)]
+    command += ["--host", wanted.host, "--port", str(wanted.port)]
+    command += ["--served-model-name", wanted.name or (source.entry.name if source.entry else source.folder.name)]
+    overrides = _overrides(source, geometry, context)
+    if overrides:
+        command += ["--hf-overrides", json.dumps(overrides)]
+    if wanted.dtype:
+        command += ["--dtype", wanted.dtype]
+    for flag, count in (("tensor", wanted.tensor_parallel), ("pipeline", wanted.pipeline_parallel)):
+        if count > 1:
+            command += [f"--{flag}-parallel-size", str(count)]
+    environment, notes = {}, []
+    if free is None:
+        command += ["--block-size", str(page_size(geometry))]
+        if wanted.memory:
+            command += ["--kv-cache-memory-bytes", str(int(wanted.memory * GIB))]
+    else:
+        space, note = _cpu_space(source, context, wanted, free)
+        environment, notes = {"VLLM_CPU_KVCACHE_SPACE": str(space)}, [note]
+        if wanted.tensor_parallel > 1:
+            environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    return Launch((*command, *wanted.further), environment, tuple(notes))
+
+
+def page_size(geometry: DualChunkGeometry) -> int:
+    """Tokens of a page of the cache on a GPU, such that chunks are made of whole pages.
+
+    Raises:
+        UserError: no page that vLLM has divides the chunk length.
+    """
+    fitting = [page for page in PAGES if geometry.chunk_length % page == 0]
+    if not fitting:
+        raise UserError(
+            f"On a GPU, vLLM serves chunks that are made of whole pages of {PAGES[-1]} tokens, and this model's have "
+            f"{geometry.chunk_length:,}: package it with sizes whose difference is a multiple of {PAGES[-1]} (better "
+            f"{PAGES[0]}), such as --local-size {_nearest_window(geometry)}."
+        )
+    return fitting[0]
+
+
+def _nearest_window(geometry: DualChunkGeometry) -> int:
+    page = PAGES[-1]
+    return geometry.chunk_size - max(page, geometry.chunk_length // page * page)
+
+
+def reach(source: Source, geometry: DualChunkGeometry) -> int:
+    """The length to serve: measured where somebody has, else what the checkpoint names, at least the usual reach."""
+    reach = source.entry.longest_reach if source.entry else None
+    if reach:
+        return reach.tokens
+    named = source.config.get("max_position_embeddings") or 0
+    return named if CONFIG_KEY in source.config else max(named, USUAL_REACH * geometry.pretraining_length)
+
+
+def _overrides(source: Source, geometry: DualChunkGeometry, context: int) -> dict:
+    """What config.json does not say yet."""
+    overrides = {}
+    if source.config.get(CONFIG_KEY) is None:
+        overrides[CONFIG_KEY] = config_from_geometry(geometry)
+    scaling = Architecture.from_config(source.config).rope_scaling
+    bound = (scaling.rope_type if scaling else None) not in _FREE_OF_LENGTH
+    if not bound and (source.config.get("max_position_embeddings") or 0) < context:
+        overrides["max_position_embeddings"] = context
+    return overrides
+
+
+def _cpu_space(source: Source, context: int, wanted: Wanted, free: int) -> tuple[int, str]:
+    """GiB of KV cache for vLLM on a CPU, which takes a whole number of them."""
+    stated = wanted.dtype or source.config.get("dtype") or source.config.get("torch_dtype") or "bfloat16"
+    dtype = "bfloat16" if stated == "auto" else stated
+    per_token = Architecture.from_config(source.config).cache_bytes_per_token(dtype)
+    least = math.ceil(per_token * context / GIB)
+    room = int(free * _CACHE_SHARE / GIB)
+    space = math.ceil(wanted.memory) if wanted.memory else max(least, min(room, 4 * least))
+    if space < least or (not wanted.memory and least > free / GIB):
+        fits = int((space if wanted.memory else room) * GIB / per_token)
+        raise UserError(
+            f"One request of {context:,} tokens takes {per_token * context / GIB:.1f} GiB of KV cache, and there are "
+            f"{space if wanted.memory else room} for it: give --context {fits}, or more --memory."
+        )
+    return space, f"{space} GiB of KV cache: {int(space * GIB / per_token):,} tokens, {per_token:,} bytes each."

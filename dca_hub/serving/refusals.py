@@ -1,0 +1,105 @@
+"""What a DCA model cannot be served with: each refused with one sentence that names the way out."""
+
+from dca_hub.families import FAMILIES
+
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+# Drafts that come from the text itself; a draft model would be one more model, without Dual Chunk Attention.
+SPECULATIVE_METHODS = ("ngram", "ngram_gpu", "suffix")
+
+
+def refuse_model(model_config) -> None:
+    """Raises ValueError for a model whose positions Dual Chunk Attention does not know."""
+    config = model_config.hf_config
+    if config.model_type not in FAMILIES:
+        raise ValueError(
+            f"Dual Chunk Attention is not known to be right for models of type {config.model_type!r}: it serves "
+            f"{', '.join(FAMILIES)}; leave dual_chunk_attention_config out to serve the plain model."
+        )
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type", "default")
+    if kind not in ROPE_TYPES or "mrope_section" in rope:
+        raise ValueError(
+            f"Dual Chunk Attention in vLLM does not serve rope_type {'mrope' if 'mrope_section' in rope else kind!r}, "
+            f"only {', '.join(ROPE_TYPES)}: load the model with transformers."
+        )
+    windows = [layer for layer in getattr(config, "layer_types", None) or () if layer != "full_attention"]
+    # Qwen2 names a window that `use_sliding_window` turns off.
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if windows or window is not None:
+        raise ValueError(
+            "this model attends through a sliding window, which Dual Chunk Attention replaces: pass "
+            "--hf-overrides '{\"sliding_window\": null}' to let every layer see everything."
+        )
+
+
+def refuse_engine(vllm_config) -> None:
+    """Raises ValueError for options of the engine under which a DCA model would not be right."""
+    speculative = vllm_config.speculative_config
+    if speculative is not None and speculative.method not in SPECULATIVE_METHODS:
+        raise ValueError(
+            f"speculative decoding by {speculative.method!r} has not been made to work with Dual Chunk Attention: use "
+            "the method 'ngram'."
+        )
+    if vllm_config.kv_transfer_config is not None:
+        raise ValueError(
+            "the cached keys of a DCA model are not those of a plain one, and a KV connector cannot tell them apart: "
+            "serve it without kv_transfer_config."
+        )
+    parallel = vllm_config.parallel_config
+    if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
+        raise ValueError(
+            "Dual Chunk Attention reads whole chunks and cannot share one request's keys among processes: use tensor "
+            "or pipeline parallel in place of context parallel."
+        )
+
+
+def refuse_selection(asked, device: str) -> None:
+    """Raises ValueError for an attention layer that vLLM is about to build, by its `AttentionSelectorConfig`."""
+    if device not in ("cpu", "cuda"):
+        raise ValueError(
+            f"Dual Chunk Attention has no vLLM back end for {device!r}: serve it on a CPU or a GPU of NVIDIA."
+        )
+    unfit = {
+        "latent attention": asked.use_mla,
+        "attention sinks": asked.has_sink,
+        "sparse attention": asked.use_sparse,
+        "prefixes that see themselves whole": asked.use_mm_prefix,
+        "a sliding window": asked.has_sliding_window,
+        "attention that is not causal": asked.use_non_causal or asked.attn_type != "decoder",
+        "a quantized KV cache": asked.kv_cache_dtype not in (None, "auto", "bfloat16", "float16"),
+        "the batch-invariant mode": asked.use_batch_invariant,
+    }
+    _refuse_first(unfit)
+
+
+def refuse_backend(backend, asked, capability) -> None:
+    """Raises ValueError for a GPU, dtype or head size that vLLM's own backend under ours cannot serve."""
+    if capability is None:  # a CPU, which checks for itself
+        return
+    reasons = backend.validate_configuration(device_capability=capability, **asked._asdict())
+    if reasons:
+        raise ValueError(
+            f"Dual Chunk Attention runs on vLLM's flash attention, which cannot serve this ({', '.join(reasons)}): it "
+            "takes float16 and bfloat16 on GPUs of compute capability 8.0 and more."
+        )
+
+
+def refuse_pages(geometry, page_size: int) -> None:
+    """Raises ValueError for pages of the cache, in tokens, that a chunk is not made of whole ones of."""
+    if geometry.chunk_length % page_size:
+        raise ValueError(
+            f"on a GPU a chunk must be made of whole pages of the cache, and {geometry.chunk_length:,} tokens are not "
+            f"of {page_size}: pass a --block-size that divides it, such as "
+            f"{max(size for size in (1, 16, 32, 64, 128) if geometry.chunk_length % size == 0)}."
+        )
+
+
+def refuse_layer(**unfit) -> None:
+    """Raises ValueError for a layer with a feature that is given (not None, not zero)."""
+    _refuse_first({name.replace("_", " "): bool(value) for name, value in unfit.items()})
+
+
+def _refuse_first(unfit: dict[str, bool]) -> None:
+    for feature, found in unfit.items():
+        if found:
+            raise ValueError(f"Dual Chunk Attention does not serve {feature}: turn it off, or serve the plain model.")

@@ -1,0 +1,36 @@
+"""The CUDA backend's metadata and control flow, on a CPU with the kernels written out; no CUDA runs here."""
+
+import pytest
+from test_engine import apart, check_written, prompt
+
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+
+pytestmark = pytest.mark.vllm
+EMULATED = {"first": ["emulated_cuda"], "block_size": 32}
+# s = 64: two pages of 32 tokens.
+PAGED = DualChunkGeometry(chunk_size=88, local_size=24, pretraining_length=88, temperature=0.1)
+
+
+@pytest.mark.parametrize("rows", [50, 1000], ids=["chunked", "whole"])
+def test_ragged_requests(rows, served, engine):
+    model = served("qwen3", PAGED)
+    ids = [prompt(length, length) for length in (3, 63, 64, 65, 129, 340)]
+    requests = [{"ids": one, "max_tokens": 5, "prompt_logprobs": True} for one in ids]
+    result = engine(model.folder, requests, max_num_batched_tokens=rows, max_model_len=512, **EMULATED)
+    for one, got in zip(ids, result["rounds"][0]):
+        assert apart(got["prompt_logprobs"], model.logprobs(one)) < 1e-4
+        check_written(model, one, got)
+
+
+def test_cached_prefixes_and_decoding_across_borders(served, engine):
+    model, shared = served("llama", PAGED), prompt(300)
+    requests = [{"ids": shared[:270] + prompt(30, seed), "max_tokens": 70} for seed in (2, 3)]
+    result = engine(model.folder, [{"ids": shared}], requests, **EMULATED)
+    assert result["counters"]["prefix_cache_hits"] >= 2 * 256
+    for request, got in zip(requests, result["rounds"][1]):
+        check_written(model, request["ids"], got)
+
+
+def test_chunks_that_are_not_whole_pages_are_refused(served, engine):
+    words = engine(served().folder, [{"ids": prompt(5)}], fails=True, **EMULATED)
+    assert "48 tokens are not of 32: pass a --block-size that divides it, such as 16" in words

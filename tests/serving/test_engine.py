@@ -1,0 +1,44 @@
+"""vLLM's own engine on a CPU gives what the DCA models of transformers give, however it schedules the requests."""
+
+import pytest
+from tiny_models import FAMILIES, tokens
+
+pytestmark = pytest.mark.vllm
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64}
+
+
+def prompt(length: int, seed: int = 1) -> list[int]:
+    return tokens(length, seed=seed)[0].tolist()
+
+
+def apart(found: list[float], expected: list[float]) -> float:
+    assert len(found) == len(expected)
+    return max(abs(a - b) for a, b in zip(found, expected))
+
+
+def check_written(served, ids: list[int], result: dict) -> None:
+    """The tokens are the greedy ones, with the log-probabilities of one whole forward over all of them."""
+    written = result["tokens"]
+    assert written == served.greedy(ids, len(written))
+    assert apart(result["logprobs"], served.logprobs(ids + written)[-len(written) :]) < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_ragged_and_in_chunks(family, served, engine):
+    model, lengths = served(family), (2, 47, 48, 49, 64, 130, 200, 333)
+    ids = [prompt(length, seed) for seed, length in enumerate(lengths)]
+    requests = [{"ids": one, "max_tokens": 4, "prompt_logprobs": True} for one in ids]
+    result = engine(model.folder, requests, max_num_batched_tokens=37)
+    for one, got in zip(ids, result["rounds"][0]):
+        assert apart(got["prompt_logprobs"], model.logprobs(one)) < 1e-4
+        check_written(model, one, got)
+    assert apart(model.logprobs(ids[-1], dca=False), model.logprobs(ids[-1])) > 0.1  # so it is DCA that was compared
+
+
+@pytest.mark.parametrize("rope", [YARN], ids=["yarn"])
+def test_scaled_positions(rope, served, engine):
+    model = served("llama", rope_parameters=rope)
+    ids = prompt(400)
+    result = engine(model.folder, [{"ids": ids, "max_tokens": 3, "prompt_logprobs": True}], max_model_len=512)
+    assert apart(result["rounds"][0][0]["prompt_logprobs"], model.logprobs(ids)) < 1e-4
+    check_written(model, ids, result["rounds"][0][0])
