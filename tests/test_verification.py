@@ -82,7 +82,7 @@ def test_a_package_that_loads_plain_without_trust_is_found(good, tmp_path):
             "",
             Check.EQUALS_BASE,
         ),
-        ("dual_chunk_attention.py", "end - within", "end - within + 1", Check.DEFINITION),
+        ("dual_chunk_attention.py", "full_like(within, end)", "full_like(within, end + 1)", Check.DEFINITION),
     ],
 )
 def test_broken_modeling_code_is_found(file, good_code, bad_code, check, good, tmp_path):

@@ -32,6 +32,11 @@ def parser() -> argparse.ArgumentParser:
     add("--tokenizer", help="folder of a tokenizer to use (default: learn one from the text)")
     add("--resume", action="store_true", help="go on from the state in --out")
     add("--start-from", type=Path, help="begin with the weights of this checkpoint folder")
+    add(
+        "--average",
+        action="store_true",
+        help="end with the mean of the first weights and the last",
+    )
     add("--seed", type=int, default=0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--steps", type=int, default=20_000, help="optimizer steps (default: %(default)s)")
@@ -84,6 +89,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
     maker = RowMaker(Corpus(books, encode), encode, options.window + 1, **shares)
     checker = RowMaker(Corpus(unseen, encode), encode, options.window + 1, **shares)
     model = _model(options, tokenizer).to(options.device)
+    began = {name: value.clone() for name, value in model.state_dict().items()} if options.average else {}
     optimizer = make_optimizer(model, options.rate, options.decay, model.device)
     progress = load_state(options.out, model, optimizer) if options.resume else Progress()
     rows = options.rows or (256 if cuda else 16)
@@ -109,6 +115,8 @@ def train(options: argparse.Namespace) -> dict[str, float]:
     try:
         trainer.run(report)
     finally:
+        for name, value in began.items():
+            model.state_dict()[name].lerp_(value, 0.5)
         shape.save(model, tokenizer, options.out)
     last = {"step": progress.step, "seconds": round(progress.seconds), **check(model, checker, 2 * options.check_rows)}
     meter.note(last)

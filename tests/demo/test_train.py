@@ -45,6 +45,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(text, tmp_path, monk
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_it_ends_with_the_mean_of_the_first_weights_and_the_last(text, tmp_path):
+    assert run(text, tmp_path / "first", "--steps", "2") == 0
+    begun = ("--start-from", str(tmp_path / "first"), "--steps", "3", "--seed", "4")
+    assert run(text, tmp_path / "last", *begun) == 0 == run(text, tmp_path / "mean", *begun, "--average")
+    first, last, mean = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "last", "mean"))
+    for name in mean:
+        expected = (first[name].float() + last[name].float()) / 2
+        torch.testing.assert_close(mean[name].float(), expected, rtol=2**-7, atol=1e-4)
+    assert any(not torch.equal(mean[name], last[name]) for name in mean)
+
+
 def test_it_learns(text, tmp_path, capsys):
     assert run(text, tmp_path, "--steps", "60", "--check-steps", "15", "--dense-steps", "0", "--seed", "3") == 0
     checks = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
