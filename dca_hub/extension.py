@@ -72,6 +72,8 @@ def extend(
         raise UserError(str(error)) from None
     rotary = copy.copy(model.base_model.rotary_emb)  # a shell of its own: its buffers may be replaced, never changed
     rotary._buffers = dict(rotary._buffers)
+    for name in ("_hf_hook", "_old_forward", "forward"):  # of accelerate, they would call the module that was copied
+        vars(rotary).pop(name, None)
     rotary.config = config
     extended.base_model.rotary_emb.inner = rotary
     if model.config.model_type not in families.FAMILIES:
@@ -193,10 +195,6 @@ def _share(source: nn.Module, target: nn.Module) -> None:
         target._parameters[name] = tensor
     for name, tensor in source._buffers.items():
         target._buffers[name] = tensor
-    if hasattr(source, "_hf_hook"):
-        from accelerate.hooks import add_hook_to_module
-
-        add_hook_to_module(target, copy.copy(source._hf_hook))
     for name, child in source.named_children():
         counterpart = target._modules.get(name)
         if name == "rotary_emb":
@@ -205,3 +203,7 @@ def _share(source: nn.Module, target: nn.Module) -> None:
             _share(child, counterpart)
         else:
             target._modules[name] = child
+    if hasattr(source, "_hf_hook"):  # last: the hook of a layer looks at once where the weights in it are
+        from accelerate.hooks import add_hook_to_module
+
+        add_hook_to_module(target, copy.copy(source._hf_hook))

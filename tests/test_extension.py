@@ -2,9 +2,11 @@
 
 import copy
 import warnings
+from dataclasses import asdict
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from explicit_reference import explicit_logits
 from tiny_models import FAMILIES, GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from torch import nn
@@ -262,6 +264,20 @@ def test_hooks_and_settings_of_generation_go_with_it():
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_model_that_accelerate_has_spread_over_devices():
+    plain, ids = tiny_model("llama"), tokens(60)
+    expected = as_dca(plain)(ids, use_cache=False).logits
+    # As `device_map="auto"` lays them on two GPUs; here both are the CPU.
+    add_hook_to_module(plain, AlignDevicesHook(io_same_device=True))
+    for module in (plain.model.embed_tokens, plain.model.rotary_emb, *plain.model.layers, plain.lm_head):
+        add_hook_to_module(module, AlignDevicesHook(execution_device="cpu", place_submodules=True))
+    extended = extend(plain, **asdict(GEOMETRY))
+    assert hasattr(extended.model.layers[0], "_hf_hook")
+    torch.testing.assert_close(extended(ids, use_cache=False).logits, expected)
+    assert not torch.allclose(plain(ids, use_cache=False).logits, expected, atol=1e-2)
+
+
 def test_copy_of_a_dca_model_is_a_dca_model():
     dca = as_dca(tiny_model("llama"))
     twin = copy.deepcopy(dca)
