@@ -16,16 +16,26 @@ MAIN_MIX = {"prose": 0.54, "recall": 0.05, "dense": 0.02, "key": 0.15, "quote": 
 class Batches(Dataset):
     """Batch `step` is (tokens [rows, T + 1] int64, weights [rows, T] float32: of predicting tokens[:, 1:])."""
 
-    def __init__(self, maker: RowMaker, rows: int, steps: int, seed: int, dense_steps: int):
+    def __init__(
+        self,
+        maker: RowMaker,
+        rows: int,
+        steps: int,
+        seed: int,
+        dense_steps: int,
+        mix: dict[str, float] = MAIN_MIX,
+    ):
         self.maker, self.rows, self.steps, self.seed, self.dense_steps = maker, rows, steps, seed, dense_steps
+        self.mix = mix
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([self.seed, step])
-        mix = DENSE_MIX if step < self.dense_steps else MAIN_MIX
-        kinds = rng.choice(list(mix), self.rows, p=list(mix.values()))
+        mix = DENSE_MIX if step < self.dense_steps else self.mix
+        shares = np.array(list(mix.values()))
+        kinds = rng.choice(list(mix), self.rows, p=shares / shares.sum())
         return collate([self.maker.make(str(kind), rng) for kind in kinds])
 
 

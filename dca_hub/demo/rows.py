@@ -45,11 +45,12 @@ class RowMaker:
         length: int,
         absent: float = 0.04,
         bos: float = 0.3,
+        parted: float = 0.3,
         packed: float = 0.5,
         strange: float = 0.25,
     ):
         self.corpus, self.encode, self.length = corpus, encode, length
-        self.absent, self.bos, self.packed, self.strange = absent, bos, packed, strange
+        self.absent, self.bos, self.parted, self.packed, self.strange = absent, bos, parted, packed, strange
 
     def make(self, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         row = Row(self.length)
@@ -67,7 +68,7 @@ class RowMaker:
         while row.room > 0:
             a, b = self._span(rng, int(rng.integers(24, 320)) if packed else row.room, FLOWING, near)
             row.add(self._document(rng, a, self.corpus.words[a:b], random_layout(rng)))
-            if rng.random() < self.bos:
+            if rng.random() < self.parted:
                 row.add([self.encode.bos], 0.0)
             else:
                 row.add(self.encode("\n\n"))

@@ -12,7 +12,7 @@ from dca_hub.demo import TRAINED_LENGTH, wordings
 from dca_hub.demo import model as shape
 from dca_hub.demo.checks import check
 from dca_hub.demo.corpus import Corpus, curly_quotes
-from dca_hub.demo.data import Batches
+from dca_hub.demo.data import MAIN_MIX, Batches
 from dca_hub.demo.loop import Settings, Trainer, make_optimizer
 from dca_hub.demo.meter import Meter
 from dca_hub.demo.questions import ask
@@ -48,8 +48,10 @@ def parser() -> argparse.ArgumentParser:
     add("--decay", type=float, default=0.1, help="weight decay (default: %(default)s)")
     add("--absent", type=float, default=0.04, help="share of questions whose answer is not there")
     add("--bos", type=float, default=0.3, help="share of windows that begin with the bos token")
+    add("--parted", type=float, default=0.3, help="share of the texts of one window that a bos token parts")
     add("--packed", type=float, default=0.5, help="share of prose windows made of several texts")
     add("--strange", type=float, default=0.25, help="share of documents with words of any kind mixed in")
+    add("--mix", type=_mix, default=MAIN_MIX, help="shares of the kinds of windows that differ, such as key=0.3")
     add("--window", type=int, default=TRAINED_LENGTH, help="tokens a row (default: %(default)s)")
     add("--vocabulary", type=int, default=4096)
     add("--width", type=int, default=256, help="hidden size, a multiple of 128")
@@ -85,7 +87,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
     tokenizer = _tokenizer(options, books)
     encode = PieceEncoder(tokenizer)
     print(f"reading {sum(map(len, books)) / 1e6:.1f} M characters", file=sys.stderr)
-    shares = {name: getattr(options, name) for name in ("absent", "bos", "packed", "strange")}
+    shares = {name: getattr(options, name) for name in ("absent", "bos", "parted", "packed", "strange")}
     maker = RowMaker(Corpus(books, encode), encode, options.window + 1, **shares)
     checker = RowMaker(Corpus(unseen, encode), encode, options.window + 1, **shares)
     model = _model(options, tokenizer).to(options.device)
@@ -103,7 +105,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
         compile=options.compile,
         save_minutes=options.save_minutes,
     )
-    batches = Batches(maker, rows, options.steps, options.seed, options.dense_steps)
+    batches = Batches(maker, rows, options.steps, options.seed, options.dense_steps, options.mix)
     trainer = Trainer(model, optimizer, batches, settings, options.out, progress)
     meter = Meter(settings, rows * options.window)
 
@@ -143,6 +145,14 @@ def _tokenizer(options: argparse.Namespace, books: list[str]) -> PreTrainedToken
     tokenizer = train_tokenizer([*texts, *(asked * 20)], options.vocabulary)
     save_tokenizer(tokenizer, options.out)
     return tokenizer
+
+
+def _mix(text: str) -> dict[str, float]:
+    """The usual shares with those that are named changed; their sum does not matter."""
+    changed = {name: float(share) for name, _, share in (part.partition("=") for part in text.split(","))}
+    if unknown := changed.keys() - MAIN_MIX.keys():
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(MAIN_MIX)}")
+    return MAIN_MIX | changed
 
 
 def _model(options: argparse.Namespace, tokenizer: PreTrainedTokenizerFast):
