@@ -75,13 +75,20 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
 
 
 def write(folder: Path, made: list[Section]) -> list[Path]:
-    """Writes the page in both forms, and its pictures, into a folder; gives what was written."""
-    pictures = [folder / section.picture for section in made]
-    for path, section in zip(pictures, made):
-        path.write_bytes(section.png)
-    (folder / MARKDOWN).write_text(markdown(made), encoding="utf-8")
-    (folder / PAGE).write_text(page(made), encoding="utf-8")
-    return [folder / MARKDOWN, folder / PAGE, *pictures]
+    """Writes the page in both forms, and its pictures, into a folder; gives what was written.
+
+    Raises UserError when the folder cannot be written to.
+    """
+    files = {MARKDOWN: markdown(made).encode(), PAGE: page(made).encode()}
+    files |= {section.picture: section.png for section in made}
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"{folder.name!r} cannot be written to ({error.strerror}): copy the results elsewhere."
+        ) from None
+    return [folder / name for name in files]
 
 
 def markdown(made: list[Section]) -> str:

@@ -132,10 +132,10 @@ def markdown(run: Run) -> str:
 def _heading(run: Run) -> str:
     if run.task == "perplexity":
         return run.task
-    return f"{run.task}: {metric(run)}{', %' if _in_percent(run) else ''}"
+    return f"{run.task}: {metric(run)}{', %' if in_percent(run) else ''}"
 
 
-def _in_percent(run: Run) -> bool:
+def in_percent(run: Run) -> bool:
     """Whether a number is known to be a share of 1; the metrics of others are shown as they are."""
     return run.task in NEEDLES or bool(run.header["settings"].get("percent"))
 
@@ -147,7 +147,7 @@ def _cell(run: Run, one: Number | None) -> str:
         return f"{one.value:.2f}" if one.value <= _LARGEST else f">{_LARGEST}"
     if run.task in NEEDLES:
         return f"{100 * one.value:.0f}"
-    return f"{100 * one.value:.1f}" if _in_percent(run) else f"{one.value:.4g}"
+    return f"{100 * one.value:.1f}" if in_percent(run) else f"{one.value:.4g}"
 
 
 def depth_table(run: Run, variant: str) -> str:

@@ -137,6 +137,8 @@ def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):
         (("passkey", "{folder}", "--lengths", "500", "--device", "tensor-parallel"), "start it with torchrun"),
         (("plot", "{text}"), "not JSON"),
         (("plot", "/no/such.jsonl"), "cannot be read"),
+        (("plot", "{measured}", "--out", "/no/such.png"), "'such.png' cannot be written"),
+        (("plot", "{measured}", "--out", "picture.gif"), "end in .png"),
     ],
 )
 def test_what_cannot_be_measured_has_its_sentence(args, words, folder, text_file, measured, tmp_path, capsys):
