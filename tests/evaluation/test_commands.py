@@ -9,6 +9,7 @@ import pytest
 from launching import ENVIRONMENT, launch
 
 from dca_hub import cli, results
+from dca_hub.cli import measuring
 from dca_hub.evaluation import runs, summary
 
 PERPLEXITY = ("--lengths", "64,128,256", "--stride", "32", "--windows", "3", "--plain")
@@ -108,7 +109,11 @@ def test_ctrl_c_loses_nothing(folder, tmp_path):
     assert 3 <= len(held) < 200
     fewer = ["passkey", str(folder), "--lengths", "400", "--depths", "5", "--trials", "1", "--out", str(out)]
     assert cli.main(fewer) == 0
-    assert {runs.place(one) for one in held} <= {runs.place(one) for one in runs.read(out)[0].samples}
+    after = {runs.place(one): one for one in numbers(out)}
+    whole = tmp_path / "whole.jsonl"
+    assert cli.main([*fewer[:-1], str(whole)]) == 0
+    assert {runs.place(one) for one in held} <= after.keys()
+    assert all(after[runs.place(one)] == one for one in numbers(whole)), "as if it had never been stopped"
 
 
 def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):
@@ -154,11 +159,33 @@ def test_what_cannot_be_measured_has_its_sentence(args, words, folder, text_file
     assert words in error and len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("args", [("--lengths", "x"), ("--lengths", "0"), ("--depths", "2.5"), ("--lengths", ",")])
-def test_numbers_that_are_none_are_refused_by_the_parser(args, folder, capsys):
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("passkey", "--lengths", "x"),
+        ("passkey", "--lengths", "0"),
+        ("passkey", "--depths", "2.5"),
+        ("passkey", "--lengths", ","),
+        ("perplexity", "--text", "t.txt", "--windows", "-3"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_the_parser(command, folder, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["passkey", str(folder), *args])
+        cli.main([*command, str(folder)])
     assert stopped.value.code == 2 and "error: argument" in capsys.readouterr().err
+
+
+def test_the_time_that_is_left_is_that_of_measuring(monkeypatch, capsys):
+    """Loading and reading the text, before the first piece, say nothing of how long the rest will take."""
+    clock = iter([0.0, 1000.0, 1060.0, 1120.0])
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: next(clock))
+    with measuring.progress("perplexity") as update:
+        for done in (100, 200, 300):
+            update(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "perplexity: 20% of 1,000 tokens, about 8 min left",
+        "perplexity: 30% of 1,000 tokens, about 7 min left",
+    ]
 
 
 def test_the_space_can_load_what_the_command_line_wrote(measured):
