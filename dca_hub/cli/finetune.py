@@ -53,6 +53,7 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dca_hub.evaluation.processes import is_first
     from dca_hub.training.finetune import Settings, finetune
 
     quiet()
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         concatenate=args.concatenate,
         seed=args.seed,
     )
-    say = lambda words: print(words, file=sys.stderr, flush=True)
+    say = lambda words: print(words, file=sys.stderr, flush=True) if is_first() else None
     made = finetune(args.model, args.data, args.out, settings, say, dtype=args.dtype, force=args.force)
     if made is None:
         return 0
