@@ -18,16 +18,19 @@ def save(
 
     All processes call it. `name` is what was trained; `base` loads it anew.
     """
+    state = trainer.accelerator.get_state_dict(trainer.model)  # whole, in the first process
+    if not trainer.is_world_process_zero():
+        return
     adapters = getattr(trainer.model, "peft_config", None)
     if adapters:
-        state = trainer.accelerator.get_state_dict(trainer.model)  # whole, in the first process
-        if trainer.is_world_process_zero():
-            merged(base(), adapters["default"], state).save_pretrained(folder)
+        merged(base(), adapters["default"], state).save_pretrained(folder)
     else:
-        trainer.save_model(str(folder))
-    if trainer.is_world_process_zero():
-        tokenizer.save_pretrained(folder)
-        _write_origin(sources.resolve(name, weights=False), folder)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        # Of shards, tied weights are gathered one by one, so that nothing else tells that they are one.
+        once = {key: value for key, value in state.items() if key not in model.all_tied_weights_keys}
+        model.save_pretrained(folder, state_dict=once)
+    tokenizer.save_pretrained(folder)
+    _write_origin(sources.resolve(name, weights=False), folder)
 
 
 def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> PreTrainedModel:

@@ -6,10 +6,12 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from launching import launch
+from safetensors.torch import load_file
 from transformers import TrainerControl
 
 from dca_hub import card_text
@@ -17,7 +19,7 @@ from dca_hub.errors import UserError
 from dca_hub.load import load
 from dca_hub.training import dialogues, stopping
 from dca_hub.training.finetune import Settings, finetune, make_trainer, prepare
-from dca_hub.training.saving import merged
+from dca_hub.training.saving import merged, save
 from dca_hub.training.stopping import StopAtStep
 from dca_hub.verification import Outcome, verify
 
@@ -129,6 +131,17 @@ def press_ctrl_c_once_training():
             os.kill(os.getpid(), signal.SIGINT)
             return
         time.sleep(0.001)
+
+
+def test_tied_weights_that_were_gathered_one_by_one_are_written_once(tmp_path):
+    model, tokenizer = (loaded := load("demo", device="cpu")).model, loaded.tokenizer
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    shards = SimpleNamespace(get_state_dict=lambda model: state, unwrap_model=lambda model: model)
+    trainer = SimpleNamespace(model=model, accelerator=shards, is_world_process_zero=lambda: True)
+    save(trainer, tokenizer, "demo", tmp_path, lambda: pytest.fail("there are no adapters to merge"))
+    written = load_file(tmp_path / "model.safetensors")
+    assert state.keys() - written.keys() == {"lm_head.weight"}
+    assert load(str(tmp_path), device="cpu").geometry == loaded.geometry
 
 
 class Trigger:
