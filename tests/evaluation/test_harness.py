@@ -94,6 +94,29 @@ def test_without_the_harness_it_says_what_to_install(monkeypatch, folder, capsys
     assert 'pip install "dca-hub[evaluate]"' in capsys.readouterr().err
 
 
+def test_a_task_that_lacks_a_package_says_so(folder, capsys, monkeypatch):
+    lm_eval = pytest.importorskip("lm_eval", reason=NEEDED)
+
+    def lacking(**_):
+        raise ImportError("Please install the `wonderwords` package")
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", lacking)
+    assert cli.main(["evaluate", str(folder), "--tasks", "leval_toefl"]) == 2
+    error = capsys.readouterr().err
+    assert "install the `wonderwords` package" in error and 'pip install "dca-hub[evaluate]"' in error
+
+
+def test_ruler_names_its_metric_after_the_length():
+    values = {"alias": "vt", "4096,none": 0.5, "4096_stderr,none": 0.1, "8192,none": -1.0, "8192_stderr,none": "N/A"}
+    results = {"results": {"ruler_vt": values, "other": {"acc,none": 0.25, "acc_stderr,none": "N/A", "f1,get": 1}},
+               "n-samples": {"ruler_vt": {"effective": 7}}}  # fmt: skip
+    assert harness._numbers(results, 4096) == {
+        ("ruler_vt", "accuracy"): (0.5, 0.1, 7),
+        ("other", "acc"): (0.25, None, 0),
+        ("other", "f1 (get)"): (1.0, None, 0),
+    }
+
+
 def test_the_task_files_are_whole():
     files = sorted(harness.OURS.glob("*.yaml"))
     assert sorted(path.stem for path in files) == sorted(OURS)
