@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #d5dade; text-align: right; }
 th:first-child, td:first-child { text-align: left; } img { max-width: 100%; } small { color: #55636e; }
-pre { background: #f1f3f5; padding: .7rem; overflow-x: auto; }
+pre { background: #f1f3f5; padding: .7rem; white-space: pre-wrap; }
 """
 
 
@@ -63,7 +63,7 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', f'{file.stem} {run.task}'.lower()).strip('-')}.png"
         made.append(
             Section(
-                f"{run.header['model']}: {run.task}, {summary.data(run)}",
+                f"{run.header['model']}: {', '.join(dict.fromkeys((run.task, summary.data(run))))}",
                 tuple(tables),
                 name,
                 plots.picture([run]),

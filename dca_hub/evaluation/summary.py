@@ -170,13 +170,15 @@ def short(length: int) -> str:
 def conditions(run: Run) -> str:
     """What a run was measured with, in a line."""
     header, settings = run.header, run.header["settings"]
-    said = ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, "", [], {}))
+    said = ", ".join(
+        f"{key} {value}" for key, value in settings.items() if value not in (None, "", [], {}) and key != "percent"
+    )
     versions = ", ".join(f"{name} {version}" for name, version in header.get("versions", {}).items())
     on = ", ".join(str(header[key]) for key in ("dtype", "device", "date") if header.get(key))
     shown = sum(sample.get("samples", 1) for sample in run.samples)
-    cut = "".join(
-        f"; {one['cut']:,} of {one['samples']:,} prompts were cut to {one['length']:,} tokens for {one['variant']}"
+    cut = dict.fromkeys(  # once, since all variants were given the same
+        f"; {one['cut']:,} of {one['samples']:,} prompts were cut to {one['length']:,} tokens"
         for one in run.samples
         if one.get("cut")
     )
-    return f"{shown:,} samples; {said}; {on}; {versions}{cut}"
+    return f"{shown:,} samples; {said}; {on}; {versions}{''.join(cut)}"
