@@ -7,6 +7,7 @@ processes; and every metric is the harness's.
 
 import contextlib
 import hashlib
+import importlib.metadata
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -154,6 +155,7 @@ def measure_tasks(
         "tasks": sorted(names),
         "limit": limit,
         "chat_format": chat,
+        "lm_eval": importlib.metadata.version("lm_eval"),  # prompts and metrics are those of its version
         **({"from": Path(data).name} if data else {}),
     }
     wanted: dict[int, dict[str, Request]] = {}

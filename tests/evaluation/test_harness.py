@@ -1,6 +1,7 @@
 """Tasks of lm-evaluation-harness: ours and its own, cut, resumed, and what is refused."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -136,7 +137,8 @@ def test_our_tasks_run_resume_and_say_what_was_cut(folder, data, tmp_path, capsy
     said = capsys.readouterr().out
     found = {run.task: run for run in runs.read(out)}
     assert sorted(found) == sorted(OURS)
-    assert found["fewshot_qmsum"].header["settings"]["metric"] == "rouge_geometric_mean"
+    settings = found["fewshot_qmsum"].header["settings"]
+    assert settings["metric"] == "rouge_geometric_mean" and settings["lm_eval"] == version("lm_eval")
     assert said.count("1 of 1 prompts were cut to 500 tokens") == len(OURS), "once, though two models were asked"
     answers = out.with_name("tasks.answers.jsonl")
     before = answers.read_bytes()
