@@ -253,8 +253,9 @@ def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.d
     stated = getattr(native, "dtype", None) or torch.float32
     stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
     # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
-    small = device == "cpu" and Architecture.from_config(native.to_dict()).parameters < 250_000_000
-    return torch.float32 if small or (stated == torch.float16 and device == "cpu") else stated
+    on_cpu = device == "cpu" or (device in ("auto", TENSOR_PARALLEL) and not torch.cuda.is_available())
+    small = on_cpu and Architecture.from_config(native.to_dict()).parameters < 250_000_000
+    return torch.float32 if small or (stated == torch.float16 and on_cpu) else stated
 
 
 def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:

@@ -44,6 +44,8 @@ def test_a_plain_folder_gets_the_sizes_of_the_rule(source):
     loaded = load.load(str(source))
     assert (loaded.geometry.chunk_size, loaded.geometry.local_size) == (24, 4)
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
+    if not torch.cuda.is_available():
+        assert load.load("demo", device="auto").model.dtype == torch.float32, "as on the CPU, which it is"
 
 
 def test_without_dca_there_is_only_the_base(made):

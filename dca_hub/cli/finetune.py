@@ -9,10 +9,10 @@ from dca_hub.cli.options import positive, quiet
 HELP = "fine-tune a DCA model on long dialogues, and package it"
 DESCRIPTION = """\
 Trains the answers of dialogues, in rows of --length tokens, with Dual Chunk Attention and its exact gradients. FILE is
-a JSON list or JSON lines of the authors' format (conversations: from, value) or of message lists (messages: role,
-content). Dialogues are packed into rows and stay apart there; --concatenate joins them into long ones in place of that.
-The defaults are those of the authors' recipe. Checkpoints go to DIR.training, and the same command goes on from the
-last of them; Ctrl-C writes one first. The result is a package in DIR.
+a JSON list or JSON lines of the authors' format (inputs, outputs), of ShareGPT's (conversations: from, value) or of
+message lists (messages: role, content). Dialogues are packed into rows and stay apart there; --concatenate joins them
+into long ones in place of that. The defaults are those of the authors' recipe. Checkpoints go to DIR.training, and the
+same command goes on from the last of them; Ctrl-C writes one first. The result is a package in DIR.
 
 Processes, GPUs and sharding are the business of `accelerate launch`; dca_hub/training has configurations. Processes of
 a CPU, to try things: torchrun --nproc-per-node 2 -m dca_hub finetune ...
@@ -53,9 +53,10 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    quiet()
+    from dca_hub.evaluation.processes import is_first
     from dca_hub.training.finetune import Settings, finetune
 
-    quiet()
     settings = Settings(
         length=args.length,
         steps=args.steps,
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         concatenate=args.concatenate,
         seed=args.seed,
     )
-    say = lambda words: print(words, file=sys.stderr, flush=True)
+    say = lambda words: print(words, file=sys.stderr, flush=True) if is_first() else None
     made = finetune(args.model, args.data, args.out, settings, say, dtype=args.dtype, force=args.force)
     if made is None:
         return 0

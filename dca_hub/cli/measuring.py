@@ -112,15 +112,16 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: None
         return
     draw, close = progress_bar(title, "tok")
-    drawn, started = sys.stderr.isatty(), time.monotonic()
-    last = started
+    drawn, last = sys.stderr.isatty(), time.monotonic()
+    began: tuple[float, int] | None = None  # when the first piece was done: what comes before it is no measuring
 
     def update(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, began
         draw(done, total)
         now = time.monotonic()
-        if not drawn and done and now - last > _EVERY:
-            last, left = now, (now - started) * (total - done) / done
+        began = began or (now, done)
+        if not drawn and done > began[1] and now - last > _EVERY:
+            last, left = now, (now - began[0]) * (total - done) / (done - began[1])
             say = f"{title}: {done / total:.0%} of {total:,} tokens, about {_duration(left)} left"
             print(say, file=sys.stderr, flush=True)
 

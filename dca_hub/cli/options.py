@@ -1,6 +1,7 @@
 """What several commands share: options about the model, numbers, and progress on the terminal."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 
@@ -57,5 +58,6 @@ def quiet() -> None:
     """Keeps the libraries' own notices off the terminal; what a user must know, the commands say."""
     import transformers
 
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

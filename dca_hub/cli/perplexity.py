@@ -31,10 +31,14 @@ def add(subparsers) -> None:
     )  # fmt: skip
     parser.add_argument("--stride", type=positive, default=256, metavar="N", help="scored tokens (default: 256)")
     parser.add_argument(
-        "--windows", type=int, default=20, metavar="N",
+        "--windows", type=_count, default=20, metavar="N",
         help="windows at even distances (default: 20); 0 for one each --stride tokens, as the paper has it",
     )  # fmt: skip
     parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else positive(text)
 
 
 def run(args: argparse.Namespace) -> int:

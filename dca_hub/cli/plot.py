@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from dca_hub.errors import UserError
+
 HELP = "draw the picture of result files: heat maps of needles, curves of perplexity"
 DESCRIPTION = """\
 Draws what a run has written, finished or not: depth against length for pass keys and needles, a curve for everything
@@ -21,8 +23,14 @@ def add(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from dca_hub.evaluation import plots, runs
 
-    found = [run for file in args.files for run in runs.read(file)]
     out = args.out or args.files[0].with_suffix(".png")
-    out.write_bytes(plots.picture(found))
+    if out.suffix != ".png":
+        raise UserError(f"--out {out.name!r} is a PNG: let its name end in .png.")
+    found = [run for file in args.files for run in runs.read(file)]
+    picture = plots.picture(found)
+    try:
+        out.write_bytes(picture)
+    except OSError as error:
+        raise UserError(f"{out.name!r} cannot be written ({error.strerror}): choose another --out.") from None
     print(f"written: {out}", file=sys.stderr)
     return 0

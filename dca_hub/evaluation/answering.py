@@ -59,9 +59,8 @@ def answer(
 def _generate(model, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
     found = cut(reader.tokenizer, request.context, length - request.room, special=reader.special(request.context))
     logits, cache = prefill(model, found.ids, progress=progress, piece=PIECE)
-    stops = [request.options.get("until") or []] if isinstance(request.options.get("until"), str) else [
-        *(request.options.get("until") or [])
-    ]  # fmt: skip
+    until = request.options.get("until") or []
+    stops = [until] if isinstance(until, str) else until
     text, written = "", []
     while len(written) < request.room:
         more = continue_greedily(model, logits, cache, 1, stop_tokens(model))

@@ -30,8 +30,10 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, *, special: 
 
     special: whether the tokenizer adds its beginning of a text; a chat format has one.
 
-    Raises UserError when what surrounds the document is too long already.
+    Raises UserError when what surrounds the document is too long already, or there is no room at all.
     """
+    if most < 1:
+        raise UserError("The answers of a task take as many tokens as there are in all: give longer --lengths.")
     side = next((side for side, mark in _STARTS.items() if mark in prompt), None)
     if side is None:
         ids = _encode(tokenizer, prompt, special)
@@ -44,7 +46,8 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, *, special: 
     before, inner, after = _encode(tokenizer, head, special), _encode(tokenizer, document), _encode(tokenizer, tail)
     room = most - len(before) - len(after)
     if room < 1:
-        raise UserError(f"A prompt has {len(before) + len(after):,} tokens around its document: give longer --lengths.")
+        around = f"{len(before) + len(after):,} tokens around its document, and {most:,} are left beside the answer"
+        raise UserError(f"A prompt has {around}: give longer --lengths.")
     kept = inner[-room:] if side == "left" else inner[:room]
     return Cut([*before, *kept, *after], len(inner) - len(kept))
 

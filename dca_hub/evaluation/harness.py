@@ -6,6 +6,8 @@ processes; and every metric is the harness's.
 """
 
 import contextlib
+import hashlib
+import importlib.metadata
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -85,7 +87,9 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
 
 
 def _place(instance) -> str:
-    return f"{instance.task_name}/{instance.doc_id}/{instance.idx}"
+    """What tells a request from all others, its words included: an answer to other words is none to it."""
+    asked = hashlib.sha256(repr(instance.args).encode()).hexdigest()[:8]
+    return f"{instance.task_name}/{instance.doc_id}/{instance.idx}/{asked}"
 
 
 def _evaluate(model, names: Sequence[str], metadata: dict, limit: int | None, chat: bool) -> dict:
@@ -109,7 +113,7 @@ def _evaluate(model, names: Sequence[str], metadata: dict, limit: int | None, ch
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(f"A task of lm-evaluation-harness needs the package {error.name}: install it.") from None
+        raise UserError(f'A task lacks a package ({error!s:.200}): pip install "dca-hub[evaluate]".') from None
     except (OSError, ConnectionError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -151,6 +155,7 @@ def measure_tasks(
         "tasks": sorted(names),
         "limit": limit,
         "chat_format": chat,
+        "lm_eval": importlib.metadata.version("lm_eval"),  # prompts and metrics are those of its version
         **({"from": Path(data).name} if data else {}),
     }
     wanted: dict[int, dict[str, Request]] = {}
@@ -198,14 +203,18 @@ def _score(subject: Subject, answers: Run, names, lengths, metadata: dict, limit
         for length in lengths:
             known = {at: one for (name, n, at), one in by_place.items() if (name, n) == (variant.name, length)}
 
-            def respond(at: str, request: Request, known: dict = known):
-                one = known[at]
+            taken: dict[str, Sample] = {}
+
+            def respond(at: str, request: Request, known: dict = known, taken: dict = taken):
+                if at not in known:
+                    raise UserError(f"{at.partition('/')[0]} asks something else each time: leave this task out.")
+                one = taken[at] = known[at]
                 return one["answer"] if "answer" in one else (one["logprob"], one["greedy"])
 
             more = {**metadata, "max_seq_lengths": [length]}
             results = _evaluate(_answering_model(subject.loaded, respond, subject.model), names, more, limit, chat)
             for (task, metric), (score, error, count) in _numbers(results, length).items():
-                cut = [one["cut"] for at, one in known.items() if at.startswith(f"{task}/")]
+                cut = [one["cut"] for at, one in taken.items() if at.startswith(f"{task}/")]
                 sample = {"variant": variant.name, "length": length, "id": metric, "score": score, "error": error}
                 more_of_it = {"samples": count, "cut": sum(tokens > 0 for tokens in cut)}
                 found.setdefault((task, metric), []).append({**sample, **more_of_it})

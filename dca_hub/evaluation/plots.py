@@ -1,6 +1,7 @@
 """Pictures of measurements, as PNG or SVG bytes: readable without colour, in the same colours everywhere."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,14 +49,14 @@ def heat_map(
     """A PNG with a map for each name of `grids`: scores 0 to 1 by (length, depth), each printed in its cell; lengths
     in tokens across, depths down, and a line where the trained length ends."""
     lengths, depths = sorted(lengths), sorted(depths)
-    width = len(grids) * (1.6 + 0.72 * len(lengths))
-    figure = Figure(figsize=(max(5.0, width), 1.9 + 0.46 * len(depths)), layout="constrained")
+    width = max(5.0 / len(grids), 1.6 + 0.72 * len(lengths))
+    figure = Figure(figsize=(len(grids) * width, 1.9 + 0.46 * len(depths)), layout="constrained")
     axes = figure.subplots(1, len(grids), squeeze=False)[0]
     for axis, (name, scores) in zip(axes, grids.items()):
         _draw_map(axis, scores, lengths, depths, trained)
-        axis.set_title(name, fontsize=11, pad=22)
+        axis.set_title(textwrap.fill(name, int(11 * width)), fontsize=11, pad=22)
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(textwrap.fill(title, int(11 * width * len(grids))), fontsize=12)
     return _bytes(figure, "png", dpi=160)
 
 
@@ -108,7 +109,9 @@ def perplexity_curve(
     axis.yaxis.set_major_formatter(lambda value, _: _short(value))
     axis.margins(x=0.07, y=0.22)
     if label != "perplexity":
-        axis.set_ylim(bottom=0)
+        top = max((value for points in drawn.values() for _, value in points), default=0.0) or 1.0
+        axis.set_ylim(-0.15 * top, 1.2 * top)  # below 0 stand the values of points that lie there
+        axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= 1.2 * top])
     axis.axvline(trained, color="#d55e00", linewidth=1.5, linestyle="--")
     axis.annotate(f"trained: {trained:,}", (trained, 1), (4, -4), xycoords=("data", "axes fraction"),
                   textcoords="offset points", va="top", fontsize=8.5, color="#d55e00")  # fmt: skip
@@ -130,7 +133,7 @@ def _draw_curve(axis: Any, name: str, points: Sequence, number: int, ink: str, v
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value > 1 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _style(axis: Any, ink: str) -> None:
@@ -173,18 +176,27 @@ def picture(runs: Sequence[Run]) -> bytes:
         for run in runs
         for name in run.variants
     ]
+    data = ", ".join(dict.fromkeys(summary.data(run) for run in runs))
     if kinds.pop()[0]:
         grids = {_free(title, titled, run): summary.cells(run)[name] for run, name, title in titled}
         lengths = {length for grid in grids.values() for length, _ in grid}
         depths = {depth for grid in grids.values() for _, depth in grid}
-        words = f"{runs[0].task}: {', '.join(models)}, {summary.data(runs[0])}; % found"
+        words = f"{runs[0].task}: {', '.join(models)}, {data}; % found"
         return heat_map(grids, list(lengths), list(depths), trained.pop(), words)
-    curves = {_free(title, titled, run): summary.curves(run)[name] for run, name, title in titled}
-    label = summary.metric(runs[0])
-    return perplexity_curve(curves, trained.pop(), label=label, title=f"{', '.join(models)}: {summary.data(runs[0])}")
+    scale, unit = (100, ", %") if summary.in_percent(runs[0]) else (1, "")
+    curves = {
+        _free(title, titled, run): [(length, scale * value) for length, value in summary.curves(run)[name]]
+        for run, name, title in titled
+    }
+    label = f"{summary.metric(runs[0])}{unit}"
+    return perplexity_curve(curves, trained.pop(), label=label, title=f"{', '.join(models)}: {data}")
 
 
 def _free(title: str, titled: Sequence[tuple], run: Run) -> str:
     """The title, with what tells the run apart where two have the same."""
     same = [other for other, _, name in titled if name == title]
-    return title if len(same) == 1 else f"{title} ({summary.data(run)}, {same.index(run) + 1})"
+    if len(same) == 1:
+        return title
+    alike = [other for other in same if summary.data(other) == summary.data(run)]
+    number = f", {alike.index(run) + 1}" if len(alike) > 1 else ""
+    return f"{title} ({summary.data(run)}{number})"

@@ -35,6 +35,11 @@ def join(sharing: bool = False) -> Processes:
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
 
+def is_first() -> bool:
+    """Whether this process is the first of those that a launcher has started, or alone; before they have met, too."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def own_device() -> str | None:
     """The GPU that is this process's own, if there are several processes and GPUs; else None, for the usual choice."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():

@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #d5dade; text-align: right; }
 th:first-child, td:first-child { text-align: left; } img { max-width: 100%; } small { color: #55636e; }
-pre { background: #f1f3f5; padding: .7rem; overflow-x: auto; }
+pre { background: #f1f3f5; padding: .7rem; white-space: pre-wrap; }
 """
 
 
@@ -63,7 +63,7 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', f'{file.stem} {run.task}'.lower()).strip('-')}.png"
         made.append(
             Section(
-                f"{run.header['model']}: {run.task}, {summary.data(run)}",
+                f"{run.header['model']}: {', '.join(dict.fromkeys((run.task, summary.data(run))))}",
                 tuple(tables),
                 name,
                 plots.picture([run]),
@@ -75,13 +75,20 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
 
 
 def write(folder: Path, made: list[Section]) -> list[Path]:
-    """Writes the page in both forms, and its pictures, into a folder; gives what was written."""
-    pictures = [folder / section.picture for section in made]
-    for path, section in zip(pictures, made):
-        path.write_bytes(section.png)
-    (folder / MARKDOWN).write_text(markdown(made), encoding="utf-8")
-    (folder / PAGE).write_text(page(made), encoding="utf-8")
-    return [folder / MARKDOWN, folder / PAGE, *pictures]
+    """Writes the page in both forms, and its pictures, into a folder; gives what was written.
+
+    Raises UserError when the folder cannot be written to.
+    """
+    files = {MARKDOWN: markdown(made).encode(), PAGE: page(made).encode()}
+    files |= {section.picture: section.png for section in made}
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise UserError(
+            f"{folder.name!r} cannot be written to ({error.strerror}): copy the results elsewhere."
+        ) from None
+    return [folder / name for name in files]
 
 
 def markdown(made: list[Section]) -> str:

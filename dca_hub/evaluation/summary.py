@@ -132,10 +132,10 @@ def markdown(run: Run) -> str:
 def _heading(run: Run) -> str:
     if run.task == "perplexity":
         return run.task
-    return f"{run.task}: {metric(run)}{', %' if _in_percent(run) else ''}"
+    return f"{run.task}: {metric(run)}{', %' if in_percent(run) else ''}"
 
 
-def _in_percent(run: Run) -> bool:
+def in_percent(run: Run) -> bool:
     """Whether a number is known to be a share of 1; the metrics of others are shown as they are."""
     return run.task in NEEDLES or bool(run.header["settings"].get("percent"))
 
@@ -147,7 +147,7 @@ def _cell(run: Run, one: Number | None) -> str:
         return f"{one.value:.2f}" if one.value <= _LARGEST else f">{_LARGEST}"
     if run.task in NEEDLES:
         return f"{100 * one.value:.0f}"
-    return f"{100 * one.value:.1f}" if _in_percent(run) else f"{one.value:.4g}"
+    return f"{100 * one.value:.1f}" if in_percent(run) else f"{one.value:.4g}"
 
 
 def depth_table(run: Run, variant: str) -> str:
@@ -170,13 +170,15 @@ def short(length: int) -> str:
 def conditions(run: Run) -> str:
     """What a run was measured with, in a line."""
     header, settings = run.header, run.header["settings"]
-    said = ", ".join(f"{key} {value}" for key, value in settings.items() if value not in (None, "", [], {}))
+    said = ", ".join(
+        f"{key} {value}" for key, value in settings.items() if value not in (None, "", [], {}) and key != "percent"
+    )
     versions = ", ".join(f"{name} {version}" for name, version in header.get("versions", {}).items())
     on = ", ".join(str(header[key]) for key in ("dtype", "device", "date") if header.get(key))
     shown = sum(sample.get("samples", 1) for sample in run.samples)
-    cut = "".join(
-        f"; {one['cut']:,} of {one['samples']:,} prompts were cut to {one['length']:,} tokens for {one['variant']}"
+    cut = dict.fromkeys(  # once, since all variants were given the same
+        f"; {one['cut']:,} of {one['samples']:,} prompts were cut to {one['length']:,} tokens"
         for one in run.samples
         if one.get("cut")
     )
-    return f"{shown:,} samples; {said}; {on}; {versions}{cut}"
+    return f"{shown:,} samples; {said}; {on}; {versions}{''.join(cut)}"

@@ -1,7 +1,8 @@
 """Dialogues from files, and as token ids whose labels are the answers.
 
-Two formats, as a JSON list or as JSON lines: the authors' (that of ShareGPT and LongChat: `conversations` of `from`
-human or gpt, and `value`), and message lists (`messages` of `role` and `content`).
+Three formats, as a JSON list or as JSON lines: the authors' (L4NLP/chunkllama-long-dialog: `inputs`, what a user says,
+and `outputs`, the answer to each), that of ShareGPT and LongChat (`conversations` of `from` human or gpt, and `value`),
+and message lists (`messages` of `role` and `content`).
 """
 
 import json
@@ -74,9 +75,12 @@ def _entries(text: str, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _dialogue(entry: Any, where: str) -> list[Message]:
-    turns = entry.get("messages", entry.get("conversations")) if isinstance(entry, dict) else None
+    entry = entry if isinstance(entry, dict) else {}
+    turns = _paired(entry, where) if "inputs" in entry else entry.get("messages", entry.get("conversations"))
     if not isinstance(turns, list) or not turns:
-        raise UserError(f"{where} has neither messages (role, content) nor conversations (from, value).")
+        raise UserError(
+            f"{where} has neither messages (role, content) nor conversations (from, value) nor inputs and outputs."
+        )
     found = []
     for turn in turns:
         said = turn if isinstance(turn, dict) else {}
@@ -87,6 +91,15 @@ def _dialogue(entry: Any, where: str) -> list[Message]:
     if not any(message["role"] == "assistant" for message in found):
         raise UserError(f"{where} holds no answer, so there is nothing to learn from it: take it out.")
     return found
+
+
+def _paired(entry: dict, where: str) -> list[Message]:
+    """The turns of the authors' format."""
+    asked, answered = entry["inputs"], entry.get("outputs")
+    if not isinstance(asked, list) or not isinstance(answered, list) or len(asked) != len(answered):
+        raise UserError(f"{where}: inputs and outputs must be lists of texts, an output for each input.")
+    roles = ("user", "assistant")
+    return [{"role": r, "content": text} for pair in zip(asked, answered) for r, text in zip(roles, pair)]
 
 
 def joined(dialogues: list[list[Message]], size: int, count) -> list[list[Message]]:
@@ -137,6 +150,8 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Doc
 
 def _agreed(a: str, b: str) -> int:
     """How many characters two texts have in common from the beginning."""
+    if b.startswith(a):  # as formats mostly have it, and much faster
+        return len(a)
     return next((k for k, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 

@@ -4,24 +4,24 @@ One process or many, CPU or GPUs, whole weights or shards: as the configuration 
 gradients of Dual Chunk Attention are exact, and packed dialogues stay apart: chunks restart where positions do.
 """
 
+import hashlib
 import json
+import os
 import random
-import shutil
-import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
-from dca_hub import card_text, licences, sources
 from dca_hub.errors import UserError
 from dca_hub.load import Loaded, load
 from dca_hub.package import Package, package
 from dca_hub.training import dialogues
 from dca_hub.training.dialogues import TEMPLATE, Document
+from dca_hub.training.saving import save
+from dca_hub.training.stopping import StopAtStep
 
 Say = Callable[[str], None]
 
@@ -65,11 +65,13 @@ def finetune(
     work = out.with_name(f"{out.name}.training")
     said = dialogues.read(data)
     # The trainer moves the model to its device, or shards it there.
-    loaded = load(model, device="cpu", dtype=dtype or "float32")
+    anew = lambda: load(model, device="cpu", dtype=dtype or "float32")
+    loaded = anew()
     documents = prepare(loaded, said, settings, say)
-    _keep_settings(work, {**asdict(settings), "model": model, "data": data.name, "dialogues": len(said)})
+    text = f"{data.name} {hashlib.sha256(data.read_bytes()).hexdigest()[:8]}"
+    _keep_settings(work, {**asdict(settings), "model": model, "dtype": str(loaded.model.dtype), "data": text})
     trainer = make_trainer(trl, loaded, documents, settings, work)
-    stop = _StopAtStep()
+    stop = StopAtStep(trainer.accelerator)
     trainer.add_callback(stop)
     checkpoint = _last_checkpoint(work)
     if checkpoint:
@@ -78,8 +80,9 @@ def finetune(
         trainer.train(resume_from_checkpoint=checkpoint)
     if stop.asked:
         raise KeyboardInterrupt
-    trained = _save(trainer, loaded, model, work / "model", settings)
-    return package(str(trained), out, weights="copy", force=force) if trainer.is_world_process_zero() else None
+    folder = work / "model"
+    save(trainer, loaded.tokenizer, model, folder, lambda: anew().model)
+    return package(str(folder), out, weights="copy", force=force) if trainer.is_world_process_zero() else None
 
 
 def require(*names: str):
@@ -126,6 +129,7 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
     from datasets import Dataset
 
     on_gpu = torch.cuda.is_available()
+    recent = on_gpu and torch.cuda.get_device_capability() >= (8, 0)  # older GPUs have neither of the formats
     config = trl.SFTConfig(
         output_dir=str(work),
         max_length=settings.length,
@@ -147,8 +151,8 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
         logging_steps=1,
         report_to="none",
         seed=settings.seed,
-        bf16=on_gpu,
-        tf32=True if on_gpu else None,
+        bf16=recent,
+        tf32=True if recent else None,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         disable_tqdm=False,
@@ -171,29 +175,6 @@ def _lora(settings: Settings):
     return LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-class _StopAtStep(TrainerCallback):
-    """Makes Ctrl-C end the training after the step it is in, with a checkpoint; a second one ends it at once."""
-
-    def __init__(self):
-        self.asked = False
-
-    def __enter__(self):
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_):
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, *_):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.asked:
-            control.should_save = control.should_training_stop = True
-
-
 def _keep_settings(work: Path, settings: dict[str, Any]) -> None:
     """Writes down what is trained and how; UserError where the folder holds another training."""
     path = work / "settings.json"
@@ -202,45 +183,12 @@ def _keep_settings(work: Path, settings: dict[str, Any]) -> None:
             f"{work.name!r} holds a training with other settings: choose another --out, or remove that folder."
         )
     work.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    own = path.with_name(f"{path.name}.{os.getpid()}")  # of several processes none may read what another half wrote
+    own.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    own.replace(path)
 
 
 def _last_checkpoint(work: Path) -> str | None:
     from transformers.trainer_utils import get_last_checkpoint
 
     return get_last_checkpoint(str(work))
-
-
-def _save(trainer, loaded: Loaded, name: str, folder: Path, settings: Settings) -> Path:
-    """The trained weights, adapters merged, with tokenizer and licence, as a checkpoint that can be packaged."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if settings.lora:
-        state = trainer.accelerator.get_state_dict(trainer.model)
-        if trainer.is_world_process_zero():
-            adapted = {key: value for key, value in state.items() if key in dict(model.named_parameters())}
-            model.load_state_dict(adapted, strict=False)
-            model.merge_and_unload().save_pretrained(folder)
-    else:
-        trainer.save_model(str(folder))
-    if trainer.is_world_process_zero():
-        loaded.tokenizer.save_pretrained(folder)
-        _write_origin(sources.resolve(name, weights=False), folder)
-    return folder
-
-
-def _write_origin(source: sources.Source, folder: Path) -> None:
-    """Licence and origin of the base, where packaging looks for them."""
-    for path in licences.licence_files(source.folder):
-        shutil.copyfile(path, folder / path.name)
-    stated: dict[str, Any] = {}
-    if source.entry is not None:
-        licence = licences.find(source.entry.licence)
-        stated = {"license": licence.hub_id, "language": list(source.entry.languages)}
-        if licence.hub_id == "other":
-            stated |= {"license_name": licence.key, "license_link": licence.link}
-    elif (source.folder / "README.md").is_file():
-        held = card_text.front_matter((source.folder / "README.md").read_text(encoding="utf-8", errors="replace"))[0]
-        stated = {key: held[key] for key in ("license", "license_name", "license_link", "language") if key in held}
-    if source.base:
-        stated["base_model"] = source.base
-    (folder / "README.md").write_text(card_text.with_front_matter(stated, ""), encoding="utf-8")

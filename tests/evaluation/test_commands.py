@@ -1,21 +1,18 @@
 """The commands of the evaluation as a user runs them: results, resuming, several processes, and what is refused."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from launching import ENVIRONMENT, launch
 
 from dca_hub import cli, results
+from dca_hub.cli import measuring
 from dca_hub.evaluation import runs, summary
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-PERPLEXITY = ("--lengths", "128,256", "--stride", "32", "--windows", "3", "--plain")
+PERPLEXITY = ("--lengths", "64,128,256", "--stride", "32", "--windows", "3", "--plain")
 PASSKEY = ("--lengths", "200,400", "--depths", "3", "--plain")
 
 
@@ -39,8 +36,8 @@ def measured(folder, text_file, tmp_path_factory):
 
 def test_the_files_hold_configuration_versions_and_samples(measured):
     [run] = runs.read(measured / "perplexity.jsonl")
-    assert run.task == "perplexity" and run.variants == ["DCA", "plain"] and run.lengths == [128, 256]
-    assert len(run.samples) == 2 * 2 * 3
+    assert run.task == "perplexity" and run.variants == ["DCA", "plain"] and run.lengths == [64, 128, 256]
+    assert len(run.samples) == 2 * 3 * 3
     assert run.header["variants"]["DCA"]["dual_chunk_attention_config"]["chunk_size"] == 96
     assert set(run.header["versions"]) == {"dca_hub", "torch", "transformers", "python"}
     assert run.header["settings"]["stride"] == 32 and run.header["command"].startswith("dca-hub")
@@ -51,6 +48,7 @@ def test_the_files_hold_configuration_versions_and_samples(measured):
 def test_the_plain_model_and_dca_agree_up_to_the_chunk_length_and_not_beyond(measured):
     [run] = runs.read(measured / "perplexity.jsonl")
     dca, plain = ({n: one.value for n, one in summary.numbers(run)[name].items()} for name in run.variants)
+    assert dca[64] == pytest.approx(plain[64], rel=1e-6), "shorter than a chunk"
     assert dca[256] != pytest.approx(plain[256], rel=1e-4)
 
 
@@ -58,7 +56,7 @@ def test_tables_are_printed(measured, folder, text_file, capsys):
     out = str(measured / "perplexity.jsonl")
     assert cli.main(["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY, "--out", out]) == 0
     said = capsys.readouterr()
-    assert "| perplexity | 128 | 256 |" in said.out and "| tiny, DCA |" in said.out and "stride 32" in said.out
+    assert "| perplexity | 64 | 128 | 256 |" in said.out and "| tiny, DCA |" in said.out and "stride 32" in said.out
     assert "written:" in said.err
     assert cli.main(["passkey", str(folder), *PASSKEY, "--out", str(measured / "passkey.jsonl")]) == 0
     assert "| DCA: depth | 200 | 400 |" in capsys.readouterr().out
@@ -66,9 +64,7 @@ def test_tables_are_printed(measured, folder, text_file, capsys):
 
 def test_results_become_measurements_for_a_card(measured):
     found = results.read(measured / "perplexity.jsonl")
-    assert [(r.dca, r.length, r.samples) for r in found] == [
-        (True, 128, 3), (True, 256, 3), (False, 128, 3), (False, 256, 3)
-    ]  # fmt: skip
+    assert [(r.dca, r.length, r.samples) for r in found] == [(d, n, 3) for d in (True, False) for n in (64, 128, 256)]
     lines = measured / "measurements.jsonl"
     lines.write_text(results.to_lines(found), encoding="utf-8")
     assert results.read(lines) == found
@@ -81,11 +77,7 @@ def test_two_processes_give_what_one_gives(measured, folder, text_file, tmp_path
         ("passkey", ["passkey", str(folder), *PASSKEY]),
     ):
         out = tmp_path / f"{name}.jsonl"
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={port()}"]
-        done = subprocess.run(
-            [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
-            env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
+        done = launch(2, "-m", "dca_hub", *command, "--out", str(out))
         assert done.returncode == 0, done.stderr
         assert numbers(out) == numbers(measured / f"{name}.jsonl")
         assert runs.read(out)[0].header["processes"] == 2 and not list(tmp_path.glob("*part*"))
@@ -94,22 +86,12 @@ def test_two_processes_give_what_one_gives(measured, folder, text_file, tmp_path
 
 def test_two_processes_that_share_one_model_give_what_one_gives(measured, folder, text_file, tmp_path):
     out = tmp_path / "shared.jsonl"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--master-port={port()}"]
     command = ["perplexity", str(folder), "--text", str(text_file), *PERPLEXITY, "--device", "tensor-parallel"]
-    done = subprocess.run(
-        [*torchrun, "-m", "dca_hub", *command, "--out", str(out)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    done = launch(2, "-m", "dca_hub", *command, "--out", str(out))
     assert done.returncode == 0, done.stderr
     mine, alone = numbers(out), numbers(measured / "perplexity.jsonl")
     assert [runs.place(one) for one in mine] == [runs.place(one) for one in alone]
     assert [one["nats"] for one in mine] == pytest.approx([one["nats"] for one in alone], rel=1e-4)
-
-
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_ctrl_c_loses_nothing(folder, tmp_path):
@@ -127,7 +109,11 @@ def test_ctrl_c_loses_nothing(folder, tmp_path):
     assert 3 <= len(held) < 200
     fewer = ["passkey", str(folder), "--lengths", "400", "--depths", "5", "--trials", "1", "--out", str(out)]
     assert cli.main(fewer) == 0
-    assert {runs.place(one) for one in held} <= {runs.place(one) for one in runs.read(out)[0].samples}
+    after = {runs.place(one): one for one in numbers(out)}
+    whole = tmp_path / "whole.jsonl"
+    assert cli.main([*fewer[:-1], str(whole)]) == 0
+    assert {runs.place(one) for one in held} <= after.keys()
+    assert all(after[runs.place(one)] == one for one in numbers(whole)), "as if it had never been stopped"
 
 
 def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):
@@ -156,6 +142,8 @@ def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):
         (("passkey", "{folder}", "--lengths", "500", "--device", "tensor-parallel"), "start it with torchrun"),
         (("plot", "{text}"), "not JSON"),
         (("plot", "/no/such.jsonl"), "cannot be read"),
+        (("plot", "{measured}", "--out", "/no/such.png"), "'such.png' cannot be written"),
+        (("plot", "{measured}", "--out", "picture.gif"), "end in .png"),
     ],
 )
 def test_what_cannot_be_measured_has_its_sentence(args, words, folder, text_file, measured, tmp_path, capsys):
@@ -171,11 +159,33 @@ def test_what_cannot_be_measured_has_its_sentence(args, words, folder, text_file
     assert words in error and len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize("args", [("--lengths", "x"), ("--lengths", "0"), ("--depths", "2.5"), ("--lengths", ",")])
-def test_numbers_that_are_none_are_refused_by_the_parser(args, folder, capsys):
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("passkey", "--lengths", "x"),
+        ("passkey", "--lengths", "0"),
+        ("passkey", "--depths", "2.5"),
+        ("passkey", "--lengths", ","),
+        ("perplexity", "--text", "t.txt", "--windows", "-3"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_the_parser(command, folder, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["passkey", str(folder), *args])
+        cli.main([*command, str(folder)])
     assert stopped.value.code == 2 and "error: argument" in capsys.readouterr().err
+
+
+def test_the_time_that_is_left_is_that_of_measuring(monkeypatch, capsys):
+    """Loading and reading the text, before the first piece, say nothing of how long the rest will take."""
+    clock = iter([0.0, 1000.0, 1060.0, 1120.0])
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: next(clock))
+    with measuring.progress("perplexity") as update:
+        for done in (100, 200, 300):
+            update(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "perplexity: 20% of 1,000 tokens, about 8 min left",
+        "perplexity: 30% of 1,000 tokens, about 7 min left",
+    ]
 
 
 def test_the_space_can_load_what_the_command_line_wrote(measured):

@@ -1,10 +1,12 @@
 """Tasks of lm-evaluation-harness: ours and its own, cut, resumed, and what is refused."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 import torch
 import yaml
+from launching import launch
 from tiny_checkpoints import byte_tokenizer
 
 from dca_hub import cli
@@ -53,8 +55,10 @@ def test_documents_are_cut_at_the_side_that_is_marked():
     )
     assert text(cut(tokenizer, "0123456789", 4, special=False)) == "6789"
     assert unmarked(left) == "ab0123456789yz"
-    with pytest.raises(UserError, match="around its document"):
+    with pytest.raises(UserError, match="4 tokens around its document, and 4 are left"):
         cut(tokenizer, left, 4, special=False)
+    with pytest.raises(UserError, match="as many tokens as there are in all"):
+        cut(tokenizer, "0123456789", 0, special=False)
 
 
 @torch.no_grad()
@@ -91,6 +95,29 @@ def test_without_the_harness_it_says_what_to_install(monkeypatch, folder, capsys
     assert 'pip install "dca-hub[evaluate]"' in capsys.readouterr().err
 
 
+def test_a_task_that_lacks_a_package_says_so(folder, capsys, monkeypatch):
+    lm_eval = pytest.importorskip("lm_eval", reason=NEEDED)
+
+    def lacking(**_):
+        raise ImportError("Please install the `wonderwords` package")
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", lacking)
+    assert cli.main(["evaluate", str(folder), "--tasks", "leval_toefl"]) == 2
+    error = capsys.readouterr().err
+    assert "install the `wonderwords` package" in error and 'pip install "dca-hub[evaluate]"' in error
+
+
+def test_ruler_names_its_metric_after_the_length():
+    values = {"alias": "vt", "4096,none": 0.5, "4096_stderr,none": 0.1, "8192,none": -1.0, "8192_stderr,none": "N/A"}
+    results = {"results": {"ruler_vt": values, "other": {"acc,none": 0.25, "acc_stderr,none": "N/A", "f1,get": 1}},
+               "n-samples": {"ruler_vt": {"effective": 7}}}  # fmt: skip
+    assert harness._numbers(results, 4096) == {
+        ("ruler_vt", "accuracy"): (0.5, 0.1, 7),
+        ("other", "acc"): (0.25, None, 0),
+        ("other", "f1 (get)"): (1.0, None, 0),
+    }
+
+
 def test_the_task_files_are_whole():
     files = sorted(harness.OURS.glob("*.yaml"))
     assert sorted(path.stem for path in files) == sorted(OURS)
@@ -103,19 +130,69 @@ def test_our_tasks_run_resume_and_say_what_was_cut(folder, data, tmp_path, capsy
     pytest.importorskip("lm_eval", reason=NEEDED)
     pytest.importorskip("rouge_score", reason=NEEDED)
     out = tmp_path / "tasks.jsonl"
-    command = ["evaluate", str(folder), "--data", str(data), "--lengths", "500", "--limit", "1", "--out", str(out)]
+    command = ["evaluate", str(folder), "--data", str(data), "--lengths", "500", "--limit", "1", "--plain"]
+    command += ["--out", str(out)]
     monkeypatch.setattr(Request, "room", 16)  # the answers of a random model are of no interest
     assert cli.main([*command, "--tasks", ",".join(OURS)]) == 0
     said = capsys.readouterr().out
     found = {run.task: run for run in runs.read(out)}
     assert sorted(found) == sorted(OURS)
-    assert found["fewshot_qmsum"].header["settings"]["metric"] == "rouge_geometric_mean"
-    assert "1 of 1 prompts were cut to 500 tokens for DCA" in said
+    settings = found["fewshot_qmsum"].header["settings"]
+    assert settings["metric"] == "rouge_geometric_mean" and settings["lm_eval"] == version("lm_eval")
+    assert said.count("1 of 1 prompts were cut to 500 tokens") == len(OURS), "once, though two models were asked"
     answers = out.with_name("tasks.answers.jsonl")
     before = answers.read_bytes()
     assert cli.main([*command, "--tasks", ",".join(OURS)]) == 0
     assert answers.read_bytes() == before, "nothing was asked again"
     assert {run.task: run.samples for run in runs.read(out)} == {task: run.samples for task, run in found.items()}
+
+
+def test_other_words_are_asked_again(folder, data, tmp_path, monkeypatch):
+    """An answer that is there already is none to a document that has changed since."""
+    pytest.importorskip("lm_eval", reason=NEEDED)
+    asked = []
+    monkeypatch.setattr(
+        harness, "answer", lambda model, reader, request, *_: asked.append(request) or {"answer": "A", "cut": 7}
+    )
+    place, out = tmp_path / "data", tmp_path / "tasks.jsonl"
+    place.mkdir()
+    command = ["evaluate", str(folder), "--tasks", "leval_toefl", "--data", str(place), "--lengths", "900"]
+    text = (data / "tpo.jsonl").read_text()
+    for held, count in ((text, 2), (text, 2), (text.replace("And?", "Or?"), 3)):
+        (place / "tpo.jsonl").write_text(held)
+        assert cli.main([*command, "--out", str(out)]) == 0
+        assert len(asked) == count
+        assert runs.read(out)[0].samples[0]["cut"] == runs.read(out)[0].samples[0]["samples"] == 2
+    assert "Or?" in asked[-1].context
+
+
+def test_two_processes_answer_what_one_does(folder, data, tmp_path):
+    pytest.importorskip("lm_eval", reason=NEEDED)
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    tasks = ["--tasks", "fewshot_narrativeqa,fewshot_quality", "--data", str(data), "--lengths", "300"]
+    for file, processes in zip(files, (1, 2)):
+        done = launch(processes, "-m", "dca_hub", "evaluate", str(folder), *tasks, "--out", str(file))
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        [run for name in (file, file.with_name(f"{file.stem}.answers.jsonl")) for run in runs.read(name)]
+        for file in files
+    )
+    assert [run.task for run in two] == ["fewshot_narrativeqa", "fewshot_quality", "answers"]
+    assert [run.samples for run in two] == [run.samples for run in one] and len(two[-1].samples) == 4
+    assert two[0].header["processes"] == 2 and not list(tmp_path.glob("*part*"))
+
+
+def test_what_is_so_in_the_world_is_not_asked_by_the_document(loaded, folder, data):
+    pytest.importorskip("lm_eval", reason=NEEDED)
+    from dca_hub.evaluation import variants
+    from dca_hub.evaluation.experiments import Subject
+
+    subject = Subject.of(loaded, variants.build(loaded), str(folder))
+    by_document, by_world = harness._collect(subject, ["leval_sfiction"], {"data": str(data)}, None, False).values()
+    assert "Answer by the evidence in the document" in by_document.context and "A text." in by_document.context
+    assert (
+        by_world.context == "Is it so, based on the real-world knowledge and facts up until your last training Answer:"
+    )
 
 
 def test_scores_are_those_of_the_answers(loaded, folder, data, monkeypatch):
@@ -149,6 +226,11 @@ def test_scores_are_those_of_the_answers(loaded, folder, data, monkeypatch):
         (("--tasks", "leval_toefl", "--data", "{broken}"), "not JSON lines"),
         (("--tasks", "leval_coursera", "--data", "{broken}"), "lacks instructions"),
         (("--tasks", "leval_sfiction", "--data", "{broken}"), "names no fact"),
+        (("--tasks", "leval_quality", "--data", "{broken}"), "has 'y' as instructions, which must be a list of texts"),
+        (("--tasks", "fewshot_qmsum", "--data", "{broken}"), "has None as query_examples"),
+        (("--tasks", "fewshot_quality", "--data", "{broken}"), "holds no documents"),
+        (("--tasks", "leval_toefl", "--data", "{nowhere}"), "There is no folder 'nowhere'"),
+        (("--tasks", "leval_toefl", "--data", "{data}", "--lengths", "512"), "give longer --lengths"),
         (("--tasks", "leval_toefl", "--data", "{data}", "--chat"), "no chat format"),
     ],
 )
@@ -161,7 +243,12 @@ def test_what_cannot_be_evaluated_has_its_sentence(args, words, folder, data, tm
     (broken / "tpo.jsonl").write_text("nonsense\n")
     (broken / "coursera.jsonl").write_text('{"input": "x"}\n')
     (broken / "sci_fi.jsonl").write_text('{"input": "x", "instructions": ["y"], "outputs": ["True"]}\n')
-    known = {"{empty}": empty, "{broken}": broken, "{data}": data}
+    (broken / "quality.jsonl").write_text('{"input": "x", "instructions": "y", "outputs": ["A"]}\n')
+    few = {"id": "q", "input": "x", "query": "y", "output": "z", "query_examples": None, "output_examples": []}
+    (broken / "few_shot_qmsum.jsonl").write_text(json.dumps(few))
+    (broken / "few_shot_quality.jsonl").write_text("")
+    known = {"{empty}": empty, "{broken}": broken, "{data}": data, "{nowhere}": tmp_path / "nowhere"}
     command = ["evaluate", str(folder), *(str(known.get(one, one)) for one in args), "--limit", "1"]
     assert cli.main(command) == 2
-    assert words in capsys.readouterr().err
+    error = capsys.readouterr().err.strip()
+    assert words in error and len(error.splitlines()) == 1

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from dca_hub import card_text, cli, results
 from dca_hub.errors import UserError
-from dca_hub.evaluation import report, runs
+from dca_hub.evaluation import plots, report, runs, summary
 from dca_hub.package import package
 from dca_hub.verification import Outcome, verify
 
@@ -67,6 +68,30 @@ def test_results_go_into_a_package_that_still_passes(folder, tmp_path_factory):
     write_run(folder / "other.jsonl", "passkey", found, variants=other)
     with pytest.raises(UserError, match="measure it again"):
         report.into_package(out, results.read(folder / "other.jsonl"))
+
+
+def test_what_a_picture_shows_is_told_apart(folder, monkeypatch):
+    monkeypatch.setattr(plots, "heat_map", lambda grids, lengths, depths, trained, title: (list(grids), title))
+    key = runs.read(folder / "key.jsonl")[0]
+    other = replace(key, header={**key.header, "settings": {"haystack": "prose"}})
+    tuned = replace(key, header={**key.header, "model": "tuned"})
+    assert plots.picture([key])[0] == ["DCA", "plain", "DCA, intra only"]
+    names, title = plots.picture([key, other])
+    assert names[0] == "DCA (grass)" and names[3] == "DCA (prose)" and "grass, prose" in title
+    assert plots.picture([key, tuned])[0][::3] == ["tiny, DCA", "tuned, DCA"]
+    assert plots.picture([key, key])[0][0] == "DCA (grass, 1)"
+
+
+def test_scores_of_our_tasks_are_drawn_in_percent_as_their_tables_are(tmp_path, monkeypatch):
+    scores = [{"variant": v, "length": 128, "id": "f1", "score": s} for v, s in (("DCA", 0.25), ("plain", 0.0))]
+    write_run(tmp_path / "task.jsonl", "fewshot_qasper", scores, settings={"metric": "f1", "percent": True})
+    [run] = runs.read(tmp_path / "task.jsonl")
+    assert plots.picture([run]).startswith(b"\x89PNG")
+    monkeypatch.setattr(plots, "perplexity_curve", lambda curves, trained, label, title: (curves, label))
+    assert plots.picture([run]) == ({"DCA": [(128, 25.0)], "plain": [(128, 0.0)]}, "f1, %")
+    assert "| fewshot_qasper: f1, % | 128 |" in summary.markdown(run) and "| tiny, DCA | 25.0 |" in summary.markdown(
+        run
+    )
 
 
 def test_folders_without_results_are_named(tmp_path):

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    """Twelve dialogues of different lengths, in the authors' format."""
+    """Twelve dialogues of different lengths, in the format of ShareGPT."""
     names = {"user": "human", "assistant": "gpt"}
     entries = [
         {"id": n, "conversations": [{"from": names[m["role"]], "value": m["content"]} for m in dialogue(n, 1 + n % 3)]}

@@ -53,6 +53,7 @@ def test_the_demo_models_own_format_teaches_its_answers_and_their_end():
     "entry",
     [
         {"messages": SAID},
+        {"inputs": ["One?", "Three?"], "outputs": ["Two.", "Four."], "length": 9, "source": "ShareGPT"},
         {"conversations": [{"from": m["role"], "value": m["content"]} for m in SAID]},
         {"conversations": [{"from": {"user": "human", "assistant": "gpt"}.get(m["role"], m["role"]),
                             "value": m["content"]} for m in SAID]},
@@ -62,7 +63,8 @@ def test_the_demo_models_own_format_teaches_its_answers_and_their_end():
 def test_both_formats_are_read(tmp_path, entry, lines):
     path = tmp_path / "d.json"
     path.write_text(f"{json.dumps(entry)}\n\n{json.dumps(entry)}\n" if lines else json.dumps([entry, entry]))
-    assert dialogues.read(path) == [SAID, SAID]
+    said = SAID[1:] if "inputs" in entry else SAID  # which has no place for a system message
+    assert dialogues.read(path) == [said, said]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,10 @@ def test_both_formats_are_read(tmp_path, entry, lines):
         ("nonsense", "line 1 is not JSON"),
         ('[{"text": "x"}]', "entry 1 has neither messages"),
         ('{"messages": []}', "line 1 has neither messages"),
+        ('{"inputs": ["One?"]}', "an output for each input"),
+        ('{"inputs": ["One?", "Three?"], "outputs": ["Two."]}', "an output for each input"),
+        ('{"inputs": [7], "outputs": ["Two."]}', "a turn needs a role"),
+        ('{"inputs": [], "outputs": []}', "neither messages"),
         ('{"messages": [{"role": "robot", "content": "x"}]}', "a turn needs a role"),
         ('{"messages": [{"role": "user", "content": 7}]}', "a turn needs a role"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "holds no answer"),

@@ -3,29 +3,30 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from launching import launch
+from safetensors.torch import load_file
+from transformers import TrainerControl
 
 from dca_hub import card_text
 from dca_hub.errors import UserError
 from dca_hub.load import load
-from dca_hub.training import dialogues
+from dca_hub.training import dialogues, stopping
 from dca_hub.training.finetune import Settings, finetune, make_trainer, prepare
+from dca_hub.training.saving import merged, save
+from dca_hub.training.stopping import StopAtStep
 from dca_hub.verification import Outcome, verify
 
 trl = pytest.importorskip("trl", reason='needs the optional packages: pip install "dca-hub[finetune]"')
-pytest.importorskip("peft", reason='needs the optional packages: pip install "dca-hub[finetune]"')
+peft = pytest.importorskip("peft", reason='needs the optional packages: pip install "dca-hub[finetune]"')
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SETTINGS = Settings(length=256, steps=4, batch=1, accumulate=1, learning_rate=1e-3, save_every=2)
 
 
@@ -70,23 +71,11 @@ def test_a_packed_row_teaches_what_its_documents_teach_alone(folder, data, tmp_p
 
 
 def launched(how: str, processes: int, folder, data, out) -> dict:
-    command = [sys.executable, str(HERE / "train_some_steps.py")]
-    if processes > 1:
-        torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), f"--master-port={port()}"]
-        command = [sys.executable, *torchrun, *command[1:]]
-    done = subprocess.run(
-        [*command, str(folder), str(data), str(out), str(2 // processes), how],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    script = str(HERE / "train_some_steps.py")
+    done = launch(processes, script, str(folder), str(data), str(out), str(2 // processes), how)
     assert done.returncode == 0, done.stderr[-3000:]
     [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     return json.loads(line.removeprefix("RESULT "))
-
-
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.mark.parametrize("how", ["trainer", "fsdp2"])
@@ -138,10 +127,71 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_end(tuned, folder, data, tmp_p
 def press_ctrl_c_once_training():
     """Sends SIGINT to this process as soon as the training handles it."""
     for _ in range(60_000):
-        if getattr(signal.getsignal(signal.SIGINT), "__qualname__", "") == "_StopAtStep._ask":
+        if getattr(signal.getsignal(signal.SIGINT), "__qualname__", "") == "StopAtStep._tell":
             os.kill(os.getpid(), signal.SIGINT)
             return
         time.sleep(0.001)
+
+
+def test_tied_weights_that_were_gathered_one_by_one_are_written_once(tmp_path):
+    model, tokenizer = (loaded := load("demo", device="cpu")).model, loaded.tokenizer
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    shards = SimpleNamespace(get_state_dict=lambda model: state, unwrap_model=lambda model: model)
+    trainer = SimpleNamespace(model=model, accelerator=shards, is_world_process_zero=lambda: True)
+    save(trainer, tokenizer, "demo", tmp_path, lambda: pytest.fail("there are no adapters to merge"))
+    written = load_file(tmp_path / "model.safetensors")
+    assert state.keys() - written.keys() == {"lm_head.weight"}
+    assert load(str(tmp_path), device="cpu").geometry == loaded.geometry
+
+
+class Trigger:
+    """What accelerate's trigger is to several processes: set by one, seen by all."""
+
+    def __init__(self):
+        self.set = False
+
+    def set_trigger(self):
+        self.set = True
+
+    def check_trigger(self):
+        return self.set
+
+
+def test_ctrl_c_in_one_process_stops_all_after_the_same_step(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
+    trigger = Trigger()
+    told, other = StopAtStep(trigger), StopAtStep(trigger)
+    before = signal.getsignal(signal.SIGINT)
+    with told:
+        os.kill(os.getpid(), signal.SIGINT)
+        clock[0] += 1
+        os.kill(os.getpid(), signal.SIGINT)  # the same one, passed on by torchrun
+        for one in (told, other):
+            control = TrainerControl()
+            one.on_step_end(None, None, control)
+            assert one.asked and control.should_save and control.should_training_stop
+        clock[0] += 5
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_adapters_of_shards_are_merged_as_peft_merges_whole_ones(folder):
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    trained = peft.get_peft_model(load(str(folder), device="cpu").model, config)
+    for name, weight in trained.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(weight)
+    state = {name: value.clone() for name, value in trained.state_dict().items()}
+    mine, whole = merged(load(str(folder), device="cpu").model, config, state), trained.merge_and_unload()
+    for (name, a), (_, b) in zip(mine.named_parameters(), whole.named_parameters()):
+        assert torch.equal(a, b), name
+    state.pop(next(name for name in state if ".lora_" in name))
+    with pytest.raises(RuntimeError, match="not those of the model"):
+        merged(load(str(folder), device="cpu").model, config, state)
 
 
 def test_adapters_are_merged_into_a_package(folder, data, tmp_path):

@@ -1,7 +1,7 @@
 """Documents of our tasks in the authors' formats, and their scores; lm-evaluation-harness finds these by name."""
 
 import json
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from dca_hub.evaluation.cutting import marked
 
 LEVAL = "L4NLP/LEval"
 _FEW_SHOT = "the authors' few-shot data (few-shot/data of their repository)"
+_FEW_SHOT_KEYS = {"id": str, "input": str, "query": str, "output": str, "query_examples": list, "output_examples": list}
+_LEVAL_KEYS = {"input": str, "instructions": list, "outputs": list}
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_WORDS = {str: "text", list: "a list of texts"}
 
 
 def _lines(name: str, data: str | None, default: str | None, what: str) -> list[dict[str, Any]]:
@@ -31,6 +35,8 @@ def _find(name: str, place: str | None, what: str) -> Path:
     if place is None:
         raise UserError(f"{name} is not on the Hub: give --data, the folder that holds {what}.")
     folder = Path(place).expanduser()
+    if not folder.is_dir() and not _HUB_NAME.fullmatch(place):
+        raise UserError(f"There is no folder {folder.name!r}: give the folder of {what}.")
     if folder.is_dir():
         found = next(iter(sorted(folder.rglob(name))), None)
         if found is None:
@@ -50,10 +56,15 @@ def _find(name: str, place: str | None, what: str) -> Path:
     raise UserError(f"The data set {place} holds no {name}: give --data, the folder of {what}.")
 
 
-def _want(entry: dict, keys: Iterable[str], name: str) -> None:
-    missing = [key for key in keys if key not in entry]
+def _want(entry: dict, kinds: dict[str, type], name: str) -> None:
+    wrong = f"{name}.jsonl is not in the authors' format: an entry"
+    missing = [key for key in kinds if key not in entry]
     if missing:
-        raise UserError(f"{name}.jsonl is not in the authors' format: an entry lacks {', '.join(missing)}.")
+        raise UserError(f"{wrong} lacks {', '.join(missing)}.")
+    for key, kind in kinds.items():
+        held = entry[key] if kind is list else [entry[key]]
+        if not isinstance(held, list) or not all(isinstance(one, str) for one in held):
+            raise UserError(f"{wrong} has {entry[key]!r:.40} as {key}, which must be {_WORDS[kind]}.")
 
 
 def few_shot(name: str, data: str | None = None, **_: Any) -> dict[str, Dataset]:
@@ -61,12 +72,10 @@ def few_shot(name: str, data: str | None = None, **_: Any) -> dict[str, Dataset]
     question with several right answers."""
     found: dict[str, dict[str, Any]] = {}
     for entry in _lines(f"few_shot_{name}", data, None, _FEW_SHOT):
-        _want(entry, ("id", "input", "query", "output", "query_examples", "output_examples"), f"few_shot_{name}")
-        references = entry.get("outputs") or [entry["output"]]
-        if entry["id"] in found:
-            found[entry["id"]]["references"] += [
-                one for one in references if one not in found[entry["id"]]["references"]
-            ]
+        _want(entry, _FEW_SHOT_KEYS, f"few_shot_{name}")
+        known = found.get(entry["id"])
+        if known:
+            known["references"] += [entry["output"]] * (entry["output"] not in known["references"])
             continue
         shots = "".join(
             f"\n\nQuestion: {query} \nAnswer:{answer}"
@@ -74,7 +83,7 @@ def few_shot(name: str, data: str | None = None, **_: Any) -> dict[str, Dataset]
         )
         asked = f"{shots}\n\nQuestion: {entry['query']} \nAnswer:"
         prompt = marked(entry["input"], "left") + asked
-        found[entry["id"]] = {"prompt": prompt, "references": list(references)}
+        found[entry["id"]] = {"prompt": prompt, "references": [entry["output"]]}
     return {"test": Dataset.from_list(list(found.values()))}
 
 
@@ -120,7 +129,7 @@ def _leval(name: str, data: str | None) -> list[tuple[str, str, str]]:
     """(document, question, answer) of a file of L-Eval."""
     found = []
     for entry in _lines(name, data, LEVAL, f"L-Eval's closed-ended tasks ({name}.jsonl)"):
-        _want(entry, ("input", "instructions", "outputs"), name)
+        _want(entry, _LEVAL_KEYS, name)
         found += [
             (entry["input"], question, answer) for question, answer in zip(entry["instructions"], entry["outputs"])
         ]
@@ -156,13 +165,16 @@ def sci_fi(data: str | None = None, **_):
     """Each statement twice: by the document, and by what is so in the world, as the reference "True [fact: False]" has
     it; the score is the mean of both."""
     rows, world = [], "based on the real-world knowledge and facts up until your last training"
-    for document, question, answer in _leval("sci_fi", data):
-        by_document, found, fact = answer.lower().partition("[fact:")
+    for document, question, reference in _leval("sci_fi", data):
+        by_document, found, fact = reference.lower().partition("[fact:")
         if not found:
-            raise UserError(f"sci_fi.jsonl is not in L-Eval's format: {answer!r:.60} names no fact.")
+            raise UserError(
+                f"sci_fi.jsonl: {reference!r:.60} names no fact: get L-Eval's file of October 2023 or later."
+            )
         asked = question.replace("based on the world described in the document.", world)
-        rows.append({"prompt": _with_document(document, question), "reference": metrics.judged(by_document)})
-        rows.append({"prompt": asked, "reference": metrics.judged(fact)})
+        # What is so in the world is asked without the instruction to go by the document.
+        for by, prompt, answer in ((True, _with_document(document, question), by_document), (False, asked, fact)):
+            rows.append({"prompt": prompt, "reference": metrics.judged(answer), "by_document": by})
     return {"test": Dataset.from_list(rows)}
 
 

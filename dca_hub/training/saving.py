@@ -1,0 +1,67 @@
+"""What a training leaves: a checkpoint like any other, which can be packaged."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from dca_hub import card_text, licences, sources
+
+
+def save(
+    trainer, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path, base: Callable[[], PreTrainedModel]
+) -> None:
+    """Writes the trained weights, adapters merged, with tokenizer and licence, as a checkpoint that can be packaged.
+
+    All processes call it. `name` is what was trained; `base` loads it anew.
+    """
+    state = trainer.accelerator.get_state_dict(trainer.model)  # whole, in the first process
+    if not trainer.is_world_process_zero():
+        return
+    adapters = getattr(trainer.model, "peft_config", None)
+    if adapters:
+        merged(base(), adapters["default"], state).save_pretrained(folder)
+    else:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        # Of shards, tied weights are gathered one by one, so that nothing else tells that they are one.
+        once = {key: value for key, value in state.items() if key not in model.all_tied_weights_keys}
+        model.save_pretrained(folder, state_dict=once)
+    tokenizer.save_pretrained(folder)
+    _write_origin(sources.resolve(name, weights=False), folder)
+
+
+def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> PreTrainedModel:
+    """A model with the adapters of a training's state merged into its weights.
+
+    Into another than the trained one: one process alone cannot write into the shards of all.
+    """
+    from peft import get_peft_model
+
+    model = get_peft_model(base, config)
+    adapters = {name: value for name, value in state.items() if ".lora_" in name}
+    left = model.load_state_dict(adapters, strict=False)
+    lacking = [name for name in left.missing_keys if ".lora_" in name]
+    if lacking or left.unexpected_keys:
+        raise RuntimeError(f"The adapters are not those of the model: {[*lacking, *left.unexpected_keys][:3]}.")
+    return model.merge_and_unload()
+
+
+def _write_origin(source: sources.Source, folder: Path) -> None:
+    """Licence and origin of the base, where packaging looks for them."""
+    for path in licences.licence_files(source.folder):
+        shutil.copyfile(path, folder / path.name)
+    stated: dict[str, Any] = {}
+    if source.entry is not None:
+        licence = licences.find(source.entry.licence)
+        stated = {"license": licence.hub_id, "language": list(source.entry.languages)}
+        if licence.hub_id == "other":
+            stated |= {"license_name": licence.key, "license_link": licence.link}
+    elif (source.folder / "README.md").is_file():
+        held = card_text.front_matter((source.folder / "README.md").read_text(encoding="utf-8", errors="replace"))[0]
+        stated = {key: held[key] for key in ("license", "license_name", "license_link", "language") if key in held}
+    if source.base:
+        stated["base_model"] = source.base
+    (folder / "README.md").write_text(card_text.with_front_matter(stated, ""), encoding="utf-8")
