@@ -101,8 +101,15 @@ def test_the_picture_is_the_geometry(sizes):
             assert data["plain"]["distance"][i][j] == i - j
             assert data["dca"]["distance"][i][j] == direct.distance(i, j) <= chunk
             assert data["dca"]["relation"][i][j] == letters[direct.relation(i, j)]
-    with pytest.raises(UserError, match="smaller than chunk_size"):
-        picture.geometry(16, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((16, 8, 8), r"w \(8\) .* C \(8\).*: lower w"), ((24, 60, 6), r"C \(60\) .* L \(24\).*: lower C")],
+)
+def test_the_picture_refuses_sizes_in_the_letters_of_its_sliders(sizes, words):
+    with pytest.raises(UserError, match=words):
+        picture.geometry(*sizes)
 
 
 def test_only_failures_for_people_are_told_in_their_own_words(caplog):

@@ -103,7 +103,7 @@ def test_the_picture_follows_the_sliders_and_the_pointer(visit):
     visitor.shoot("explain", full_page=True)
     page.locator("#slider-local input[type=number]").fill("16")
     page.locator("#slider-local input[type=number]").press("Enter")
-    page.get_by_text("must be smaller than chunk_size").wait_for()
+    page.get_by_text("w (16) must be smaller than C (16)").wait_for()
 
 
 def test_perplexity_of_both_is_drawn(visit):
