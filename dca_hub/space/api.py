@@ -34,12 +34,13 @@ def build(context: Context) -> None:
         lengths, depths = gr.Textbox("512,1024,2048", label="lengths"), gr.Number(3, label="depths", precision=0)
         trials = gr.Number(1, label="trials", precision=0)
         haystack = gr.Radio(["prose", "grass"], value="prose", label="haystack")
+        compared = gr.Radio(list(SIDES), value="both", label="attention")
         result, button = gr.JSON(label="result"), gr.Button()
     button.click(
         functions.ask, [pdf, question, attention, pages, password, tokens], result, api_name="ask", **MODEL_LANE
     )
     button.click(
-        functions.needle, [lengths, depths, trials, haystack, attention], result, api_name="needle", **MODEL_LANE
+        functions.needle, [lengths, depths, trials, haystack, compared], result, api_name="needle", **MODEL_LANE
     )
     button.click(functions.inspect_pdf, [pdf, pages, password], result, api_name="inspect_pdf", **PAGES_LANE)
     button.click(functions.models, None, result, api_name="models", queue=False)

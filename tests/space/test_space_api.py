@@ -1,5 +1,6 @@
 """The functions for programs, through gradio_client and through plain HTTP."""
 
+import inspect
 import json
 import urllib.error
 import urllib.request
@@ -8,6 +9,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pypdf import PdfReader
+
+from dca_hub.space.api import _Functions
 
 KEY = "48213"
 
@@ -23,6 +26,16 @@ def test_the_four_functions_are_public_and_described(client):
     assert not endpoints["unnamed_endpoints"]
     names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/ask"]["parameters"]]
     assert names == ["pdf", "question", "attention", "pages", "password", "max_new_tokens"]
+
+
+def test_what_is_left_out_is_what_the_functions_say(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for name in ("ask", "needle", "inspect_pdf"):
+        parameters = inspect.signature(getattr(_Functions, f"_{name}")).parameters
+        for told in endpoints[f"/{name}"]["parameters"]:
+            default = parameters[told["parameter_name"]].default
+            if default is not inspect.Parameter.empty:
+                assert told["parameter_default"] == default, told["parameter_name"]
 
 
 def test_the_descriptions_make_tools_that_can_be_understood(space):
