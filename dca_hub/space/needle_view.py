@@ -8,7 +8,7 @@ from dca_hub.evaluation.needle import Result
 from dca_hub.load import Loaded
 from dca_hub.space import needle_file
 from dca_hub.space.markup import download, seconds, tag, text
-from dca_hub.space.turns import NAMES, SIDES
+from dca_hub.space.turns import NAMES, SIDES, Mode
 
 
 def maps(results: Sequence[Result], grid: Grid | None, trained: int, sides: Sequence[str], running: str = "") -> str:
@@ -99,14 +99,14 @@ def _trial(result: Result) -> str:
     return tag("div", facts, tag("p", text(before), tag("mark", text(key)), text(after)), class_="dh-trial")
 
 
-def links(results: Sequence[Result], grid: Grid | None, loaded: Loaded) -> str:
+def links(results: Sequence[Result], grid: Grid | None, mode: Mode, loaded: Loaded) -> str:
     """The loaded model's results as JSON lines and as a picture."""
     results = [result for result in results if result.model == loaded.name]
     if not results or grid is None:
         return ""
     from dca_hub.evaluation import plots
 
-    lines = needle_file.content(results, grid, loaded)
+    lines = needle_file.content(results, grid, mode, loaded)
     shown = {
         NAMES[side]: needle.scores(r for r in results if r.dca == (side == "dca"))
         for side in SIDES["both"]

@@ -58,9 +58,11 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     page.locator("#needle-clear").click()
     page.get_by_text("A number is hidden").wait_for()
     part = tmp_path / "part.jsonl"
-    part.write_text("".join(needle.to_line(result) + "\n" for result in results[:38]))
+    part.write_text("".join((tmp_path / "needle.jsonl").read_text().splitlines(keepends=True)[:17]))
     page.locator("#needle-load input[type=file], input[type=file][accept*=jsonl]").last.set_input_files(str(part))
-    page.get_by_text("38 results of demo").wait_for()
+    page.get_by_text("16 results of demo: Run measures what is missing.").wait_for()
+    assert page.locator("#needle-lengths input:checked").count() == 4
+    assert page.locator("#needle-mode input:checked").get_attribute("value") == "both"
     page.locator("#needle-run").click()
     page.get_by_text("40 of 40 prompts are done").wait_for()
 
