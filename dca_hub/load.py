@@ -252,9 +252,15 @@ def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.d
         return _DTYPES[dtype]
     stated = getattr(native, "dtype", None) or torch.float32
     stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
+    parameters = Architecture.from_config(native.to_dict()).parameters if device == "cpu" else 0
+    return usual_dtype(stated, parameters, device)
+
+
+def usual_dtype(stated: torch.dtype, parameters: int, device: str) -> torch.dtype:
+    """The dtype that a model of so many parameters runs in on a device, unless another one is asked for."""
     # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
-    small = device == "cpu" and Architecture.from_config(native.to_dict()).parameters < 250_000_000
-    return torch.float32 if small or (stated == torch.float16 and device == "cpu") else stated
+    small = parameters < 250_000_000
+    return torch.float32 if device == "cpu" and (small or stated == torch.float16) else stated
 
 
 def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:
