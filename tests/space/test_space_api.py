@@ -117,6 +117,15 @@ def test_too_long_for_memory_is_refused_before_reading(client, pdfs, space, monk
         client.predict(handle_file(str(pdfs["example"])), "What?", api_name="/ask")
 
 
+def test_side_by_side_says_that_it_takes_twice_the_memory(client, pdfs, space, monkeypatch):
+    monkeypatch.setattr(space.context.host, "memory_tokens", lambda held=0: 6000)
+    example = handle_file(str(pdfs["example"]))
+    with pytest.raises(AppError, match=r"Side by side keeps the document twice.* at most 2,872 tokens"):
+        client.predict(example, "What is the pass key?", "both", "12-17", api_name="/ask")
+    alone = client.predict(example, "What is the pass key?", "dca", "12-17", api_name="/ask")
+    assert "71432" in alone["answers"]["dca"]["text"]
+
+
 def test_rest_names_work_without_a_client(space):
     def call(path: str, body: bytes | None = None) -> str:
         request = urllib.request.Request(
