@@ -3,25 +3,6 @@
 from dca_hub.space.markup import bar, notice, seconds, tag, text
 from dca_hub.space.turns import NAMES, Answer, Side, Turn
 
-_EMPTY = (
-    ("Drop a PDF", "or take the example: three chapters of a novel with a number hidden in them."),
-    ("See how long it is", "against the window that the model was trained at, and what DCA makes of it."),
-    ("Ask", "and open the pages that the answer rests on. Side by side shows what DCA changes."),
-)
-
-
-def empty() -> str:
-    """What stands there before the first question."""
-    steps = [
-        tag(
-            "li",
-            tag("span", str(number), class_="dh-step"),
-            tag("div", tag("strong", text(head)), tag("p", text(words))),
-        )
-        for number, (head, words) in enumerate(_EMPTY, 1)
-    ]
-    return tag("div", tag("ol", *steps, class_="dh-steps"), class_="dh-empty")
-
 
 def past(turns: list[Turn]) -> str:
     """The finished turns."""

@@ -32,6 +32,23 @@ def test_upload_ask_and_open_the_page(visit, pdfs):
     page.locator(".dh-viewer").wait_for(state="detached")
 
 
+def test_a_read_document_says_what_can_be_asked(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    page.locator(".dh-ready").get_by_text("finds a number that is hidden").wait_for()
+    assert page.locator("[data-question]").count() == 0
+    page.locator("#example").click()
+    page.locator("[data-question]").wait_for()
+    visitor.shoot("chat-ready")
+    page.locator("[data-question]").click()
+    assert page.locator("#question textarea").input_value() == "What is the pass key?"
+    page.keyboard.press("Enter")
+    page.locator(".dh-question", has_text="What is the pass key?").wait_for()
+    page.locator("#stop").click()
+    page.locator("#ask").wait_for()
+
+
 def test_the_second_question_answers_at_least_ten_times_sooner(visit, space):
     visitor = visit()
     page = visitor.page

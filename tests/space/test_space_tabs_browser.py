@@ -177,6 +177,17 @@ def test_no_screen_scrolls_sideways(visit, pdfs, theme, width):
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, label.inner_text()
 
 
+def test_a_page_that_opens_below_comes_into_view(visit, pdfs):
+    visitor = visit(viewport={"width": 390, "height": 780})
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    page.locator(".dh-chip").first.click()
+    page.locator(".dh-viewer").wait_for()
+    page.wait_for_function("document.querySelector('.dh-quote').getBoundingClientRect().bottom < innerHeight")
+    visitor.shoot("chat-citation-390")
+
+
 def test_light_and_dark_can_be_switched_and_tabs_linked(visit):
     visitor = visit("?tab=model", color_scheme="light")
     page = visitor.page
