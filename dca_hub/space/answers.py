@@ -104,7 +104,7 @@ def begin_turn(session: Session, question: str, mode: Mode) -> Turn:
         raise UserError("The question is empty: ask something about the document.")
     if len(question) > LONGEST_QUESTION:
         raise UserError(f"The question has more than {LONGEST_QUESTION:,} characters: ask a shorter one.")
-    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]})
+    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]}, len(session.readable))
     session.turns.append(turn)
     return turn
 

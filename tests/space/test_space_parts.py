@@ -74,6 +74,12 @@ def test_nothing_of_others_is_markup_on_the_screen_or_in_the_export():
     assert json.loads(export.as_json(session, "m"))["turns"][0]["answers"]["dca"]["citations"][0]["page"] == 3
 
 
+def test_citations_name_the_document_where_there_are_several():
+    answers = {"dca": Answer("done", "x", citations=(Citation("a.pdf", 3, "x", 1.0),))}
+    assert ">p. 3<" in transcript.past([Turn("q", answers)])
+    assert ">a.pdf, p. 3<" in transcript.past([Turn("q", answers, documents=2)])
+
+
 def test_answers_take_events_and_each_model_remembers_its_own_words():
     answer = Answer()
     for event in (Reading(5, 10, 1.0), Answering("The "), Answering("key"), Answered("The key.", (), _STATS)):
