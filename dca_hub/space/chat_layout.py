@@ -78,7 +78,7 @@ def _side(context: Context) -> dict:
 
 def _main(context: Context) -> dict:
     with gr.Column(elem_id="conversation"):
-        past = place("past", welcome.steps())
+        past = place("past", welcome.BEGIN)
         live = place("live")
     problem = place("problem")
     with gr.Row(elem_id="ask-row", equal_height=True):

@@ -2,11 +2,11 @@
 
 from dca_hub import catalogue
 from dca_hub.space.context import Context
-from dca_hub.space.markup import tag, text
+from dca_hub.space.markup import steps, tag, text
 from dca_hub.space.sessions import Session
 from dca_hub.space.uploads import EXAMPLE_NAME
 
-_STEPS = (
+BEGIN = steps(
     ("Drop a PDF", "or take the example: three chapters of a novel with a number hidden in them."),
     ("See how long it is", "against the window that the model was trained at, and what DCA makes of it."),
     ("Ask", "and open the pages that the answer rests on. Side by side shows what DCA changes."),
@@ -19,19 +19,7 @@ _LARGER = "For other questions, load a larger model in the tab Model."
 
 def before(session: Session, context: Context) -> str:
     """For a conversation without turns."""
-    return _ready(session, context) if session.readable and context.host.ready else steps()
-
-
-def steps() -> str:
-    rows = [
-        tag(
-            "li",
-            tag("span", str(number), class_="dh-step"),
-            tag("div", tag("strong", text(head)), tag("p", text(words))),
-        )
-        for number, (head, words) in enumerate(_STEPS, 1)
-    ]
-    return tag("div", tag("ol", *rows, class_="dh-steps"), class_="dh-empty")
+    return _ready(session, context) if session.readable and context.host.ready else BEGIN
 
 
 def _ready(session: Session, context: Context) -> str:
