@@ -68,8 +68,12 @@ def test_nothing_of_others_is_markup_on_the_screen_or_in_the_export():
     shown = transcript.past([Turn(evil, {"dca": answer, "plain": Answer("failed", problem=evil)})])
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 4
     assert "<b" not in markup.notice("<b>") and 'title="&quot;"' in markup.tag("i", title='"')
-    session = SimpleNamespace(turns=[Turn(evil, {"dca": answer})], readable=[])
+    document = SimpleNamespace(pages=[SimpleNamespace(number=1)])
+    session = SimpleNamespace(
+        turns=[Turn(evil, {"dca": answer})], readable=[SimpleNamespace(name="a.pdf", document=document, tokens=5)]
+    )
     lines = export.as_markdown(session, "m`x").splitlines()
+    assert "- `a.pdf`: 1 page, 5 tokens" in lines
     assert lines[lines.index(evil) - 1] == "````text" and lines[lines.index(evil) + 1] == "````"
     assert json.loads(export.as_json(session, "m"))["turns"][0]["answers"]["dca"]["citations"][0]["page"] == 3
 

@@ -26,9 +26,12 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     _choose(visitor, "needle-lengths", ["256", "512", "1,024", "2,048"])
     page.locator("#needle-run").click()
     page.locator("button.dh-cell").nth(3).wait_for()
+    width = page.locator("#needle-status .dh-spinner").evaluate("spinner => getComputedStyle(spinner).borderTopWidth")
+    visitor.shoot("needle-running")
     page.locator("#needle-stop").click()
     page.get_by_text("Run goes on from here").wait_for()
     done = page.locator("button.dh-cell").count()
+    assert width == "2px"
     assert 4 <= done < 40
     visitor.shoot("needle-stopped")
     page.locator("#needle-run").click()
