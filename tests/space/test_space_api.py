@@ -43,6 +43,9 @@ def test_the_descriptions_make_tools_that_can_be_understood(space):
         told = json.load(answer)["named_endpoints"]
     assert "Answer a question about a PDF" in told["/ask"]["description"]
     assert all(len(told[name]["description"]) > 40 for name in ("/ask", "/needle", "/inspect_pdf", "/models"))
+    words = {p["parameter_name"]: p["python_type"]["description"] for p in told["/ask"]["parameters"]}
+    assert words["pages"] == 'Only these pages, such as "3-7,9"; empty for all.' and "many times longer" in words["pdf"]
+    assert all(p["python_type"]["description"] for named in told.values() for p in named["parameters"])
 
 
 def test_ask_answers_and_names_the_page(client, pdfs, space):
