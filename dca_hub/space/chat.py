@@ -15,6 +15,8 @@ from dca_hub.space.markup import notice
 from dca_hub.space.places import clicked
 from dca_hub.space.sessions import Session
 
+_NOTHING_TO_ASK = "There is no document to ask yet: drop a PDF, or try the example."
+
 
 def build(context: Context) -> tuple[gr.HTML, gr.HTML]:
     """Lays the tab out and connects it; gives what follows the model: the context meter and the conversation."""
@@ -110,6 +112,7 @@ class _Chat:
     def _options(self, request: gr.Request, pages: str, password: str) -> Session:
         session = self.context.session(request)
         session.pages, session.password = (pages or "").strip(), password or ""
+        session.forgotten = False
         if session.job is not None:
             session.job.stop()
             session.job.wait(5)
@@ -200,7 +203,8 @@ class _Chat:
         session = self.context.session(request)
         citation = viewer.find(session, clicked(event, "cite"))
         if citation is None:
-            return gr.skip(), gr.skip(), gr.skip()
+            problem = notice(self._idle(), "warning") if session.forgotten and clicked(event, "cite") else gr.skip()
+            return gr.skip(), gr.skip(), problem
         try:
             return viewer.page(session, citation, self.context.settings), gr.update(visible=True), ""
         except UserError as error:
@@ -210,7 +214,11 @@ class _Chat:
         if session.busy:
             raise UserError("The last question is still being answered: wait for it, or stop it.")
         if not session.readable:
-            raise UserError("There is no document to ask yet: drop a PDF, or try the example.")
+            raise UserError(self._idle() if session.forgotten else _NOTHING_TO_ASK)
+
+    def _idle(self) -> str:
+        minutes = self.context.settings.idle_minutes
+        return f"Nothing was asked here for {minutes} minutes, so your documents were deleted: bring them again."
 
     def _end(self, session: Session) -> None:
         if session.job is not None:

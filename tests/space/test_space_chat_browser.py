@@ -192,6 +192,26 @@ def test_asking_without_a_document_says_what_to_do(visit):
     assert visitor.page.locator("#ask").inner_text() == "Ask" and visitor.page.locator(".dh-empty").is_visible()
 
 
+def test_who_was_idle_for_long_is_told_that_the_documents_are_gone(visit, pdfs, space):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    sessions, session = space.context.sessions, space.newest()
+    [key] = [key for key, held in sessions._held.items() if held is session]
+    sessions._idle.append(key)
+    sessions.close(key)
+    page.locator(".dh-chip").first.click()
+    page.locator("#problem").get_by_text("Nothing was asked here for 20 minutes").wait_for()
+    page.locator("#question textarea").fill("What?")
+    page.locator("#ask").click()
+    page.locator("#problem").get_by_text("bring them again").wait_for()
+    page.locator("#upload input[type=file]").set_input_files(str(pdfs["short"]))
+    page.locator(".dh-ready").wait_for()
+    visitor.ask("What is the pass key?")
+    assert KEY in page.locator("#past").inner_text()
+
+
 def test_what_others_write_is_never_markup(visit, builders, tmp_path):
     attack = (
         "<img src=x onerror=window.pwned=1> ${window.pwned=2} {{constructor.constructor('window.pwned=3')()}} **b**"

@@ -88,6 +88,20 @@ def test_a_visitor_sees_the_progress_and_stops_it(tab, visit, monkeypatch):
     visitor.shoot("model-stopped")
 
 
+@pytest.mark.browser
+def test_the_chat_follows_the_model(tab, visit, pdfs):
+    visitor = visit(space=tab.space)
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    page.get_by_text("The demo model is tiny").wait_for()
+    page.locator("#tab-model-button").click()
+    page.locator("#model-other input").fill(tab.other)
+    page.locator("#model-load").click()
+    page.locator("#loaded-model[data-name=other]").wait_for()
+    page.locator("#tab-chat-button").click()
+    page.get_by_text("What is this document about?").wait_for()
+
+
 def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
     import pathlib
 

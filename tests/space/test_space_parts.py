@@ -57,6 +57,7 @@ def test_a_session_goes_when_it_is_closed_or_idle(sessions):
     while len(sessions) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(sessions) == 0 and not idle.folder.exists()
+    assert sessions.get("b").forgotten and not sessions.get("a").forgotten
 
 
 # What is shown and saved
