@@ -53,6 +53,9 @@ def _describe(function: Callable, inputs: Sequence[gr.components.Component]) -> 
     for component, words in zip(inputs, told.values(), strict=True):
         described = {**component.api_info_as_input(), "additional_description": words}
         component.api_info_as_input = lambda described=described: described
+        if isinstance(component, gr.Textbox):  # whose example would be Hello!!, also for pages and password
+            example = "What is the pass key?" if component.value is None else component.value
+            component.example_payload = lambda example=example: example
 
 
 class _Functions:
