@@ -178,6 +178,7 @@ def test_no_screen_scrolls_sideways(visit, pdfs, theme, width):
     for label in page.locator("#mode label, #mode-row button").all():
         box = label.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, label.inner_text()
+    assert len({button.bounding_box()["y"] for button in page.locator("#mode-row > button").all()}) == 1
 
 
 def test_a_page_that_opens_below_comes_into_view(visit, pdfs):
