@@ -252,10 +252,14 @@ def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.d
         return _DTYPES[dtype]
     stated = getattr(native, "dtype", None) or torch.float32
     stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
-    # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
+    return usual_dtype(stated, Architecture.from_config(native.to_dict()).parameters, device)
+
+
+def usual_dtype(stated: torch.dtype, parameters: int, device: str) -> torch.dtype:
+    """The dtype that a model of so many parameters runs in on a device, unless another one is asked for."""
     on_cpu = device == "cpu" or (device in ("auto", TENSOR_PARALLEL) and not torch.cuda.is_available())
-    small = on_cpu and Architecture.from_config(native.to_dict()).parameters < 250_000_000
-    return torch.float32 if small or (stated == torch.float16 and on_cpu) else stated
+    # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
+    return torch.float32 if on_cpu and (parameters < 250_000_000 or stated == torch.float16) else stated
 
 
 def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:

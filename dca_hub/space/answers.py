@@ -56,8 +56,14 @@ class Answers:
         if session.generation != self.host.generation:
             session.forget_caches()
             session.generation = self.host.generation
-        limit = self.host.limit(session.cache_bytes(), copies)
-        needed = min(session.document_tokens + sampling.max_new_tokens + 512, limit) * copies
+        held, wanted = session.cache_bytes(), session.document_tokens + sampling.max_new_tokens
+        limit = self.host.limit(held, copies)
+        if limit < wanted <= self.host.limit(held):
+            raise UserError(
+                f"Side by side keeps the document twice, for which {wanted:,} tokens are too many here: ask DCA alone, "
+                f"or choose a page range of at most {max(0, limit - sampling.max_new_tokens):,} tokens."
+            )
+        needed = min(wanted + 512, limit) * copies
         self.sessions.make_room(needed * self.host.loaded.cache_bytes_per_token, session)
         for side in SIDES[mode]:
             past = history(session.turns[: session.turns.index(turn)], side)
@@ -98,7 +104,7 @@ def begin_turn(session: Session, question: str, mode: Mode) -> Turn:
         raise UserError("The question is empty: ask something about the document.")
     if len(question) > LONGEST_QUESTION:
         raise UserError(f"The question has more than {LONGEST_QUESTION:,} characters: ask a shorter one.")
-    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]})
+    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]}, len(session.readable))
     session.turns.append(turn)
     return turn
 

@@ -1,9 +1,10 @@
 """The same functions for programs: gradio_client, REST, and, with --mcp, tools for language models."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_function_description
 
 from dca_hub import catalogue
 from dca_hub.conversation import Sampling
@@ -34,15 +35,27 @@ def build(context: Context) -> None:
         lengths, depths = gr.Textbox("512,1024,2048", label="lengths"), gr.Number(3, label="depths", precision=0)
         trials = gr.Number(1, label="trials", precision=0)
         haystack = gr.Radio(["prose", "grass"], value="prose", label="haystack")
+        compared = gr.Radio(list(SIDES), value="both", label="attention")
         result, button = gr.JSON(label="result"), gr.Button()
-    button.click(
-        functions.ask, [pdf, question, attention, pages, password, tokens], result, api_name="ask", **MODEL_LANE
-    )
-    button.click(
-        functions.needle, [lengths, depths, trials, haystack, attention], result, api_name="needle", **MODEL_LANE
-    )
-    button.click(functions.inspect_pdf, [pdf, pages, password], result, api_name="inspect_pdf", **PAGES_LANE)
-    button.click(functions.models, None, result, api_name="models", queue=False)
+    for function, inputs, lane in (
+        (functions.ask, [pdf, question, attention, pages, password, tokens], MODEL_LANE),
+        (functions.needle, [lengths, depths, trials, haystack, compared], MODEL_LANE),
+        (functions.inspect_pdf, [pdf, pages, password], PAGES_LANE),
+        (functions.models, [], {"queue": False}),
+    ):
+        _describe(function, inputs)
+        button.click(function, inputs, result, api_name=function.__name__, **lane)
+
+
+def _describe(function: Callable, inputs: Sequence[gr.components.Component]) -> None:
+    """Tells who reads the API's page what the docstring says of each argument; tools are told it by Gradio."""
+    _, told, _ = get_function_description(function)
+    for component, words in zip(inputs, told.values(), strict=True):
+        described = {**component.api_info_as_input(), "additional_description": words}
+        component.api_info_as_input = lambda described=described: described
+        if isinstance(component, gr.Textbox):  # whose example would be Hello!!, also for pages and password
+            example = "What is the pass key?" if component.value is None else component.value
+            component.example_payload = lambda example=example: example
 
 
 class _Functions:
@@ -137,7 +150,7 @@ class _Functions:
         """Say what is in a PDF before it is asked: pages, tokens, and whether it fits.
 
         Args:
-            pdf: The PDF file.
+            pdf: The PDF file. It may be many times longer than the window that the model was trained at.
             pages: Only these pages, such as "3-7,9"; empty for all.
             password: The password of an encrypted PDF; empty for none.
 

@@ -37,7 +37,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         header = gr.HTML(_header(context), elem_id="header", elem_classes="dh-place", apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("PDF chat", id="chat", elem_id="tab-chat"):
-                meter = chat.build(context)
+                meter, past = chat.build(context)
             with gr.Tab("Needle lab", id="needle", elem_id="tab-needle"):
                 needle_lengths = needle_lab.build(context)
             with gr.Tab("What DCA does", id="explain", elem_id="tab-explain"):
@@ -45,7 +45,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
             with gr.Tab("Model", id="model", elem_id="tab-model"):
                 loaded = model.build(context)
         api.build(context)
-        follow = [header, meter, needle_lengths, curve_lengths]
+        follow = [header, meter, past, needle_lengths, curve_lengths]
         loaded.then(_follow(context), None, follow, **AT_ONCE, **PRIVATE)
         blocks.load(_follow(context, known=context.host.generation), None, follow, **AT_ONCE, **PRIVATE)
         blocks.unload(_leave(context))
@@ -83,7 +83,7 @@ def _follow(context: Context, known: int | None = None):
 
     def follow(request: gr.Request) -> list:
         if not context.host.ready or context.host.generation == known:
-            return [_header(context), *[gr.skip()] * 3]
+            return [_header(context), *[gr.skip()] * 4]
         session = context.session(request)
         uploads.recount(session, context.host)
         needle_choices, needle_usual = needle_lab.lengths_for(context)
@@ -91,6 +91,7 @@ def _follow(context: Context, known: int | None = None):
         return [
             _header(context),
             uploads.meter(session, context.host),
+            gr.skip() if session.turns else chat.past(session, context),
             gr.update(choices=needle_choices, value=needle_usual),
             gr.update(choices=curve_choices, value=curve_usual),
         ]

@@ -6,7 +6,7 @@ import gradio as gr
 
 from dca_hub.conversation import Sampling
 from dca_hub.errors import UserError
-from dca_hub.space import export, transcript, uploads, viewer
+from dca_hub.space import export, transcript, uploads, viewer, welcome
 from dca_hub.space.answers import begin_turn
 from dca_hub.space.chat_layout import Parts, lay_out
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
@@ -15,12 +15,19 @@ from dca_hub.space.markup import notice
 from dca_hub.space.places import clicked
 from dca_hub.space.sessions import Session
 
+_NOTHING_TO_ASK = "There is no document to ask yet: drop a PDF, or try the example."
 
-def build(context: Context) -> gr.HTML:
-    """Lays the tab out and connects it; gives the context meter, which follows the model."""
+
+def build(context: Context) -> tuple[gr.HTML, gr.HTML]:
+    """Lays the tab out and connects it; gives what follows the model: the context meter and the conversation."""
     parts = lay_out(context)
     _Chat(context, parts).connect()
-    return parts.meter
+    return parts.meter, parts.past
+
+
+def past(session: Session, context: Context) -> str:
+    """The finished turns, or what stands there before the first one."""
+    return transcript.past(session.turns) or welcome.before(session, context)
 
 
 class _Chat:
@@ -105,6 +112,7 @@ class _Chat:
     def _options(self, request: gr.Request, pages: str, password: str) -> Session:
         session = self.context.session(request)
         session.pages, session.password = (pages or "").strip(), password or ""
+        session.forgotten = False
         if session.job is not None:
             session.job.stop()
             session.job.wait(5)
@@ -121,7 +129,7 @@ class _Chat:
             None,
             uploads.listing(session, progress),
             uploads.meter(session, self.context.host),
-            transcript.past(session.turns) or transcript.empty(),
+            past(session, self.context),
             "",
             self._links(session),
             problem,
@@ -195,7 +203,8 @@ class _Chat:
         session = self.context.session(request)
         citation = viewer.find(session, clicked(event, "cite"))
         if citation is None:
-            return gr.skip(), gr.skip(), gr.skip()
+            problem = notice(self._idle(), "warning") if session.forgotten and clicked(event, "cite") else gr.skip()
+            return gr.skip(), gr.skip(), problem
         try:
             return viewer.page(session, citation, self.context.settings), gr.update(visible=True), ""
         except UserError as error:
@@ -205,7 +214,11 @@ class _Chat:
         if session.busy:
             raise UserError("The last question is still being answered: wait for it, or stop it.")
         if not session.readable:
-            raise UserError("There is no document to ask yet: drop a PDF, or try the example.")
+            raise UserError(self._idle() if session.forgotten else _NOTHING_TO_ASK)
+
+    def _idle(self) -> str:
+        minutes = self.context.settings.idle_minutes
+        return f"Nothing was asked here for {minutes} minutes, so your documents were deleted: bring them again."
 
     def _end(self, session: Session) -> None:
         if session.job is not None:
@@ -219,12 +232,12 @@ class _Chat:
 
     def _asked(self, session: Session) -> tuple:
         live = transcript.live(len(session.turns) - 1, session.turns[-1])
-        past = transcript.past(session.turns[:-1])
-        return (past, live, "", gr.skip(), gr.update(visible=False), gr.update(visible=True))
+        before = transcript.past(session.turns[:-1])
+        return (before, live, "", gr.skip(), gr.update(visible=False), gr.update(visible=True))
 
     def _shown(self, session: Session) -> tuple:
-        past = transcript.past(session.turns) or transcript.empty()
-        return (past, "", "", self._links(session), gr.update(visible=True), gr.update(visible=False))
+        shown = past(session, self.context)
+        return (shown, "", "", self._links(session), gr.update(visible=True), gr.update(visible=False))
 
     def _links(self, session: Session) -> str:
         return export.links(session, self.context.host.loaded.name if self.context.host.ready else "")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from dca_hub.space import transcript, uploads
+from dca_hub.space import uploads, viewer, welcome
 from dca_hub.space.context import Context
 from dca_hub.space.places import place, uploads_only
 from dca_hub.space.sessions import Session
@@ -49,7 +49,7 @@ def lay_out(context: Context) -> Parts:
         with gr.Column(scale=6, min_width=320, elem_id="chat-main"):
             main = _main(context)
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="page-column") as page_column:
-            page = place("page-view")
+            page = place("page-view", script=viewer.COME_INTO_VIEW)
     return Parts(**side, **main, page_column=page_column, page=page)
 
 
@@ -78,7 +78,7 @@ def _side(context: Context) -> dict:
 
 def _main(context: Context) -> dict:
     with gr.Column(elem_id="conversation"):
-        past = place("past", transcript.empty())
+        past = place("past", welcome.BEGIN)
         live = place("live")
     problem = place("problem")
     with gr.Row(elem_id="ask-row", equal_height=True):

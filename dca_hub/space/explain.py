@@ -18,6 +18,14 @@ _PIECE = 512  # tokens between two looks at Stop
 _MULTIPLES = (0.5, 1, 2, 4, 8, 16)
 _USUAL = (0.5, 1, 2, 4, 8)
 
+# The name, the label, the least and the greatest value, and the first one.
+_SLIDERS = (
+    ("trained", "L, trained length", 4, 64, 16),
+    ("chunk", "C, largest distance", 2, 64, 12),
+    ("local", "w, exact across a border", 0, 32, 4),
+    ("length", "Length of the text", 4, picture.LONGEST, 32),
+)
+
 _WORDS = (
     "A model with rotary positions knows only the distances it met in training. Dual Chunk Attention cuts the text "
     "into chunks of s = C − w tokens and numbers the keys of each chunk from 0 again. A query is then placed in one "
@@ -37,13 +45,12 @@ def build(context: Context) -> gr.CheckboxGroup:
     """Lays the tab out and connects it; gives the lengths of the perplexity curve, whose choices follow the model."""
     gr.HTML(tag("p", text(_WORDS), class_="dh-words-wide"), apply_default_css=False, elem_classes="dh-place")
     with gr.Row():
-        trained = gr.Slider(4, 64, value=16, step=1, label="L, trained length", elem_id="slider-trained")
-        chunk = gr.Slider(2, 64, value=12, step=1, label="C, largest distance", elem_id="slider-chunk")
-        local = gr.Slider(0, 32, value=4, step=1, label="w, exact across a border", elem_id="slider-local")
-        length = gr.Slider(4, picture.LONGEST, value=32, step=1, label="Length of the text", elem_id="slider-length")
-    sliders = [trained, chunk, local, length]
+        sliders = [
+            gr.Slider(least, most, value=value, step=1, label=label, elem_id=f"slider-{name}", min_width=250)
+            for name, label, least, most, value in _SLIDERS
+        ]
     problem = place("picture-problem")
-    shown = place("picture", _picture(16, 12, 4, 32), js_on_load=_DRAW)
+    shown = place("picture", _picture(*(slider[-1] for slider in _SLIDERS)), script=_DRAW)
     gr.on([slider.change for slider in sliders], _redraw, sliders, [shown, problem], trigger_mode="always_last",
           **AT_ONCE, **PRIVATE)  # fmt: skip
     return _build_curve(context)

@@ -40,7 +40,7 @@ def turn_as_json(turn: Turn) -> dict[str, Any]:
 def as_markdown(session: Session, model: str) -> str:
     """For reading. What others wrote stands in fenced blocks, so that it stays text."""
     lines = ["# Conversation", "", f"Model: {_code(model)}", ""]
-    lines += [f"- {_code(u.name)}: {len(u.document.pages)} pages, {u.tokens:,} tokens" for u in session.readable]
+    lines += [f"- {_code(u.name)}: {_pages(len(u.document.pages))}, {u.tokens:,} tokens" for u in session.readable]
     for number, turn in enumerate(session.turns, 1):
         lines += ["", f"## Question {number}", "", *_fenced(turn.question)]
         for side, answer in turn.answers.items():
@@ -55,6 +55,10 @@ def as_markdown(session: Session, model: str) -> str:
                     f"{answer.stats.answer_tokens_per_second:.0f} tokens/s.",
                 ]
     return "\n".join(lines) + "\n"
+
+
+def _pages(count: int) -> str:
+    return f"{count:,} page{'s' * (count != 1)}"
 
 
 def _fenced(content: str) -> list[str]:

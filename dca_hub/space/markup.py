@@ -41,6 +41,15 @@ def notice(message: str, kind: str = "info") -> str:
     return tag("div", mark, tag("span", text(message)), class_=f"dh-notice dh-{kind}", role=role)
 
 
+def steps(*rows: tuple[str, str]) -> str:
+    """What to do where nothing is yet, one after another: in a word or two, and in a sentence."""
+    shown = []
+    for number, (head, words) in enumerate(rows, 1):
+        said = tag("div", tag("strong", text(head)), tag("p", text(words)))
+        shown.append(tag("li", tag("span", str(number), class_="dh-step"), said))
+    return tag("div", tag("ol", *shown, class_="dh-steps"), class_="dh-empty")
+
+
 def bar(label: str, figures: str, share: float, kind: str = "") -> str:
     """Progress: what goes on, how far in figures, and a bar that is filled to `share`, 0 to 1."""
     percent = 100 * min(1.0, max(0.0, share))

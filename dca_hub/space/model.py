@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
+import torch
 from gradio.events import Dependency
 
 from dca_hub import catalogue
 from dca_hub.errors import UserError
+from dca_hub.load import usual_dtype
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context
@@ -49,19 +51,18 @@ def build(context: Context) -> Dependency:
                 stop = gr.Button("Stop", variant="stop", elem_id="model-stop", visible=False)
         with gr.Column(scale=7, min_width=320):
             state = place("model-state", _state(context))
-            facts = place("model-facts", _facts(begin, "", context))
+            facts = place("model-facts", _facts(begin, "", devices[0], context))
     with gr.Accordion("All models", open=len(names) <= 12, elem_id="model-all"):
-        place("model-table", _table(names))
+        place("model-table", _table(names, devices[0], context))
 
-    def show(name: str, other: str, quantization: str) -> str:
-        return _facts((other or "").strip() if settings.any_model and other else name, quantization, context)
+    def show(name: str, other: str, quantization: str, device: str) -> str:
+        return _facts((other or "").strip() if settings.any_model and other else name, quantization, device, context)
 
-    gr.on(
-        [name.change, quantization.change, other.change], show, [name, other, quantization], facts, **AT_ONCE, **PRIVATE
-    )
+    chosen = [name, other, quantization, device]
+    gr.on([part.change for part in chosen], show, chosen, facts, **AT_ONCE, **PRIVATE)
     tab = _Model(context)
     shown = [state, load, stop]
-    begun = load.click(tab.begin, [name, other, quantization, device], shown, **AT_ONCE, **PRIVATE)
+    begun = load.click(tab.begin, chosen, shown, **AT_ONCE, **PRIVATE)
     loading = begun.success(tab.load, None, shown, show_progress="hidden", **LOADING_LANE, **PRIVATE)
     loading.failure(tab.turned_away, None, shown, **AT_ONCE, **PRIVATE)
     stop.click(tab.stop, None, shown, **AT_ONCE, **PRIVATE)
@@ -169,7 +170,7 @@ def _state(context: Context) -> str:
     return tag("section", title, _definitions(facts), class_="dh-card", id="loaded-model", data_name=loaded.name)
 
 
-def _facts(name: str, quantization: str, context: Context) -> str:
+def _facts(name: str, quantization: str, device: str, context: Context) -> str:
     """What a model needs, before it is loaded."""
     entry = catalogue.get(name or "")
     if entry is None:
@@ -177,11 +178,12 @@ def _facts(name: str, quantization: str, context: Context) -> str:
         return tag(
             "section", tag("h2", text(_shown_name(name or ""))), tag("p", words, class_="dh-hint"), class_="dh-card"
         )
-    weights = entry.weights_bytes(entry.dtype, quantization or None)
+    dtype = _dtype(entry, device, context)
+    weights = entry.weights_bytes(dtype, quantization or None)
     reach = entry.longest_reach
     facts = [
         ("Download", "none, it comes along" if entry.is_local else amount(entry.weights_bytes(entry.dtype))),
-        ("Memory", f"{amount(weights)} for the weights, {amount(1000 * entry.cache_bytes_per_token(entry.dtype))} "
+        ("Memory", f"{amount(weights)} for the weights, {amount(1000 * entry.cache_bytes_per_token(dtype))} "
                    "for each 1,000 tokens"),
         ("Trained at", f"{entry.trained:,} tokens"),
         ("With DCA", f"{reach.stated} ({reach.by})" if reach else "not measured yet"),
@@ -195,12 +197,19 @@ def _facts(name: str, quantization: str, context: Context) -> str:
     )  # fmt: skip
 
 
+def _dtype(entry: catalogue.Entry, device: str, context: Context) -> torch.dtype:
+    """What the model would run in here, which for a small one on a CPU is more than what it is kept in."""
+    if context.settings.dtype not in ("", "auto"):
+        return getattr(torch, context.settings.dtype)
+    return usual_dtype(getattr(torch, entry.dtype), entry.parameters, device)
+
+
 def _definitions(facts: list[tuple[str, str]]) -> str:
     rows = [tag("div", tag("dt", text(head)), tag("dd", text(words))) for head, words in facts]
     return tag("dl", *rows, class_="dh-facts-list")
 
 
-def _table(names: list[str]) -> str:
+def _table(names: list[str], device: str, context: Context) -> str:
     heads = ("Model", "Download", "Memory for 1,000 tokens", "Trained", "With DCA", "Licence")
     rows = [tag("tr", *(tag("th", head, scope="col") for head in heads))]
     for name in names:
@@ -211,7 +220,7 @@ def _table(names: list[str]) -> str:
         reach = entry.longest_reach
         cells = (
             "none" if entry.is_local else amount(entry.weights_bytes(entry.dtype)),
-            amount(1000 * entry.cache_bytes_per_token(entry.dtype)),
+            amount(1000 * entry.cache_bytes_per_token(_dtype(entry, device, context))),
             f"{entry.trained:,}",
             reach.stated if reach else "-",
             entry.licence + (", gated" if entry.gated else ""),

@@ -1,25 +1,85 @@
-"""The needle lab's results as a file, in the form of the command line's: its `plot` and `report` read it."""
+"""The needle lab's results as a file, in the form of the command line's: its `plot` and `report` read it.
 
+The header has one key more, `planned`: what the run was to measure, so that one that was stopped can go on elsewhere.
+"""
+
+import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from dca_hub.evaluation import runs
+from dca_hub.errors import UserError
+from dca_hub.evaluation import needle, runs
 from dca_hub.evaluation.experiments import Subject, header
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
 from dca_hub.evaluation.variants import build
 from dca_hub.load import Loaded
+from dca_hub.space.turns import SIDES, Mode
+
+_LARGEST_FILE = 20_000_000  # bytes
+_LARGEST_GRID = 10_000  # prompts: a map of more would take the server and the browser minutes to draw
 
 
-def content(results: Sequence[Result], grid: Grid, loaded: Loaded) -> bytes:
+@dataclass(frozen=True)
+class Saved:
+    """What a file holds: results, and what its run was to measure, all of them included."""
+
+    results: list[Result]
+    grid: Grid
+    mode: Mode
+
+
+def content(results: Sequence[Result], grid: Grid, mode: Mode, loaded: Loaded) -> bytes:
     """JSON lines: what was measured, then one trial a line."""
     variants = [variant for variant in build(loaded, ["plain"]) if any(r.dca == variant.dca for r in results)]
     names = {variant.dca: variant.name for variant in variants}
     settings = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles}
     about = header(Subject(loaded, tuple(variants), loaded.name, None), "needle", settings)
+    planned = {"lengths": grid.lengths, "depths": grid.depths, "trials": grid.trials, "mode": mode}
+    about |= {"command": _command(grid, loaded, False in names), "planned": planned}
     samples = ({"variant": names[result.dca], **asdict(result)} for result in results)
-    return "".join(map(runs.line, ({**about, "command": _command(grid, loaded, False in names)}, *samples))).encode()
+    return "".join(map(runs.line, (about, *samples))).encode()
+
+
+def read(path: str) -> Saved:
+    """The results of one run. Raises UserError for a file that holds something else."""
+    file = Path(path)
+    if file.stat().st_size > _LARGEST_FILE:
+        raise UserError("The file is too large to be the results of a needle test.")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    results = needle.from_lines(lines)
+    if not results:
+        raise UserError("The file holds no results: give the one that a run has written.")
+    if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
+        raise UserError("The file mixes models or haystacks: give the results of one run.")
+    lengths, depths, trials, sides = _planned(lines[0])
+    sides = sides | {"dca" if r.dca else "plain" for r in results}
+    grid = Grid(
+        (*lengths, *(r.length for r in results)),
+        (*depths, *(r.depth for r in results)),
+        max(trials, *(1 + r.trial for r in results)),
+        results[0].haystack,
+        results[0].seed,
+    )
+    if grid.prompts > _LARGEST_GRID:
+        raise UserError(f"A map shows at most {_LARGEST_GRID:,} prompts: give a file of fewer lengths and depths.")
+    return Saved(results, grid, "both" if len(sides) == 2 else sides.pop())
+
+
+def _planned(line: str) -> tuple[tuple[int, ...], tuple[float, ...], int, set[str]]:
+    """What the header says was to be measured; nothing where it does not say, as the command line's does not."""
+    try:
+        planned = json.loads(line)["planned"]
+        grid = Grid(
+            tuple(int(length) for length in planned["lengths"]),
+            tuple(float(depth) for depth in planned["depths"]),
+            int(planned["trials"]),
+        )
+        return grid.lengths, grid.depths, grid.trials, set(SIDES[planned["mode"]])
+    except (ValueError, TypeError, KeyError, OverflowError, UserError):
+        return (), (), 1, set()
 
 
 def _command(grid: Grid, loaded: Loaded, plain: bool) -> str:

@@ -10,7 +10,7 @@ import gradio as gr
 from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid, spread
-from dca_hub.space import needle_run
+from dca_hub.space import needle_file, needle_run
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
 from dca_hub.space.failures import FULL, sentence
@@ -183,26 +183,24 @@ class _Lab:
         try:
             if session.busy:
                 raise UserError("The model still works on your last request: wait for it, or stop it.")
-            results = needle_run.read_results(path)
+            saved = needle_file.read(path)
         except UserError as error:
             return (notice(str(error), "error"), *[gr.skip()] * 9)
-        first, trials = results[0], 1 + max(r.trial for r in results)
-        lengths, depths = tuple(r.length for r in results), tuple(r.depth for r in results)
-        grid = session.grid = Grid(lengths, depths, trials, first.haystack, first.seed)
-        session.needle[:] = results
-        sides = {r.dca for r in results}
-        mode = "both" if len(sides) == 2 else "dca" if True in sides else "plain"
-        own = first.haystack not in ("prose", "grass")
-        rest = "paste the same text, and Run measures what is missing." if own else "Run measures what is missing."
-        known, _ = lengths_for(self.context)
-        choices = sorted({*(value for _, value in known), *grid.lengths})
+        grid = session.grid = saved.grid
+        session.needle[:] = saved.results
+        own = grid.haystack not in ("prose", "grass")
+        model, loaded = saved.results[0].model, self.context.host.loaded.name
+        rest = "Run measures what is missing." if model == loaded else f"{loaded} is loaded, and Run measures it anew."
+        words = f"{len(saved.results):,} results of {model}: {'paste the same text, and ' if own else ''}{rest}"
+        known = {value: label for label, value in lengths_for(self.context)[0]}
+        choices = [(known.get(n, f"{n:,}"), n) for n in sorted({*known, *grid.lengths})]
         return (
-            *self._shown(session, mode, notice(f"{len(results):,} results of {first.model}: {rest}")),
-            gr.update(choices=[(f"{n:,}", n) for n in choices], value=list(grid.lengths)),
-            mode,
+            *self._shown(session, saved.mode, notice(words)),
+            gr.update(choices=choices, value=list(grid.lengths)),
+            saved.mode,
             len(grid.depths),
-            trials,
-            "own" if own else first.haystack,
+            grid.trials,
+            "own" if own else grid.haystack,
         )
 
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
@@ -229,7 +227,7 @@ class _Lab:
 
     def _shown(self, session: Session, mode: str, status: str, busy: bool = False) -> tuple:
         host = self.context.host
-        links = "" if busy or not host.ready else view.links(session.needle, session.grid, host.loaded)
+        links = "" if busy or not host.ready else view.links(session.needle, session.grid, mode, host.loaded)
         return (status, self._maps(session, mode), links, gr.update(visible=not busy), gr.update(visible=busy))
 
 

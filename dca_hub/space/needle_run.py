@@ -1,8 +1,5 @@
 """Running a needle test for a session: prompt after prompt, what is there already left out."""
 
-from pathlib import Path
-
-from dca_hub.errors import UserError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.space import needle_view as view
@@ -10,8 +7,6 @@ from dca_hub.space.context import Context
 from dca_hub.space.lane import Tell
 from dca_hub.space.sessions import Session
 from dca_hub.space.turns import SIDES
-
-_LARGEST_FILE = 20_000_000  # bytes of results that are loaded
 
 
 def work(context: Context, session: Session, mode: str, own: str, tell: Tell) -> None:
@@ -74,16 +69,3 @@ def summary(session: Session, mode: str) -> str:
         return ""
     total = session.grid.prompts * len(SIDES.get(mode, SIDES["both"]))
     return f"{asked(session, session.grid, mode if mode in SIDES else 'both')} of {total} prompts are done."
-
-
-def read_results(path: str) -> list[needle.Result]:
-    """The results of one run. Raises UserError for a file that holds something else."""
-    file = Path(path)
-    if file.stat().st_size > _LARGEST_FILE:
-        raise UserError("The file is too large to be the results of a needle test.")
-    results = needle.from_lines(file.read_text(encoding="utf-8", errors="replace").splitlines())
-    if not results:
-        raise UserError("The file holds no results: give the one that a run has written.")
-    if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
-        raise UserError("The file mixes models or haystacks: give the results of one run.")
-    return results

@@ -7,19 +7,20 @@ from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
 from dca_hub.load import Loaded
 from dca_hub.space import needle_file
-from dca_hub.space.markup import download, seconds, tag, text
-from dca_hub.space.turns import NAMES, SIDES
+from dca_hub.space.markup import download, seconds, steps, tag, text
+from dca_hub.space.turns import NAMES, SIDES, Mode
+
+_BEGIN = steps(
+    ("Choose", "lengths within the trained window and beyond, how many depths, and which text."),
+    ("Run", "A number is hidden at each depth of each length, and the model is asked for it: the map fills in."),
+    ("Click a cell", "to see where the number stood and what the model answered."),
+)
 
 
 def maps(results: Sequence[Result], grid: Grid | None, trained: int, sides: Sequence[str], running: str = "") -> str:
     """A map for each side; `running` names the cell that is being measured, as `key_of` does."""
     if grid is None:
-        return tag(
-            "p",
-            "A number is hidden in a long text, at every depth of every length, and the model is asked for it. "
-            "Choose and run: the map fills in cell by cell.",
-            class_="dh-hint",
-        )
+        return _BEGIN
     return tag("div", *(_map(results, grid, trained, side, running) for side in sides), class_="dh-maps")
 
 
@@ -99,14 +100,14 @@ def _trial(result: Result) -> str:
     return tag("div", facts, tag("p", text(before), tag("mark", text(key)), text(after)), class_="dh-trial")
 
 
-def links(results: Sequence[Result], grid: Grid | None, loaded: Loaded) -> str:
+def links(results: Sequence[Result], grid: Grid | None, mode: Mode, loaded: Loaded) -> str:
     """The loaded model's results as JSON lines and as a picture."""
     results = [result for result in results if result.model == loaded.name]
     if not results or grid is None:
         return ""
     from dca_hub.evaluation import plots
 
-    lines = needle_file.content(results, grid, loaded)
+    lines = needle_file.content(results, grid, mode, loaded)
     shown = {
         NAMES[side]: needle.scores(r for r in results if r.dca == (side == "dca"))
         for side in SIDES["both"]

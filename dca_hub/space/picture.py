@@ -18,9 +18,14 @@ LEGEND = (
 
 
 def geometry(trained: int, chunk: int, local: int) -> DualChunkGeometry:
-    """Raises UserError, in the words of the geometry, for sizes that describe none."""
+    """Raises UserError, in the letters of the sliders, for sizes that describe none."""
+    trained, chunk, local = int(trained), int(chunk), int(local)
+    if chunk > trained:
+        raise UserError(f"C ({chunk}) must not exceed L ({trained}), the trained length: lower C or raise L.")
+    if local >= chunk:
+        raise UserError(f"w ({local}) must be smaller than C ({chunk}), or no chunk is left: lower w or raise C.")
     try:
-        return DualChunkGeometry(int(chunk), int(local), int(trained))
+        return DualChunkGeometry(chunk, local, trained)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -13,10 +13,12 @@ element.addEventListener('click', (event) => {
 """
 
 
-def place(elem_id: str, value: str = "", **options) -> gr.HTML:
-    """An empty place to fill from `markup`; its buttons come back as clicks, see `clicked`."""
-    return gr.HTML(value, elem_id=elem_id, elem_classes="dh-place", apply_default_css=False,
-                   js_on_load=options.pop("js_on_load", _CLICKS), **options)  # fmt: skip
+def place(elem_id: str, value: str = "", script: str = "") -> gr.HTML:
+    """An empty place to fill from `markup`; its buttons come back as clicks, see `clicked`. `script` runs once, when
+    the place is there, and knows it as `element`."""
+    return gr.HTML(
+        value, elem_id=elem_id, elem_classes="dh-place", apply_default_css=False, js_on_load=_CLICKS + script
+    )
 
 
 def uploads_only(component: gr.File | gr.UploadButton, settings: Settings) -> gr.File | gr.UploadButton:

@@ -1,4 +1,5 @@
-// The page's own behaviour: deep links to tabs, light and dark, copying, and a conversation that follows its end.
+// The page's own behaviour: deep links to tabs, light and dark, copying, questions to begin with, and a conversation
+// that follows its end.
 (() => {
   const TABS = ["chat", "needle", "explain", "model"];
   const button = (name) => document.querySelector(`#tab-${name}-button`);
@@ -30,6 +31,14 @@
     area.remove();
   };
 
+  const writeQuestion = (text) => {
+    const box = document.querySelector("#question textarea");
+    if (!box) return;
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    box.focus();
+  };
+
   const followConversation = () => {
     const box = document.querySelector("#conversation");
     if (!box) return false;
@@ -41,9 +50,10 @@
   };
 
   document.addEventListener("click", (event) => {
-    const found = event.target.closest("[data-copy], #theme-toggle, [role=tab]");
+    const found = event.target.closest("[data-copy], [data-question], #theme-toggle, [role=tab]");
     if (!found) return;
     if (found.id === "theme-toggle") return setDark(!isDark());
+    if (found.dataset.question !== undefined) return writeQuestion(found.dataset.question);
     if (found.dataset.copy !== undefined) {
       const label = found.textContent;
       copy(found.dataset.copy).then(() => {

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dca_hub.space.lane import Job
 from dca_hub.space.turns import Turn
 
 _SWEEP_SECONDS = 15
+_IDLE_KNOWN = 1000
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Session:
     grid: Grid | None = None
     grid_ready: bool = False
     curve_asked: bool = False
+    forgotten: bool = False  # the one before it in the same tab was idle, and went with all it had
 
     @property
     def readable(self) -> list[Upload]:
@@ -90,6 +93,7 @@ class Sessions:
         self.host, self.idle_seconds, self.bound = host, idle_seconds, cache_bytes
         self.root = Path(tempfile.mkdtemp(prefix="dca-space-"))
         self._held: dict[str, Session] = {}
+        self._idle: deque[str] = deque(maxlen=_IDLE_KNOWN)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         host.before_change = self.forget_caches
@@ -105,6 +109,7 @@ class Sessions:
             session = self._held.get(key)
             if session is None:
                 session = self._held[key] = self.make()
+                session.forgotten = key in self._idle
             session.used = time.monotonic()
             return session
 
@@ -160,4 +165,5 @@ class Sessions:
             oldest = time.monotonic() - self.idle_seconds
             for key, session in list(self._held.items()):
                 if session.used < oldest and not session.busy:
+                    self._idle.append(key)
                     self.close(key)

@@ -14,7 +14,7 @@ from dca_hub.errors import UserError
 
 PREFIX = "DCA_"
 FILE = "settings.json"
-_MB = 1_000_000
+_MB = 1 << 20  # as Gradio counts, which names the limit to whoever brings a larger file
 
 
 def _option(default, help: str, metavar: str | None = None):

@@ -3,25 +3,6 @@
 from dca_hub.space.markup import bar, notice, seconds, tag, text
 from dca_hub.space.turns import NAMES, Answer, Side, Turn
 
-_EMPTY = (
-    ("Drop a PDF", "or take the example: three chapters of a novel with a number hidden in them."),
-    ("See how long it is", "against the window that the model was trained at, and what DCA makes of it."),
-    ("Ask", "and open the pages that the answer rests on. Side by side shows what DCA changes."),
-)
-
-
-def empty() -> str:
-    """What stands there before the first question."""
-    steps = [
-        tag(
-            "li",
-            tag("span", str(number), class_="dh-step"),
-            tag("div", tag("strong", text(head)), tag("p", text(words))),
-        )
-        for number, (head, words) in enumerate(_EMPTY, 1)
-    ]
-    return tag("div", tag("ol", *steps, class_="dh-steps"), class_="dh-empty")
-
 
 def past(turns: list[Turn]) -> str:
     """The finished turns."""
@@ -35,17 +16,17 @@ def live(number: int, turn: Turn) -> str:
 
 def _turn(number: int, turn: Turn, live: bool = False) -> str:
     question = tag("div", tag("span", "You: ", class_="dh-hidden"), text(turn.question), class_="dh-question")
-    answers = [_answer(number, side, answer, len(turn.answers) > 1) for side, answer in turn.answers.items()]
+    answers = [_answer(number, side, answer, turn) for side, answer in turn.answers.items()]
     columns = tag("div", *answers, class_=f"dh-answers dh-{'two' if len(answers) > 1 else 'one'}")
     return tag("article", question, columns, class_="dh-turn", aria_busy="true" if live else None)
 
 
-def _answer(number: int, side: Side, answer: Answer, compared: bool) -> str:
+def _answer(number: int, side: Side, answer: Answer, turn: Turn) -> str:
     parts = []
-    if compared or side == "plain":
+    if len(turn.answers) > 1 or side == "plain":
         parts.append(tag("div", text(NAMES[side]), class_=f"dh-side dh-side-{side}"))
     parts.append(_body(answer))
-    parts.append(_foot(number, side, answer))
+    parts.append(_foot(number, side, answer, named=turn.documents > 1))
     return tag("section", *parts, class_="dh-answer", data_state=answer.state, aria_label=NAMES[side])
 
 
@@ -81,11 +62,11 @@ def _reading(answer: Answer) -> str:
     return bar(words, left, reading.done / max(1, reading.total), "dh-reading")
 
 
-def _foot(number: int, side: Side, answer: Answer) -> str:
+def _foot(number: int, side: Side, answer: Answer, named: bool) -> str:
     chips = [
         tag(
             "button",
-            text(_where(citation, answer)),
+            text(f"{citation.document}, p. {citation.page}" if named else f"p. {citation.page}"),
             type="button",
             class_="dh-chip",
             data_act="cite",
@@ -102,11 +83,6 @@ def _foot(number: int, side: Side, answer: Answer) -> str:
     if answer.stats:
         parts.append(_timings(answer))
     return tag("footer", *parts) if parts else ""
-
-
-def _where(citation, answer: Answer) -> str:
-    several = len({c.source for c in answer.citations}) > 1
-    return f"{citation.document}, p. {citation.page}" if several else f"p. {citation.page}"
 
 
 def _timings(answer: Answer) -> str:

@@ -30,10 +30,11 @@ class Answer:
 
 @dataclass
 class Turn:
-    """A question to one model or both."""
+    """A question to one model or both, about so many documents."""
 
     question: str
     answers: dict[Side, Answer] = field(default_factory=dict)
+    documents: int = 1
 
     @property
     def mode(self) -> Mode:

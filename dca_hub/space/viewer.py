@@ -6,6 +6,15 @@ from dca_hub.space.sessions import Session
 from dca_hub.space.settings import Settings
 
 _WIDTH = 1000
+# On a narrow screen the page opens below all else, where a visitor would not see it.
+COME_INTO_VIEW = """
+const come = () => {
+  const page = element.querySelector('.dh-viewer'), top = page?.getBoundingClientRect().top;
+  if (page && (top < 0 || top > innerHeight / 2)) page.scrollIntoView({ block: 'start' });
+};
+watch('value', () => setTimeout(come, 50));
+setTimeout(come, 50);
+"""
 
 
 def find(session: Session, key: str) -> Citation | None:

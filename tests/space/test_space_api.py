@@ -1,5 +1,6 @@
 """The functions for programs, through gradio_client and through plain HTTP."""
 
+import inspect
 import json
 import urllib.error
 import urllib.request
@@ -8,6 +9,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pypdf import PdfReader
+
+from dca_hub.space.api import _Functions
 
 KEY = "48213"
 
@@ -25,11 +28,26 @@ def test_the_four_functions_are_public_and_described(client):
     assert names == ["pdf", "question", "attention", "pages", "password", "max_new_tokens"]
 
 
+def test_what_is_left_out_is_what_the_functions_say(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    for name in ("ask", "needle", "inspect_pdf"):
+        parameters = inspect.signature(getattr(_Functions, f"_{name}")).parameters
+        for told in endpoints[f"/{name}"]["parameters"]:
+            default = parameters[told["parameter_name"]].default
+            if default is not inspect.Parameter.empty:
+                assert told["parameter_default"] == default, told["parameter_name"]
+
+
 def test_the_descriptions_make_tools_that_can_be_understood(space):
     with urllib.request.urlopen(f"{space.url}/gradio_api/info") as answer:
         told = json.load(answer)["named_endpoints"]
     assert "Answer a question about a PDF" in told["/ask"]["description"]
     assert all(len(told[name]["description"]) > 40 for name in ("/ask", "/needle", "/inspect_pdf", "/models"))
+    words = {p["parameter_name"]: p["python_type"]["description"] for p in told["/ask"]["parameters"]}
+    assert words["pages"] == 'Only these pages, such as "3-7,9"; empty for all.' and "many times longer" in words["pdf"]
+    examples = {p["parameter_name"]: p["example_input"] for p in told["/ask"]["parameters"]}
+    assert (examples["question"], examples["pages"], examples["password"]) == ("What is the pass key?", "", "")
+    assert all(p["python_type"]["description"] for named in told.values() for p in named["parameters"])
 
 
 def test_ask_answers_and_names_the_page(client, pdfs, space):
@@ -102,6 +120,15 @@ def test_too_long_for_memory_is_refused_before_reading(client, pdfs, space, monk
     monkeypatch.setattr(space.context.host, "limit", lambda held=0, copies=1: 2000)
     with pytest.raises(AppError, match=r"pages 1-\d would fit"):
         client.predict(handle_file(str(pdfs["example"])), "What?", api_name="/ask")
+
+
+def test_side_by_side_says_that_it_takes_twice_the_memory(client, pdfs, space, monkeypatch):
+    monkeypatch.setattr(space.context.host, "memory_tokens", lambda held=0: 6000)
+    example = handle_file(str(pdfs["example"]))
+    with pytest.raises(AppError, match=r"Side by side keeps the document twice.* at most 2,872 tokens"):
+        client.predict(example, "What is the pass key?", "both", "12-17", api_name="/ask")
+    alone = client.predict(example, "What is the pass key?", "dca", "12-17", api_name="/ask")
+    assert "71432" in alone["answers"]["dca"]["text"]
 
 
 def test_rest_names_work_without_a_client(space):

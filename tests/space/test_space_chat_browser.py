@@ -32,6 +32,23 @@ def test_upload_ask_and_open_the_page(visit, pdfs):
     page.locator(".dh-viewer").wait_for(state="detached")
 
 
+def test_a_read_document_says_what_can_be_asked(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    page.locator(".dh-ready").get_by_text("finds a number that is hidden").wait_for()
+    assert page.locator("[data-question]").count() == 0
+    page.locator("#example").click()
+    page.locator("[data-question]").wait_for()
+    visitor.shoot("chat-ready")
+    page.locator("[data-question]").click()
+    assert page.locator("#question textarea").input_value() == "What is the pass key?"
+    page.keyboard.press("Enter")
+    page.locator(".dh-question", has_text="What is the pass key?").wait_for()
+    page.locator("#stop").click()
+    page.locator("#ask").wait_for()
+
+
 def test_the_second_question_answers_at_least_ten_times_sooner(visit, space):
     visitor = visit()
     page = visitor.page
@@ -173,6 +190,26 @@ def test_asking_without_a_document_says_what_to_do(visit):
     visitor.page.get_by_text("There is no document to ask yet").wait_for()
     visitor.page.wait_for_timeout(1000)
     assert visitor.page.locator("#ask").inner_text() == "Ask" and visitor.page.locator(".dh-empty").is_visible()
+
+
+def test_who_was_idle_for_long_is_told_that_the_documents_are_gone(visit, pdfs, space):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    sessions, session = space.context.sessions, space.newest()
+    [key] = [key for key, held in sessions._held.items() if held is session]
+    sessions._idle.append(key)
+    sessions.close(key)
+    page.locator(".dh-chip").first.click()
+    page.locator("#problem").get_by_text("Nothing was asked here for 20 minutes").wait_for()
+    page.locator("#question textarea").fill("What?")
+    page.locator("#ask").click()
+    page.locator("#problem").get_by_text("bring them again").wait_for()
+    page.locator("#upload input[type=file]").set_input_files(str(pdfs["short"]))
+    page.locator(".dh-ready").wait_for()
+    visitor.ask("What is the pass key?")
+    assert KEY in page.locator("#past").inner_text()
 
 
 def test_what_others_write_is_never_markup(visit, builders, tmp_path):

@@ -9,7 +9,8 @@ from tiny_checkpoints import write_checkpoint
 
 from dca_hub.progress import Progress
 from dca_hub.space.host import Choice
-from dca_hub.space.model import _Model, _progress
+from dca_hub.space.markup import amount
+from dca_hub.space.model import _facts, _Model, _progress, _table
 
 
 @pytest.fixture
@@ -87,6 +88,20 @@ def test_a_visitor_sees_the_progress_and_stops_it(tab, visit, monkeypatch):
     visitor.shoot("model-stopped")
 
 
+@pytest.mark.browser
+def test_the_chat_follows_the_model(tab, visit, pdfs):
+    visitor = visit(space=tab.space)
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    page.get_by_text("The demo model is tiny").wait_for()
+    page.locator("#tab-model-button").click()
+    page.locator("#model-other input").fill(tab.other)
+    page.locator("#model-load").click()
+    page.locator("#loaded-model[data-name=other]").wait_for()
+    page.locator("#tab-chat-button").click()
+    page.get_by_text("What is this document about?").wait_for()
+
+
 def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
     import pathlib
 
@@ -103,6 +118,15 @@ def test_nobody_loads_two_at_once_and_what_was_refused_is_not_loaded(tab):
     assert "was not loaded" in list(tab.model.load(tab.visitor))[-1][0]
     assert "Choose a quantization" in tab.model.begin("demo", "", "2bit", "cpu", tab.visitor)[0]
     assert tab.space.context.host.generation == 1 and tab.space.context.host.ready
+
+
+def test_the_memory_that_is_said_is_what_a_model_takes_here(space):
+    loaded = space.context.host.loaded
+    assert f"{amount(loaded.base.get_memory_footprint())} for the weights" in _facts("demo", "", "cpu", space.context)
+    assert f"{amount(1000 * loaded.cache_bytes_per_token)} for each" in _facts("demo", "", "cpu", space.context)
+    assert f"{amount(1000 * loaded.cache_bytes_per_token)}<" in _table(["demo"], "cpu", space.context)
+    assert "538.1 MB for the weights" in _facts("smollm-135m-instruct", "", "cpu", space.context)
+    assert "269.0 MB for the weights" in _facts("smollm-135m-instruct", "", "cuda:0", space.context)
 
 
 def test_progress_is_said_in_figures():

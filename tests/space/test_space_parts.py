@@ -57,6 +57,7 @@ def test_a_session_goes_when_it_is_closed_or_idle(sessions):
     while len(sessions) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(sessions) == 0 and not idle.folder.exists()
+    assert sessions.get("b").forgotten and not sessions.get("a").forgotten
 
 
 # What is shown and saved
@@ -68,10 +69,20 @@ def test_nothing_of_others_is_markup_on_the_screen_or_in_the_export():
     shown = transcript.past([Turn(evil, {"dca": answer, "plain": Answer("failed", problem=evil)})])
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 4
     assert "<b" not in markup.notice("<b>") and 'title="&quot;"' in markup.tag("i", title='"')
-    session = SimpleNamespace(turns=[Turn(evil, {"dca": answer})], readable=[])
+    document = SimpleNamespace(pages=[SimpleNamespace(number=1)])
+    session = SimpleNamespace(
+        turns=[Turn(evil, {"dca": answer})], readable=[SimpleNamespace(name="a.pdf", document=document, tokens=5)]
+    )
     lines = export.as_markdown(session, "m`x").splitlines()
+    assert "- `a.pdf`: 1 page, 5 tokens" in lines
     assert lines[lines.index(evil) - 1] == "````text" and lines[lines.index(evil) + 1] == "````"
     assert json.loads(export.as_json(session, "m"))["turns"][0]["answers"]["dca"]["citations"][0]["page"] == 3
+
+
+def test_citations_name_the_document_where_there_are_several():
+    answers = {"dca": Answer("done", "x", citations=(Citation("a.pdf", 3, "x", 1.0),))}
+    assert ">p. 3<" in transcript.past([Turn("q", answers)])
+    assert ">a.pdf, p. 3<" in transcript.past([Turn("q", answers, documents=2)])
 
 
 def test_answers_take_events_and_each_model_remembers_its_own_words():
@@ -101,8 +112,15 @@ def test_the_picture_is_the_geometry(sizes):
             assert data["plain"]["distance"][i][j] == i - j
             assert data["dca"]["distance"][i][j] == direct.distance(i, j) <= chunk
             assert data["dca"]["relation"][i][j] == letters[direct.relation(i, j)]
-    with pytest.raises(UserError, match="smaller than chunk_size"):
-        picture.geometry(16, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((16, 8, 8), r"w \(8\) .* C \(8\).*: lower w"), ((24, 60, 6), r"C \(60\) .* L \(24\).*: lower C")],
+)
+def test_the_picture_refuses_sizes_in_the_letters_of_its_sliders(sizes, words):
+    with pytest.raises(UserError, match=words):
+        picture.geometry(*sizes)
 
 
 def test_only_failures_for_people_are_told_in_their_own_words(caplog):

@@ -21,6 +21,10 @@ def test_every_setting_is_an_option_and_a_variable():
         assert getattr(settings.read([], {f"DCA_{name.upper()}": str(value)}), name) == value
 
 
+def test_the_size_of_a_file_is_the_one_that_the_browser_names():
+    assert settings.read(["--max-file-mb", "3"], {}).limits.file_bytes == 3 * 1024 * 1024  # Gradio's megabytes
+
+
 def test_a_space_is_public_and_offers_its_model_alone():
     read = settings.read([], {"SPACE_ID": "somebody/space"})
     assert read.public and read.host == "0.0.0.0" and read.choices() == ["demo"]

@@ -26,9 +26,12 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     _choose(visitor, "needle-lengths", ["256", "512", "1,024", "2,048"])
     page.locator("#needle-run").click()
     page.locator("button.dh-cell").nth(3).wait_for()
+    width = page.locator("#needle-status .dh-spinner").evaluate("spinner => getComputedStyle(spinner).borderTopWidth")
+    visitor.shoot("needle-running")
     page.locator("#needle-stop").click()
     page.get_by_text("Run goes on from here").wait_for()
     done = page.locator("button.dh-cell").count()
+    assert width == "2px"
     assert 4 <= done < 40
     visitor.shoot("needle-stopped")
     page.locator("#needle-run").click()
@@ -58,9 +61,11 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     page.locator("#needle-clear").click()
     page.get_by_text("A number is hidden").wait_for()
     part = tmp_path / "part.jsonl"
-    part.write_text("".join(needle.to_line(result) + "\n" for result in results[:38]))
+    part.write_text("".join((tmp_path / "needle.jsonl").read_text().splitlines(keepends=True)[:17]))
     page.locator("#needle-load input[type=file], input[type=file][accept*=jsonl]").last.set_input_files(str(part))
-    page.get_by_text("38 results of demo").wait_for()
+    page.get_by_text("16 results of demo: Run measures what is missing.").wait_for()
+    assert page.locator("#needle-lengths input:checked").count() == 4
+    assert page.locator("#needle-mode input:checked").get_attribute("value") == "both"
     page.locator("#needle-run").click()
     page.get_by_text("40 of 40 prompts are done").wait_for()
 
@@ -103,7 +108,7 @@ def test_the_picture_follows_the_sliders_and_the_pointer(visit):
     visitor.shoot("explain", full_page=True)
     page.locator("#slider-local input[type=number]").fill("16")
     page.locator("#slider-local input[type=number]").press("Enter")
-    page.get_by_text("must be smaller than chunk_size").wait_for()
+    page.get_by_text("w (16) must be smaller than C (16)").wait_for()
 
 
 def test_perplexity_of_both_is_drawn(visit):
@@ -173,6 +178,18 @@ def test_no_screen_scrolls_sideways(visit, pdfs, theme, width):
     for label in page.locator("#mode label, #mode-row button").all():
         box = label.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= width, label.inner_text()
+    assert len({button.bounding_box()["y"] for button in page.locator("#mode-row > button").all()}) == 1
+
+
+def test_a_page_that_opens_below_comes_into_view(visit, pdfs):
+    visitor = visit(viewport={"width": 390, "height": 780})
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    page.locator(".dh-chip").first.click()
+    page.locator(".dh-viewer").wait_for()
+    page.wait_for_function("document.querySelector('.dh-quote').getBoundingClientRect().bottom < innerHeight")
+    visitor.shoot("chat-citation-390")
 
 
 def test_light_and_dark_can_be_switched_and_tabs_linked(visit):
