@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dca_hub.modeling.dual_chunk_attention import QueryTurns, naive_dual_chunk_attention, query_turns, turn
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.serving.backend_cpu import DualChunkCPUImpl, DualChunkCPUMetadata, span_runs, step_turns
+from dca_hub.serving.backend_cpu import DualChunkCPUImpl, DualChunkCPUMetadata, step_of
+from dca_hub.serving.paged import PageShape
 from dca_hub.serving.rotation import RotaryTable
 from dca_hub.serving.spans import positions, spans
 
@@ -124,24 +125,15 @@ class Case:
             dynamic_causal=None,
             kv_cache_dtype="auto",
         )
-        place, turns = step_turns(table, self.at, geometry)
         self.layer = SimpleNamespace(layer_name=LAYER, isa=isa, _k_scale_float=1.0, _v_scale_float=1.0)
         self.caches = [torch.randn(requests * pages, groups, PAGE, 2 * size, generator=draw) for _ in range(2)]
         made = {"num_heads": heads, "head_size": size, "scale": size**-0.5, "num_kv_heads": groups}
         made |= {"alibi_slopes": None, "sliding_window": None, "kv_cache_dtype": "auto"}
         self.impls = CPUAttentionBackendImpl(**made), DualChunkCPUImpl(**made)
-        self.metadata = (
-            CPUAttentionMetadata(**shared, scheduler_metadata=scheduled),
-            DualChunkCPUMetadata(
-                **shared,
-                scheduler_metadata=None,
-                spans=step,
-                place=place,
-                turns=turns,
-                geometry=geometry,
-                runs=span_runs(step, self.table, PAGE),
-            ),
-        )
+        plain = CPUAttentionMetadata(**shared, scheduler_metadata=scheduled)
+        added = step_of(plain, PageShape(PAGE, groups, size, torch.float32), heads, table, geometry)
+        dca = DualChunkCPUMetadata(**shared, scheduler_metadata=None, step=added)
+        self.metadata = plain, dca
 
     def _run(self, which: int) -> torch.Tensor:
         impl, metadata, cache = self.impls[which], self.metadata[which], self.caches[which]
