@@ -32,11 +32,10 @@ class QueryTurns:
         factor = None if self.factor is None else self.factor.to(device)
         return QueryTurns(self.cos.to(device), self.sin.to(device), factor)
 
-    def all(self, query: torch.Tensor, scaling: float = 1.0) -> torch.Tensor:
-        """The queries [B, H, Q, D] for every relation, times `scaling`: [3, B, H, Q, D]."""
+    def all(self, query: torch.Tensor) -> torch.Tensor:
+        """The queries [B, H, Q, D] for every relation: [3, B, H, Q, D]."""
         shape = (3, *[1] * (5 - self.cos.dim()), *self.cos.shape[1:])
-        wide = query.to(torch.promote_types(query.dtype, self.cos.dtype)) * scaling
-        return turn(wide, self.cos.view(shape), self.sin.view(shape), self.factor).to(query.dtype)
+        return turn(query, self.cos.view(shape), self.sin.view(shape), self.factor)
 
     def apply(self, query: torch.Tensor, relation: Relation, rows: slice = slice(None)) -> torch.Tensor:
         """Queries [..., Q, D] for one relation; `rows` are the ones the given queries stand in."""
@@ -61,7 +60,7 @@ def turn(
     layout of RoPE. `cos` and `sin` hold the factor already; dimensions from R on have only that."""
     half = cos.shape[-1]
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
-    a, b, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
+    a, b, rest = wide.split((half, half, wide.shape[-1] - 2 * half), dim=-1)
     turned = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
     if rest.shape[-1]:
         rest = rest if factor is None else rest * factor

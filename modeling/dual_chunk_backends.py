@@ -190,13 +190,11 @@ def attend_one_query(query, key, value, turns, chunk_length, scaling):
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
     chunk = (length - 1) // chunk_length * chunk_length
     far = max(0, chunk - chunk_length)
-    intra, successive, inter = turns.all(query, scaling).reshape(3, len(keys), -1, size)
-    # One product serves both near ranges; at most two chunks are scored for a relation that is not theirs.
-    near = torch.bmm(torch.cat([successive, intra], dim=1), keys[:, far:].transpose(1, 2))
-    scores = [near[:, : -intra.shape[1], : chunk - far], near[:, -intra.shape[1] :, chunk - far :]]
-    if far:
-        scores.insert(0, torch.bmm(inter, keys[:, :far].transpose(1, 2)))
-    score = torch.cat(scores, dim=-1)
+    intra, successive, inter = turns.all(query).reshape(3, len(keys), -1, size)
+    score = keys.new_empty(len(keys), intra.shape[1], length)
+    for turned, begin, end in ((inter, 0, far), (successive, far, chunk), (intra, chunk, length)):
+        if begin < end:
+            score[:, :, begin:end].baddbmm_(turned, keys[:, begin:end].transpose(1, 2), beta=0, alpha=scaling)
     weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32))
     return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
 

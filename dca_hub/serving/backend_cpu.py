@@ -16,11 +16,14 @@ from vllm.v1.attention.backends.cpu_attn import (
 )
 
 from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attention, turn
-from dca_hub.serving.paged import Run, attend_last, read, runs, write
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.last_tokens import attend_last
+from dca_hub.serving.paged import PageShape, Places, places, read, write
 from dca_hub.serving.refusals import refuse_layer
-from dca_hub.serving.rotation import RotaryTable, Turn, model_table
+from dca_hub.serving.rotation import RotaryTable, StepTurns, Turn, model_table
 from dca_hub.serving.settings import geometry_of
 from dca_hub.serving.spans import Span, positions, spans
+from dca_hub.serving.visits import Visits, visits
 
 
 class DualChunkCPUBackend(CPUAttentionBackend):
@@ -33,17 +36,41 @@ class DualChunkCPUBackend(CPUAttentionBackend):
         return DualChunkCPUMetadataBuilder
 
 
+@dataclass(frozen=True)
+class Many:
+    """A request with several queries in the step, its `pages` in order, and the turns of its queries from their place
+    in the chunk on."""
+
+    span: Span
+    pages: torch.Tensor
+    turns: QueryTurns
+
+
+@dataclass(frozen=True)
+class Lasts:
+    """The requests that decode: the `rows` of their queries, their pages, and the turns of their queries as they
+    arrive."""
+
+    rows: torch.Tensor
+    seen: Visits
+    turns: QueryTurns
+
+
+@dataclass(frozen=True)
+class DualChunkStep:
+    """What all layers share in one step. `place` takes keys and queries to their place in the chunk, cos and sin
+    [N, 1, R / 2], or is None where all stand in their first chunk."""
+
+    geometry: DualChunkGeometry
+    written: Places
+    place: Turn | None
+    many: tuple[Many, ...]
+    lasts: Lasts | None
+
+
 @dataclass
 class DualChunkCPUMetadata(CPUAttentionMetadata):
-    """What all layers share in one step. `runs` are the pages of each span's request. `place` takes rotated keys and
-    queries to their place in the chunk, cos and sin [N, 1, R / 2], or is None where all stand in their first chunk;
-    `turns` are the queries' further turns."""
-
-    spans: tuple[Span, ...] = ()
-    runs: tuple[tuple[Run, ...], ...] = ()
-    place: Turn | None = None
-    turns: QueryTurns | None = None
-    geometry: object = None
+    step: DualChunkStep | None = None
 
 
 class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
@@ -54,36 +81,54 @@ class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
         plain = super().build(common_prefix_len, common_attn_metadata, fast_build)
-        step = spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
-        place, turns = step_turns(self.table, positions(step, plain.num_actual_tokens), self.geometry)
-        shared = {field.name: getattr(plain, field.name) for field in fields(plain)}
-        return DualChunkCPUMetadata(
-            **shared,
-            spans=step,
-            runs=span_runs(step, plain.block_table, self.block_size),
-            place=place,
-            turns=turns,
-            geometry=self.geometry,
-        )
+        spec = self.kv_cache_spec
+        page = PageShape(spec.block_size, spec.num_kv_heads, spec.head_size, spec.dtype)
+        step = step_of(plain, page, self.num_heads, self.table, self.geometry)
+        return DualChunkCPUMetadata(**{field.name: getattr(plain, field.name) for field in fields(plain)}, step=step)
 
 
-def span_runs(step: tuple[Span, ...], table: torch.Tensor, page_size: int) -> tuple[tuple[Run, ...], ...]:
-    """The pages that hold the tokens of each span's request, by the table [requests, pages]."""
-    return tuple(runs(table[span.request, : -(-span.length // page_size)].tolist()) for span in step)
+def step_of(
+    plain: CPUAttentionMetadata, page: PageShape, heads: int, rotary: RotaryTable, geometry: DualChunkGeometry
+) -> DualChunkStep:
+    """What the layers need of a step beyond the metadata of plain attention."""
+    step = spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
+    at = positions(step, plain.num_actual_tokens)
+    turns = rotary.step(at, geometry)
+    moved = bool((at >= geometry.chunk_length).any())
+    return DualChunkStep(
+        geometry,
+        places(plain.slot_mapping[: plain.num_actual_tokens], page),
+        (turns.place[0].unsqueeze(1), turns.place[1].unsqueeze(1)) if moved else None,
+        _many([span for span in step if span.stop - span.start > 1], plain.block_table, page, turns),
+        _lasts([span for span in step if span.stop - span.start == 1], plain.block_table, page, heads, turns, geometry),
+    )
 
 
-def step_turns(table: RotaryTable, positions: torch.Tensor, geometry) -> tuple[Turn | None, QueryTurns]:
-    """The first turn, of keys and queries, and what turns queries on from there."""
-    step = table.step(positions, geometry)
-    within = positions % geometry.chunk_length
-    (cos, sin), (c, s) = step.places, step.place
-    # From the place in the chunk: the turn to the far place, taken back by the turn to the near one.
-    cos, sin = cos * c + sin * s, sin * c - cos * s
-    if step.factor is not None:
-        cos, sin = cos * step.factor, sin * step.factor
-    moved = bool((within != positions).any())
-    place = (c.unsqueeze(1), s.unsqueeze(1)) if moved else None
-    return place, QueryTurns(cos, sin, step.factor)
+def _many(step: list[Span], table: torch.Tensor, page: PageShape, turns: StepTurns) -> tuple[Many, ...]:
+    found = []
+    for span in step:
+        rows = slice(span.start, span.stop)
+        (cos, sin), (c, s) = ([x[..., rows, :] for x in turn] for turn in (turns.places, turns.place))
+        # From the place in the chunk: the turn to the far place, taken back by the turn to the near one.
+        cos, sin = cos * c + sin * s, sin * c - cos * s
+        pages = table[span.request, : -(-span.length // page.tokens)].long()
+        found.append(Many(span, pages, _scaled(cos, sin, turns.factor_of(rows))))
+    return tuple(found)
+
+
+def _lasts(
+    step: list[Span], table: torch.Tensor, page: PageShape, heads: int, turns: StepTurns, geometry: DualChunkGeometry
+) -> Lasts | None:
+    if not step:
+        return None
+    rows = torch.tensor([span.start for span in step])
+    cos, sin = (x[:, rows] for x in turns.places)
+    seen = visits(step, table, page, heads, geometry.chunk_length)
+    return Lasts(rows, seen, _scaled(cos, sin, turns.factor_of(rows)))
+
+
+def _scaled(cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | None) -> QueryTurns:
+    return QueryTurns(cos, sin, None) if factor is None else QueryTurns(cos * factor, sin * factor, factor)
 
 
 class DualChunkCPUImpl(CPUAttentionBackendImpl):
@@ -99,18 +144,16 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
         )
 
     def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
-        """Writes keys [N, G, D], turned to their place in the chunk, and values to the slots of the cache."""
+        """Writes keys [N, G, D], turned to their place in the chunk, and values to the cache; the slots of the
+        step are in its metadata already."""
         metadata = _metadata(layer.layer_name)
         if metadata is None:
             return
-        slots = slot_mapping[: metadata.num_actual_tokens]
-        key, value = key[: len(slots)], value[: len(slots)]
-        if metadata.place is not None:
-            key = turn(key, *metadata.place)
-        if len(slots) and slots.min() < 0:  # padding
-            kept = slots >= 0
-            key, value, slots = key[kept], value[kept], slots[kept]
-        write(_as_pages(kv_cache), slots.long(), key, value)
+        step, tokens = metadata.step, metadata.num_actual_tokens
+        key, value = key[:tokens], value[:tokens]
+        if step.place is not None:
+            key = turn(key, *step.place)
+        write(_as_pages(kv_cache), step.written, key, value)
 
     def forward(
         self,
@@ -129,28 +172,21 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
             raise NotImplementedError("Dual Chunk Attention has no fused quantization of its output.")
         if attn_metadata is None:  # warming up
             return output
-        tokens = attn_metadata.num_actual_tokens
-        query = query[:tokens]
-        if attn_metadata.place is not None:
-            query = turn(query, *attn_metadata.place)
-        cache = _as_pages(kv_cache)
-        geometry = attn_metadata.geometry
-        for span, where in zip(attn_metadata.spans, attn_metadata.runs):
-            rows = slice(span.start, span.stop)
-            turns = _of_rows(attn_metadata.turns, rows)
-            if span.stop - span.start == 1:
-                output[span.start] = attend_last(
-                    query[span.start], cache, where, span.length, turns, geometry.chunk_length, self.scale
-                )
-                continue
-            keys, values = read(cache, where, span.length)
+        step, cache = attn_metadata.step, _as_pages(kv_cache)
+        if step.lasts is not None:
+            rows, seen, turns = step.lasts.rows, step.lasts.seen, step.lasts.turns
+            output.index_copy_(0, rows, attend_last(query.index_select(0, rows), cache, seen, turns, self.scale))
+        for many in step.many:
+            rows = slice(many.span.start, many.span.stop)
+            placed = query[rows] if step.place is None else turn(query[rows], *(x[rows] for x in step.place))
+            keys, values = read(cache, many.pages, many.span.length)
             attended = dual_chunk_attention(
-                query[rows].transpose(0, 1).unsqueeze(0),
+                placed.transpose(0, 1).unsqueeze(0),
                 keys,
                 values,
-                geometry=geometry,
+                geometry=step.geometry,
                 scaling=self.scale,
-                turns=turns,
+                turns=many.turns,
             )
             output[rows] = attended[0].transpose(0, 1)
         return output
@@ -169,8 +205,3 @@ def _as_pages(kv_cache: torch.Tensor) -> torch.Tensor:
     good for that kernel alone."""
     pages, heads, size, twice = kv_cache.shape
     return kv_cache.view(pages, heads, 2, size, twice // 2)
-
-
-def _of_rows(turns: QueryTurns, rows: slice) -> QueryTurns:
-    factor = None if turns.factor is None else turns.factor[rows]
-    return QueryTurns(turns.cos[:, rows], turns.sin[:, rows], factor)

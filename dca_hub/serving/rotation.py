@@ -31,6 +31,9 @@ class StepTurns:
     def place(self) -> Turn:
         return self.places[0][0], self.places[1][0]
 
+    def factor_of(self, rows: slice | torch.Tensor) -> torch.Tensor | None:
+        return None if self.factor is None else self.factor[rows]
+
 
 class RotaryTable:
     """A model's cosines and sines by position, float32 [N, R / 2] each, in the half-split layout."""

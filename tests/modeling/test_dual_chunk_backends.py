@@ -59,6 +59,9 @@ def test_keys_and_values_are_never_expanded_to_all_query_heads(backend):
     assert results.largest < H * K * D / 4
 
 
+PRODUCTS = torch.ops.aten.bmm, torch.ops.aten.baddbmm_
+
+
 def test_decoding_reads_each_key_and_value_once():
     K = 100
     q, k, v, inv_freq = inputs(GEOMETRY, B=2, Q=1, K=K, dtype=torch.float32)
@@ -70,7 +73,7 @@ def test_decoding_reads_each_key_and_value_once():
             x
             for function, args in results.reads
             for x in args
-            if x.untyped_storage().data_ptr() == storage and function.overloadpacket._qualified_op_name == "aten::bmm"
+            if x.untyped_storage().data_ptr() == storage and function.overloadpacket in PRODUCTS
         ]
         assert sum(x.numel() for x in products) == given.numel()
     assert results.largest <= max(q.numel(), 2 * 4 * K), "a key or value was copied"

@@ -1,0 +1,94 @@
+"""Dual Chunk Attention of the last tokens of requests, as decoding needs it: keys and values are read where they lie.
+
+All requests of a step share the calls: each visit to a page gives that page's share of one request's attention, and the
+shares of a request are summed.
+
+Shapes: R requests, E visits, T of them partial, H query heads, G key/value heads, P tokens of a page, D head size,
+X rotated part of D. A cache is that of `paged`.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from dca_hub.modeling.dual_chunk_attention import QueryTurns, turn
+from dca_hub.serving.visits import Visits
+
+SUM, MAX = 0, 2  # modes of embedding_bag
+
+
+def attend_last(
+    query: torch.Tensor, cache: torch.Tensor, seen: Visits, turns: QueryTurns, scaling: float
+) -> torch.Tensor:
+    """Dual Chunk Attention of the last token of each request over all of its tokens, [R, H, D].
+
+    query: [R, H, D]. turns: what takes the queries to each of the relations, cos and sin [3, R, X / 2].
+    """
+    groups, size = cache.shape[1], query.shape[-1]
+    each = _turned(query, turns, scaling).view(-1, query[0].numel()).index_select(0, seen.queries)
+    scores = _scores(each.view(len(seen.owners) * groups, -1, size), cache, seen)
+    scores = scores.view(len(seen.owners), query.shape[1], -1).float()
+    cut = seen.partial
+    if len(cut.visits):
+        some = scores.index_select(0, cut.visits).masked_fill_(cut.unseen.unsqueeze(1), float("-inf"))
+        scores.index_copy_(0, cut.visits, some)
+    top = _by_owner(scores.amax(-1), seen, MAX).index_select(0, seen.owners)
+    weights = scores.sub_(top.unsqueeze(-1)).exp_()
+    total = _by_owner(weights.sum(-1), seen, SUM)
+    shares = _shares(weights.to(query.dtype), cache, seen).float()
+    out = _by_owner(shares.flatten(1), seen, SUM).view(query.shape)
+    return (out / total.unsqueeze(-1)).to(query.dtype)
+
+
+def _turned(query: torch.Tensor, turns: QueryTurns, scaling: float) -> torch.Tensor:
+    """[3, R, H, D]."""
+    factor = None if turns.factor is None else turns.factor.unsqueeze(1)
+    return turn(query.float() * scaling, turns.cos.unsqueeze(2), turns.sin.unsqueeze(2), factor).to(query.dtype)
+
+
+def _scores(each: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:
+    """[E * G, H / G, P] of the visits' queries [E * G, H / G, D] with all keys of their pages."""
+    scores = each.new_empty(*each.shape[:2], cache.shape[3])
+    for query, keys, out in _by_stretch(each, cache, 0, scores, seen):
+        if query.shape[1] == 1:  # a matrix times a vector is the faster
+            torch.bmm(keys, query.transpose(1, 2), out=out.transpose(1, 2))
+        else:
+            torch.bmm(query, keys.transpose(1, 2), out=out)
+    return scores
+
+
+def _shares(weights: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:
+    """[E, H, D] of values by weights [E, H, P]."""
+    groups, size, cut = cache.shape[1], cache.shape[3], seen.partial
+    shares = weights.new_empty(*weights.shape[:2], cache.shape[4])
+    grouped, out = (x.view(len(weights) * groups, -1, x.shape[2]) for x in (weights, shares))
+    for weight, values, share in _by_stretch(grouped, cache, 1, out, seen):
+        torch.bmm(weight, values, out=share)
+    if len(cut.visits):  # a weight of zero does not keep out a NaN
+        values = cache[:, :, 1].index_select(0, cut.pages).masked_fill_(cut.unseen[:, None, :, None], 0).flatten(0, 1)
+        weight = weights.index_select(0, cut.visits).view(len(values), -1, size)
+        shares.index_copy_(0, cut.visits, torch.bmm(weight, values).view(len(cut.visits), *shares.shape[1:]))
+    return shares
+
+
+def _by_stretch(
+    left: torch.Tensor, cache: torch.Tensor, kind: int, out: torch.Tensor, seen: Visits
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """The rows of `left` and `out`, [E * G, ...] both, and of the cache's keys or values [E * G, P, D] by `kind`,
+    stretch by stretch."""
+    groups, _, *block = cache.shape[1:]
+    counts = [stretch.count * groups for stretch in seen.stretches]
+    copied = [count for stretch, count in zip(seen.stretches, counts) if stretch.first is None]
+    copies = cache.new_empty(max(copied, default=0), *block)
+    lying, blocks = cache[:, :, kind].flatten(0, 1), cache.view(-1, *block)
+    rows = (x.split(counts) for x in (left, out, seen.blocks + kind))
+    for stretch, count, mine, to, where in zip(seen.stretches, counts, *rows):
+        if stretch.first is None:
+            yield mine, torch.index_select(blocks, 0, where, out=copies[:count]), to
+        else:
+            yield mine, lying.narrow(0, stretch.first * groups, count), to
+
+
+def _by_owner(rows: torch.Tensor, seen: Visits, mode: int) -> torch.Tensor:
+    """Sums or maxima [R, ...] of rows [E, ...] of visits."""
+    return torch.embedding_bag(rows, seen.by_owner, seen.starts, False, mode, False)[0]

@@ -1,0 +1,132 @@
+"""Which pages the last tokens of a step's requests see, in which relation, and in which order they are best read.
+
+They are visited in order of memory, whoever they belong to, in stretches as long as the cache allows; what is quicker
+to copy is copied a little at a time.
+
+Shapes: R requests, E visits, T of them partial, G key/value heads, P tokens of a page.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dca_hub.modeling.dual_chunk_attention import ORDER
+from dca_hub.serving.paged import PageShape
+from dca_hub.serving.spans import Span, pieces
+
+# A call takes as long as copying so much; and copies of so much are still in the processor's cache when they are used.
+_LEAST_BYTES, _COPY_BYTES = 2**18, 2**19
+# Beyond what a processor's cache holds, products with a few queries a head wait for memory longer than a copy does.
+_CACHED_BYTES = 12 * 2**20
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """`count` visits, to pages that follow one another in memory from page `first` on, or lie apart if it is None."""
+
+    first: int | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Partial:
+    """Visits [T] of `pages` [T] with tokens that do not concern them, of another chunk or beyond the length: `unseen`
+    [T, P]. What lies beyond the length may be anything."""
+
+    visits: torch.Tensor
+    pages: torch.Tensor
+    unseen: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Which request sees which page in which relation. `stretches` are the pages, one after another, and `blocks`
+    [E * G] where the keys of a head in a page lie in the cache, counted in blocks of P vectors; values come next.
+
+    `owners` [E] are the requests and `queries` [E] the turned queries, counted by relation and request. `by_owner` [E]
+    has the visits request by request, those of each from its place in `starts` [R] on.
+    """
+
+    stretches: tuple[Stretch, ...]
+    blocks: torch.Tensor
+    owners: torch.Tensor
+    queries: torch.Tensor
+    by_owner: torch.Tensor
+    starts: torch.Tensor
+    partial: Partial
+
+
+def visits(lasts: Sequence[Span], table: torch.Tensor, page: PageShape, heads: int, chunk_length: int) -> Visits:
+    """The visits of spans of one token each, at least one span, by the pages `table` [requests, pages].
+
+    heads: H, of the queries.
+    """
+    size = page.tokens
+    owner_of = {span.request: owner for owner, span in enumerate(lasts)}
+    pages, owners, queries, partial, seen = [], [], [], [], []
+    for relation, found in pieces(lasts, chunk_length).items():
+        for piece in found:
+            owner, begin, end = owner_of[piece.request], piece.k_start, piece.k_start + piece.k_length
+            first, count = begin // size, -(-end // size) - begin // size
+            for nth in sorted({0, count - 1}):
+                start = (first + nth) * size
+                low, high = max(begin - start, 0), min(end - start, size)
+                if high - low < size:
+                    partial.append(len(pages) + nth)
+                    seen.append((low, high))
+            pages += table[piece.request, first : first + count].tolist()
+            owners += [owner] * count
+            queries += [ORDER.index(relation) * len(lasts) + owner] * count
+    which, owner, query = (torch.tensor(values) for values in (pages, owners, queries))
+    order = _in_memory(which)
+    owner, cut = owner[order], torch.tensor(partial, dtype=torch.long)
+    at, (low, high) = torch.arange(size), torch.tensor(seen, dtype=torch.long).view(-1, 2, 1).unbind(1)
+    return Visits(
+        tuple(_stretches(which[order].tolist(), page, heads)),
+        ((which[order] * page.heads).unsqueeze(1) + torch.arange(page.heads)).mul_(2).view(-1),
+        owner,
+        query[order],
+        owner.argsort(),
+        torch.nn.functional.pad(owner.bincount().cumsum(0)[:-1], (1, 0)),
+        Partial(order.argsort()[cut], which[cut], (at < low) | (at >= high)),
+    )
+
+
+def _in_memory(pages: torch.Tensor) -> torch.Tensor:
+    """The order in which to visit pages: ascending, and what is to be visited again in another round of its own."""
+    order = pages.argsort(stable=True)
+    at, again = torch.arange(len(pages)), pages[order].diff(prepend=pages.new_tensor([-1])) == 0
+    rounds = at - at.masked_fill(again, 0).cummax(0).values
+    return order[rounds.argsort(stable=True)]
+
+
+def runs(pages: Sequence[int]) -> list[Stretch]:
+    """Pages, in order, as stretches that follow one another in memory."""
+    starts = [at for at, page in enumerate(pages) if not at or page != pages[at - 1] + 1]
+    return [Stretch(pages[start], end - start) for start, end in zip(starts, [*starts[1:], len(pages)])]
+
+
+def _stretches(pages: Sequence[int], page: PageShape, heads: int) -> Iterator[Stretch]:
+    """Pages, in order, as what is read in place and what is copied together."""
+    if heads > page.heads and len(pages) * page.half > _CACHED_BYTES:
+        yield from _together([Stretch(which, 1) for which in pages], page.half, len(pages) * page.half)
+    else:
+        yield from _together(runs(pages), page.half, _LEAST_BYTES)
+
+
+def _together(found: Iterable[Stretch], page_bytes: int, least: int) -> Iterator[Stretch]:
+    """The same visits, with stretches of up to `least` bytes that come one after another put together."""
+    most, waiting = max(1, _COPY_BYTES // page_bytes), None
+    for stretch in found:
+        short = stretch.count * page_bytes <= least
+        if waiting is not None and short and waiting.count + stretch.count <= most:
+            waiting = Stretch(None, waiting.count + stretch.count)
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = stretch if short else None
+        if not short:
+            yield stretch
+    if waiting is not None:
+        yield waiting
