@@ -17,11 +17,13 @@ from transformers import (
     AutoModelForTokenClassification,
     CohereConfig,
     DeepseekV3Config,
+    DogeConfig,
     Gemma3TextConfig,
     GPT2Config,
     NemotronConfig,
     OlmoConfig,
     Phi3Config,
+    SmolLM3Config,
 )
 
 from dca_hub import UserError, extend
@@ -207,6 +209,24 @@ def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, change
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
+def test_layers_without_rotary_positions_are_found():
+    """SmolLM3 leaves rotary positions out of some layers: their queries must not be turned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 1]), 32)
+        with pytest.raises(UserError, match="does something to its attention"):
+            extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 0]), 32)
+
+
+def test_layers_with_a_mask_of_their_own_are_found():
+    model = built(DogeConfig, num_key_value_heads=2)
+    for layer in model.model.layers:
+        nn.init.normal_(layer.self_attn.A)
+    with pytest.raises(UserError, match="does something to its attention"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extend(model, 32)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("config_class", "changes"),
@@ -264,7 +284,6 @@ def test_hooks_and_settings_of_generation_go_with_it():
 
 
 @torch.no_grad()
-@torch.no_grad()
 def test_model_that_accelerate_has_spread_over_devices():
     plain, ids = tiny_model("llama"), tokens(60)
     expected = as_dca(plain)(ids, use_cache=False).logits
@@ -278,6 +297,7 @@ def test_model_that_accelerate_has_spread_over_devices():
     assert not torch.allclose(plain(ids, use_cache=False).logits, expected, atol=1e-2)
 
 
+@torch.no_grad()
 def test_copy_of_a_dca_model_is_a_dca_model():
     dca = as_dca(tiny_model("llama"))
     twin = copy.deepcopy(dca)
