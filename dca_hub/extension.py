@@ -20,7 +20,7 @@ from dca_hub.modeling.dual_chunk_config import (
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
-from dca_hub.sizes import default_sizes
+from dca_hub.sizes import choose_geometry
 
 # What transformers and bitsandbytes note on a model after building it.
 _CARRIED = (
@@ -63,7 +63,7 @@ def extend(
     if isinstance(model, DualChunkMixin) or getattr(model.config, "attn_implementation", None) == "dca":
         raise UserError("This is a DCA model already: load the base model without DCA to choose other sizes.")
     try:
-        geometry = choose_geometry(model.config, pretraining_length, chunk_size, local_size, temperature)
+        geometry = _geometry(model.config, pretraining_length, chunk_size, local_size, temperature)
         dca_class, config_class = _classes(model)
         config = copy.deepcopy(model.config)
         config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
@@ -96,21 +96,9 @@ def sharing(model: PreTrainedModel, cls: type, config) -> PreTrainedModel:
     return made.train(model.training)
 
 
-def choose_geometry(
-    config, pretraining_length: int | None, chunk_size: int | None, local_size: int | None, temperature: float | None
-) -> DualChunkGeometry:
-    """The geometry from what was asked for, then the config's own DCA sizes, then the rule of the family."""
+def _geometry(config, *asked) -> DualChunkGeometry:
     known = geometry_from_config(config) if getattr(config, CONFIG_KEY, None) else None
-    if temperature is None:
-        temperature = known.temperature if known else 0.0
-    if known and pretraining_length in (None, known.pretraining_length) and chunk_size is None and local_size is None:
-        return DualChunkGeometry(known.chunk_size, known.local_size, known.pretraining_length, temperature)
-    if pretraining_length is None:
-        pretraining_length = known.pretraining_length if known else config.max_position_embeddings
-    by_rule = default_sizes(pretraining_length, config.model_type)
-    chunk_size = by_rule[0] if chunk_size is None else chunk_size
-    local_size = min(by_rule[1], chunk_size - 1) if local_size is None else local_size
-    return DualChunkGeometry(chunk_size, local_size, pretraining_length, temperature)
+    return choose_geometry(known, config.max_position_embeddings, config.model_type, *asked)
 
 
 def _classes(model: PreTrainedModel) -> tuple[type, type]:
