@@ -4,35 +4,26 @@ The weights are loaded once, as the plain base model, from safetensors; its DCA 
 model's repository is run, a package's own files included: they are the same as the ones here.
 """
 
-import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import find_weights
+from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
 from dca_hub.errors import UserError
 from dca_hub.extension import extend
-from dca_hub.families import FAMILIES
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.pretrained import Quantization, load_base
 from dca_hub.progress import Report, tensors_told
 from dca_hub.sources import Source
 
-Quantization = Literal["4bit", "8bit"]
 USUAL_REACH = 8
-TENSOR_PARALLEL = "tensor-parallel"
 _WORKING_SHARE = 0.05  # of the weights, for activations
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -107,7 +98,7 @@ def load(
     _refuse_too_large(source, need, context or trained)
     folder = _weights_source(name, source, revision, report)
     with tensors_told(report):
-        base = _load_base(folder, plan.native, need.device, plan.dtype, quantization)
+        base = load_base(folder, plan.native, need.device, plan.dtype, quantization)
     model, geometry = _extended(base, plan.geometry) if dca else (base, None)
     return Loaded(
         name=source.entry.name if source.entry else name,
@@ -156,7 +147,7 @@ class _Plan:
 
 def _plan(name, device, dtype, quantization, revision, report) -> _Plan:
     source = sources.resolve(name, weights=False, revision=revision, report=report)
-    native, device = _native_config(source), device or _best_device()
+    native, device = _native_config(source), check_device(device or best_device())
     dtype, geometry = _pick_dtype(native, dtype, device), _geometry(source, native)
     trained = geometry.pretraining_length if geometry else native.max_position_embeddings
     return _Plan(source, native, geometry, trained, dtype, memory_need(source, dtype, quantization, device))
@@ -167,18 +158,6 @@ def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization |
     architecture = Architecture.from_config(source.config)
     weights = architecture.weights_bytes(dtype, quantization)
     return Need(weights, architecture.cache_bytes_per_token(dtype), free_bytes(device), device)
-
-
-def free_bytes(device: str) -> int:
-    """Memory that is free on a device, all GPUs together for "auto", in bytes."""
-    spread = device in ("auto", TENSOR_PARALLEL)
-    if device.startswith("cuda") or (spread and torch.cuda.is_available()):
-        count = range(torch.cuda.device_count())
-        chosen = count if spread else [torch.device(device).index or 0]
-        return sum(torch.cuda.mem_get_info(index)[0] for index in chosen)
-    import psutil
-
-    return psutil.virtual_memory().available
 
 
 def _refuse_too_large(source: Source, need: Need, context: int) -> None:
@@ -205,9 +184,10 @@ def _native_config(source: Source):
     kept = {k: v for k, v in source.config.items() if k not in ("auto_map", "attn_implementation")}
     try:
         return AutoConfig.for_model(**kept)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise UserError(
-            f"config.json of {source.folder.name!r} describes no model that transformers knows: {error}"
+            f"config.json of {source.folder.name!r} describes no model that transformers knows: "
+            f"{' '.join(str(error).split())}"
         ) from None
 
 
@@ -237,12 +217,6 @@ def _context(source: Source, trained: int) -> int:
     return max(USUAL_REACH * trained, source.config.get("max_position_embeddings") or 0)
 
 
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
@@ -253,13 +227,6 @@ def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.d
     stated = getattr(native, "dtype", None) or torch.float32
     stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
     return usual_dtype(stated, Architecture.from_config(native.to_dict()).parameters, device)
-
-
-def usual_dtype(stated: torch.dtype, parameters: int, device: str) -> torch.dtype:
-    """The dtype that a model of so many parameters runs in on a device, unless another one is asked for."""
-    on_cpu = device == "cpu" or (device in ("auto", TENSOR_PARALLEL) and not torch.cuda.is_available())
-    # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
-    return torch.float32 if on_cpu and (parameters < 250_000_000 or stated == torch.float16) else stated
 
 
 def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:
@@ -278,62 +245,6 @@ def _weights_source(name: str, source: Source, revision: str | None, report: Rep
         folder = sources.resolve(name, revision=revision or source.revision, report=report).folder
     find_weights(folder)
     return str(folder)
-
-
-def _load_base(
-    folder: str, native, device: str, dtype: torch.dtype, quantization: Quantization | None
-) -> PreTrainedModel:
-    options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True}
-    if native.model_type in FAMILIES:
-        native._attn_implementation = "sdpa"
-    if quantization:
-        options["quantization_config"] = _quantization_config(quantization, dtype, device)
-    if device == TENSOR_PARALLEL:
-        options |= _tensor_parallel(quantization)
-    elif quantization or device == "auto" or device.startswith("cuda"):
-        options["device_map"] = "auto" if device == "auto" else {"": device}
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
-        return model.eval() if "device_map" in options or device == TENSOR_PARALLEL else model.to(device).eval()
-    except torch.OutOfMemoryError:
-        raise UserError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = re.split(r"[.\n]", str(error).strip())[0]
-        raise UserError(f"The model could not be loaded: {reason}.") from None
-
-
-def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
-    """What `from_pretrained` takes to share the layers among processes, by the plan of the model's own class."""
-    from transformers.distributed import DistributedConfig
-
-    if not torch.distributed.is_initialized():
-        raise UserError("--device tensor-parallel needs several processes: start it with torchrun --nproc-per-node N.")
-    if quantization:
-        raise UserError("Quantized weights cannot be shared among processes: leave --load-in-4bit or -8bit out.")
-    # Versions of transformers 5 differ in where they take it.
-    takes_plan = "tp_plan" in getattr(DistributedConfig, "__dataclass_fields__", {})
-    return {"distributed_config": DistributedConfig(tp_plan="auto")} if takes_plan else {"tp_plan": "auto"}
-
-
-def _quantization_config(quantization: Quantization, dtype: torch.dtype, device: str):
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "Quantized weights need bitsandbytes, which is not installed: pip install bitsandbytes."
-        ) from None
-    from transformers import BitsAndBytesConfig
-
-    if device == "mps":
-        raise UserError("bitsandbytes does not run on mps: load without quantization, or with --device cpu.")
-    if quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    if quantization == "4bit":
-        # Without double quantization some CPUs corrupt the weights when they are saved after use.
-        return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-        )
-    raise UserError(f"Unknown quantization {quantization!r}: use 4bit or 8bit.")
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
+
 from dca_hub import card, families, licences, manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import Weights, find_weights
@@ -22,7 +24,7 @@ from dca_hub.families import Family
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_guards import refuse_unfit
-from dca_hub.sizes import default_sizes, sizes_source
+from dca_hub.sizes import choose_geometry, sizes_source
 from dca_hub.sources import Source
 
 USUAL_REACH = 8  # times the trained length, what DCA is known to reach without training (arXiv 2402.17463)
@@ -110,37 +112,27 @@ def make_plan(
         native = family.config_class(**{k: v for k, v in source.config.items() if k not in ("auto_map",)})
         refuse_unfit(native)
         geometry, sizes_from = _geometry(source, pretraining_length, chunk_size, local_size, temperature)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{source.folder.name!r} cannot be a DCA model: {error}") from None
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{source.folder.name!r} cannot be a DCA model: {reason}") from None
     weights = find_weights(source.folder) if mode != "none" else None
     return Plan(source, family, geometry, sizes_from, _context(source, geometry), weights, mode)
 
 
 def _geometry(source: Source, trained, chunk_size, local_size, temperature) -> tuple[DualChunkGeometry, str]:
     """The sizes and where they come from: what was asked for, then the config's own, the catalogue's, the rule."""
-    entry, own = source.entry, None
+    entry, known, origin = source.entry, None, sizes_source(source.model_type)
     if source.config.get(CONFIG_KEY):
-        own = geometry_from_config(_Settings(source.config))
-    known = (own.chunk_size, own.local_size, own.pretraining_length, own.temperature) if own else None
-    origin = "the checkpoint's own config"
-    if known is None and entry is not None:
-        known = (entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
+        known, origin = geometry_from_config(_Settings(source.config)), "the checkpoint's own config"
+    elif entry is not None:
+        known = DualChunkGeometry(entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
         origin = entry.dca.source
-    temperature = (known[3] if known else 0.0) if temperature is None else temperature
-    if known and trained in (None, known[2]) and chunk_size is None and local_size is None:
-        return DualChunkGeometry(*known[:3], temperature), origin
-    trained = trained or (known[2] if known else source.config.get("max_position_embeddings"))
-    if trained is None:
-        raise UserError("The config.json gives no max_position_embeddings: say --pretraining-length.")
-    by_rule = default_sizes(trained, source.model_type)
-    asked = chunk_size is not None or local_size is not None
-    geometry = DualChunkGeometry(
-        by_rule[0] if chunk_size is None else chunk_size,
-        by_rule[1] if local_size is None else local_size,
-        trained,
-        temperature,
-    )
-    return geometry, "chosen at packaging" if asked else sizes_source(source.model_type)
+    longest = source.config.get("max_position_embeddings")
+    geometry = choose_geometry(known, longest, source.model_type, trained, chunk_size, local_size, temperature)
+    if chunk_size is not None or local_size is not None:
+        return geometry, "chosen at packaging"
+    same = known is not None and known.pretraining_length == geometry.pretraining_length
+    return geometry, origin if same else sizes_source(source.model_type)
 
 
 class _Settings:
@@ -223,6 +215,8 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None
     (folder / "README.md").write_text(card.model_card(plan), encoding="utf-8")
     if plan.weights is not None:
         _put_weights(plan, folder, hashes, progress)
+    elif plan.source.base is None:
+        notes.append("The source is no repository of the Hub, so nobody can get the weights that this package lacks.")
     files = {
         path.name: {"sha256": hashes.get(path.name) or manifest.digest(path), "size": path.stat().st_size}
         for path in sorted(folder.iterdir())
@@ -240,12 +234,11 @@ def _copy_tokenizer(source: Path, folder: Path, plan: Plan, notes: list[str]) ->
         notes.append("The source has no tokenizer, so the package has none: users must bring the base model's.")
     for name in names:
         shutil.copyfile(source / name, folder / name)
-    settings = folder / "tokenizer_config.json"
-    if settings.is_file():
-        values = sources.read_json(settings, "")
+    if "tokenizer_config.json" in names:
+        values = sources.read_json(source / "tokenizer_config.json", "")
         limit = values.get("model_max_length")
         if isinstance(limit, int) and limit < plan.context:
-            _write_json(settings, {**values, "model_max_length": plan.context})
+            _write_json(folder / "tokenizer_config.json", {**values, "model_max_length": plan.context})
 
 
 def _write_licences(plan: Plan, folder: Path, notes: list[str]) -> None:

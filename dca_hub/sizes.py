@@ -4,7 +4,10 @@ L is the length that a model was trained at, C (`chunk_size`) the largest relati
 w (`local_size`) the window that stays exact across a chunk border. A chunk holds s = C - w tokens.
 """
 
+from dataclasses import replace
+
 from dca_hub.errors import UserError
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 SMALLEST_TRAINED_LENGTH = 16
 
@@ -31,6 +34,39 @@ def default_sizes(trained: int, family: str) -> tuple[int, int]:
             f"The trained length must be a whole number of at least {SMALLEST_TRAINED_LENGTH} tokens, not {trained!r}."
         )
     return trained * 3 // 4, trained // _LOCAL_DIVISOR.get(family, _OTHER_FAMILIES)
+
+
+def choose_geometry(
+    known: DualChunkGeometry | None,
+    longest: int | None,
+    family: str,
+    pretraining_length: int | None = None,
+    chunk_size: int | None = None,
+    local_size: int | None = None,
+    temperature: float | None = None,
+) -> DualChunkGeometry:
+    """The geometry from what was asked for, then what is known of the model, then the rule of its family.
+
+    Args:
+        known: the sizes that the model's config or the catalogue states.
+        longest: its `max_position_embeddings`, taken for the trained length where nothing else says.
+
+    Raises:
+        UserError: no trained length is known, or it is none.
+        ValueError: the sizes describe no geometry.
+    """
+    if temperature is None:
+        temperature = known.temperature if known else 0.0
+    if known and pretraining_length in (None, known.pretraining_length) and chunk_size is None and local_size is None:
+        return replace(known, temperature=temperature)
+    if pretraining_length is None:
+        pretraining_length = known.pretraining_length if known else longest
+    if pretraining_length is None:
+        raise UserError("The config.json gives no max_position_embeddings: say the pretraining length.")
+    by_rule = default_sizes(pretraining_length, family)
+    chunk_size = by_rule[0] if chunk_size is None else chunk_size
+    local_size = min(by_rule[1], chunk_size - 1) if local_size is None else local_size
+    return DualChunkGeometry(chunk_size, local_size, pretraining_length, temperature)
 
 
 def sizes_source(family: str) -> str:

@@ -190,8 +190,8 @@ def naive_dual_chunk_attention(
     """
     groups = (key.shape[1], -1)
     apart = query_positions[:, None, :, None] // chunk_length - key_positions[:, None, None, :] // chunk_length
-    q_RBGHQD = turns.all(query).unflatten(2, groups)
-    intra, successive, inter = torch.einsum("rbghqd,bgkd->rbghqk", q_RBGHQD, key).flatten(2, 3) * scaling
+    q_RBGHQD = turns.all(query * scaling).unflatten(2, groups)  # scaled before float16 could overflow
+    intra, successive, inter = torch.einsum("rbghqd,bgkd->rbghqk", q_RBGHQD, key).flatten(2, 3)
     score = torch.where(apart == 0, intra, torch.where(apart == 1, successive, inter))
     score = score.to(torch.promote_types(query.dtype, torch.float32))
 

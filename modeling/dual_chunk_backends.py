@@ -19,6 +19,8 @@ from .dual_chunk_kernels import KERNELS, FlashKernel
 if TYPE_CHECKING:
     from .dual_chunk_attention import QueryTurns
 
+_WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
+
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "QueryTurns", int, float], torch.Tensor]
 
 
@@ -185,18 +187,32 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
 
 
 def attend_one_query(query, key, value, turns, chunk_length, scaling):
-    """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
+    """One query over all keys, as decoding needs it: plain products per key range, each key and value read once.
+
+    On a CPU, numbers of 16 bits are widened block by block: its products of them are slower, and round the scores.
+    """
     batch, heads, _, size = query.shape
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
     chunk = (length - 1) // chunk_length * chunk_length
     far = max(0, chunk - chunk_length)
+    block = length
+    if query.device.type == "cpu" and query.dtype.itemsize < 4:
+        query, block = query.float(), max(64, _WIDENED // (len(keys) * size))
     intra, successive, inter = turns.all(query).reshape(3, len(keys), -1, size)
-    score = keys.new_empty(len(keys), intra.shape[1], length)
+    score = query.new_empty(len(keys), intra.shape[1], length)
     for turned, begin, end in ((inter, 0, far), (successive, far, chunk), (intra, chunk, length)):
-        if begin < end:
-            score[:, :, begin:end].baddbmm_(turned, keys[:, begin:end].transpose(1, 2), beta=0, alpha=scaling)
-    weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32))
-    return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
+        for rows in _rows(begin, end, block):
+            wide = keys[:, rows].to(query.dtype)
+            score[:, :, rows].baddbmm_(turned, wide.transpose(1, 2), beta=0, alpha=scaling)
+    weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32)).to(query.dtype)
+    out = query.new_zeros(len(keys), intra.shape[1], size)
+    for rows in _rows(0, length, block):
+        out.baddbmm_(weights[:, :, rows], values[:, rows].to(query.dtype))
+    return out.to(value.dtype).view(batch, heads, 1, -1)
+
+
+def _rows(begin: int, end: int, block: int) -> list[slice]:
+    return [slice(start, min(start + block, end)) for start in range(begin, end, block)]
 
 
 def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:

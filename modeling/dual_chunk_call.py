@@ -95,6 +95,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
         layout, positions = compiled(slotting, rotary.inverse_frequencies(0), geometry, visible)
     else:
         rows = documents(slotting)
+        _keep_packed_apart(rows, cache, kwargs)
         positions = positions_of(rows, slotting)
         lengths = [[len(slots) for slots in row] for row in rows]
         if rotary.is_dynamic:
@@ -125,6 +126,22 @@ def _cache_of(kwargs: dict[str, Any]) -> Cache | None:
 def _makes_cache(model, kwargs: dict[str, Any]) -> bool:
     use_cache = kwargs.get("use_cache")
     return bool(model.config.use_cache if use_cache is None else use_cache) and not model.training
+
+
+def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwargs: dict[str, Any]) -> None:
+    """Keys of packed documents each stand at places within their own: a call that went on from them, as from one text,
+    would read them wrong. The cache itself tells of them, or is not made."""
+    packed = any(len(row) > 1 for row in rows)
+    if cache is None:
+        if packed:
+            kwargs["use_cache"] = False
+    elif int(cache.get_seq_length()) == 0:
+        cache.holds_packed = packed
+    elif getattr(cache, "holds_packed", False):
+        raise ValueError(
+            "the cache holds several documents packed in one row, which cannot be continued: start with an empty "
+            "cache and one document a row."
+        )
 
 
 def _slotting(kwargs: dict[str, Any], cache: Cache | None) -> Slotting:

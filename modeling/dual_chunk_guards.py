@@ -5,6 +5,7 @@ from .dual_chunk_config import PUBLIC_ATTENTION
 # The name under which the attention is registered. Not the public one (dual_chunk_config), and without "flash",
 # which transformers would route through its own flash paths.
 ATTENTION = "dual_chunk"
+ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3")
 
 
 def refuse_other_attention(name: str | None) -> None:
@@ -25,5 +26,6 @@ def refuse_unfit(config) -> None:
             "Dual Chunk Attention replaces: set sliding_window to null in its config to let every layer see everything."
         )
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") in ("longrope", "proportional", "axial"):
-        raise ValueError(f"Dual Chunk Attention does not serve rope_type {rope['rope_type']!r}.")
+    kind = rope.get("rope_type") or "default"
+    if isinstance(kind, str) and kind not in ROPE_TYPES:
+        raise ValueError(f"Dual Chunk Attention does not serve rope_type {kind!r}, only {', '.join(ROPE_TYPES)}.")

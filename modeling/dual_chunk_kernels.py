@@ -186,8 +186,9 @@ class Portable:
     @staticmethod
     def _scores(q_block, k, causal, scaling, start):
         """[N, G, H / G, rows, K], in at least float32, -inf where a causal call does not see."""
-        score = torch.einsum("nghqd,ngkd->nghqk", q_block.unflatten(1, (k.shape[1], -1)), k)
-        score = score.to(torch.promote_types(score.dtype, torch.float32)) * scaling
+        scaled = (q_block * scaling).unflatten(1, (k.shape[1], -1))  # before float16 could overflow
+        score = torch.einsum("nghqd,ngkd->nghqk", scaled, k)
+        score = score.to(torch.promote_types(score.dtype, torch.float32))
         if not causal:
             return score
         unseen = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu_(1 + start)

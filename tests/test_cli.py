@@ -84,6 +84,7 @@ def test_ask(source, pdf):
         (("--pdf", __file__), "PDF"),
         (("--pages", "7"), "2 pages"),
         (("--max-context", "40"), "would fit"),
+        (("--device", "cuda:99"), "There is no device"),
     ],
 )
 def test_ask_says_what_is_wrong_in_one_line(args, words, source, pdf):
@@ -91,6 +92,12 @@ def test_ask_says_what_is_wrong_in_one_line(args, words, source, pdf):
     said = dca_hub("ask", source, *given, "What?")
     assert said.returncode == 2 and words in said.stderr
     assert said.stderr.strip().splitlines()[-1].startswith("dca-hub: ") and "Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize("value", ["nan", "-1", "inf", "warm"])
+def test_a_temperature_that_is_none_is_wrong_usage(value, source, pdf):
+    said = dca_hub("ask", source, "--pdf", pdf, f"--temperature={value}", "What?")
+    assert said.returncode == 2 and "--temperature" in said.stderr and "Traceback" not in said.stderr
 
 
 @pytest.mark.parametrize("path", REAL_PDFS, ids=lambda path: path.stem)

@@ -17,17 +17,18 @@ from transformers import (
     AutoModelForTokenClassification,
     CohereConfig,
     DeepseekV3Config,
+    DogeConfig,
     Gemma3TextConfig,
     GPT2Config,
     NemotronConfig,
     OlmoConfig,
     Phi3Config,
+    SmolLM3Config,
 )
 
 from dca_hub import UserError, extend
-from dca_hub.extension import choose_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.sizes import default_sizes
+from dca_hub.sizes import choose_geometry, default_sizes
 
 families = pytest.mark.parametrize("family", FAMILIES)
 SMALL = {
@@ -138,10 +139,12 @@ def test_sizes_in_the_config_come_first():
     """As Qwen2.5-1M publishes them, with the keys of its sparse attention."""
     sizes = {"chunk_size": 28, "local_size": 4, "original_max_position_embeddings": 30, "temperature": 0.1}
     config = tiny_config("qwen2", dual_chunk_attention_config=sizes | {"sparse_attention_enabled": True})
-    assert choose_geometry(config, None, None, None, None) == DualChunkGeometry(28, 4, 30, 0.1)
-    assert choose_geometry(config, 30, None, None, 0.0) == DualChunkGeometry(28, 4, 30, 0.0)
-    assert choose_geometry(config, 64, None, None, None) == DualChunkGeometry(48, 4, 64, 0.1)
-    assert choose_geometry(config, None, 16, None, None) == DualChunkGeometry(16, 1, 30, 0.1)
+    known = DualChunkGeometry(28, 4, 30, 0.1)
+    choose = lambda *asked: choose_geometry(known, 32, "qwen2", *asked)
+    assert choose() == known
+    assert choose(30, None, None, 0.0) == DualChunkGeometry(28, 4, 30, 0.0)
+    assert choose(64) == DualChunkGeometry(48, 4, 64, 0.1)
+    assert choose(None, 16) == DualChunkGeometry(16, 1, 30, 0.1)
     dca = extend(AutoModelForCausalLM.from_config(config))
     assert dca.base_model.rotary_emb.geometry == DualChunkGeometry(28, 4, 30, 0.1)
 
@@ -207,6 +210,24 @@ def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, change
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
+def test_layers_without_rotary_positions_are_found():
+    """SmolLM3 leaves rotary positions out of some layers: their queries must not be turned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 1]), 32)
+        with pytest.raises(UserError, match="does something to its attention"):
+            extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 0]), 32)
+
+
+def test_layers_with_a_mask_of_their_own_are_found():
+    model = built(DogeConfig, num_key_value_heads=2)
+    for layer in model.model.layers:
+        nn.init.normal_(layer.self_attn.A)
+    with pytest.raises(UserError, match="does something to its attention"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extend(model, 32)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("config_class", "changes"),
@@ -264,7 +285,6 @@ def test_hooks_and_settings_of_generation_go_with_it():
 
 
 @torch.no_grad()
-@torch.no_grad()
 def test_model_that_accelerate_has_spread_over_devices():
     plain, ids = tiny_model("llama"), tokens(60)
     expected = as_dca(plain)(ids, use_cache=False).logits
@@ -278,6 +298,7 @@ def test_model_that_accelerate_has_spread_over_devices():
     assert not torch.allclose(plain(ids, use_cache=False).logits, expected, atol=1e-2)
 
 
+@torch.no_grad()
 def test_copy_of_a_dca_model_is_a_dca_model():
     dca = as_dca(tiny_model("llama"))
     twin = copy.deepcopy(dca)

@@ -94,9 +94,51 @@ def test_quantized_on_the_cpu(quantization, tmp_path):
     assert torch.nn.functional.cosine_similarity(loaded.model(long).logits, exact, dim=-1).mean() > 0.7
 
 
+@torch.no_grad()
+def test_layers_that_a_cpu_cannot_pack_stay_as_they_are():
+    """The demo model has such layers; on some CPUs they fail at the first token only."""
+    pytest.importorskip("bitsandbytes")
+    loaded = load.load("demo", quantization="4bit", device="cpu")
+    mlp = loaded.model.model.layers[0].mlp
+    assert type(mlp.up_proj).__module__.startswith("bitsandbytes") and type(mlp.down_proj) is torch.nn.Linear
+    assert loaded.model(ids(600)).logits.isfinite().all()
+
+
+def test_a_model_whose_layers_no_cpu_packs_is_refused(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    odd = write_checkpoint(tmp_path / "odd", hidden_size=48, intermediate_size=80, head_dim=12)
+    with pytest.raises(UserError, match="--load-in-8bit"):
+        load.load(str(odd), quantization="4bit", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": 3}, r"do not hold model\.layers\.2"),
+        ({"vocab_size": 300}, "hold .* in another shape"),
+        ({"num_attention_heads": "four"}, "num_attention_heads"),
+        ({"max_position_embeddings": None}, "max_position_embeddings"),
+    ],
+)
+def test_weights_of_another_config_are_refused(changes, words, source, tmp_path):
+    """transformers fills what is missing with random numbers."""
+    other = shutil.copytree(source, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(UserError, match=words) as error:
+        load.load(str(other))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["quark", "cuda:99", "cuda:x"])
+def test_a_device_that_is_not_there_is_said(device, source):
+    with pytest.raises(UserError, match="There is no device"):
+        load.load(str(source), device=device)
+
+
 def test_what_cannot_fit_is_refused_before_it_is_loaded(source, monkeypatch):
     monkeypatch.setattr(load, "free_bytes", lambda device: 10_000_000)
-    monkeypatch.setattr(load, "_load_base", lambda *args: pytest.fail("it was loaded"))
+    monkeypatch.setattr(load, "load_base", lambda *args: pytest.fail("it was loaded"))
     with pytest.raises(UserError, match=r"GB for its weights and .* of cache.*--max-context \d+"):
         load.load(str(source), context=1_000_000)
     monkeypatch.setattr(load, "free_bytes", lambda device: 1000)

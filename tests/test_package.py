@@ -69,6 +69,13 @@ def test_sizes_by_the_rule_of_the_authors(family, local, tmp_path):
     assert (made.plan.geometry.chunk_size, made.plan.geometry.local_size) == (48, local)
 
 
+def test_sizes_that_are_not_given_fit_those_that_are(checkpoint, tmp_path):
+    """As `extend` chooses them: the rule's window of 4 does not fit chunks of 3."""
+    made = package(str(checkpoint), tmp_path / "out", chunk_size=3)
+    assert (made.plan.geometry.chunk_size, made.plan.geometry.local_size) == (3, 2)
+    assert made.plan.sizes_from == "chosen at packaging"
+
+
 def test_a_config_with_its_own_sizes_keeps_them(checkpoint, tmp_path):
     source = shutil.copytree(checkpoint, tmp_path / "own")
     own = {"chunk_size": 20, "local_size": 4, "original_max_position_embeddings": 30}
@@ -95,6 +102,7 @@ def test_no_weights(checkpoint, tmp_path):
     made = package(str(checkpoint), tmp_path / "out", **SIZES, weights="none")
     assert not list(made.folder.glob("*.safetensors"))
     assert read_manifest(made.folder).weights == "none"
+    assert any("nobody can get the weights" in note for note in made.notes)
 
 
 def test_a_source_without_tokenizer_is_packaged_with_a_warning(tmp_path):
@@ -183,6 +191,22 @@ def unknown_size(folder):
     change(folder, dual_chunk_attention_config={"chunk_size": 24, "window": 3, "original_max_position_embeddings": 32})
 
 
+def no_number(folder):
+    change(folder, num_attention_heads="four")
+
+
+def no_length(folder):
+    change(folder, max_position_embeddings=None)
+
+
+def unknown_rope(folder):
+    change(folder, rope_parameters={"rope_type": "frobnicate", "rope_theta": 10000.0})
+
+
+def broken_tokenizer_config(folder):
+    (folder / "tokenizer_config.json").write_text("{")
+
+
 def change(folder, **values):
     (folder / "config.json").write_text(json.dumps({**config_of(folder), **values}))
 
@@ -200,6 +224,10 @@ def change(folder, **values):
         (window, "sliding window"),
         (wrong_sizes, "local_size"),
         (unknown_size, "window"),
+        (no_number, "num_attention_heads"),
+        (no_length, "max_position_embeddings"),
+        (unknown_rope, "does not serve rope_type 'frobnicate'"),
+        (broken_tokenizer_config, "tokenizer_config.json in 'bad'"),
     ],
 )
 def test_a_source_that_will_not_do(damage, words, checkpoint, tmp_path):
@@ -207,7 +235,7 @@ def test_a_source_that_will_not_do(damage, words, checkpoint, tmp_path):
     damage(source)
     with pytest.raises(UserError, match=words) as raised:
         package(str(source), tmp_path / "out")
-    assert str(tmp_path) not in str(raised.value)
+    assert str(tmp_path) not in str(raised.value) and "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
 
 

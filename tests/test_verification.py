@@ -45,6 +45,24 @@ def test_a_long_context_that_is_not_tried_is_said_to_be_skipped(good):
     assert outcomes(good, tokens=48)[Check.LONG_CONTEXT] is Outcome.SKIPPED
 
 
+def test_weights_that_the_config_asks_for_in_vain_are_found(good, tmp_path):
+    bad = shutil.copytree(good, tmp_path / "bad")
+    config = json.loads((bad / "config.json").read_text())
+    layers = {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3, "max_window_layers": 3}
+    (bad / "config.json").write_text(json.dumps({**config, **layers}))
+    sealed_again(bad)
+    found = {finding.check: finding for finding in verify(bad, tokens=64)}
+    assert found[Check.LOADS].outcome is Outcome.FAILED
+    assert "do not hold model.layers.2" in found[Check.LOADS].detail
+
+
+def test_a_package_that_nobody_can_complete_says_so(tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    folder = package(str(source), tmp_path / "light", pretraining_length=32, weights="none").folder
+    found = {finding.check: finding for finding in verify(folder)}
+    assert found[Check.LOADS].outcome is Outcome.SKIPPED and "names no base model" in found[Check.LOADS].detail
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "modeling_dca_qwen2.py", "tokenizer.json"])
 def test_a_changed_file_is_found(name, good, tmp_path):
     bad = shutil.copytree(good, tmp_path / "bad")

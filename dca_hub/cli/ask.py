@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from dca_hub.cli.options import add_loading, positive, progress_bar, quiet
+from dca_hub.cli.options import add_loading, positive, progress_bar, quiet, sampling_temperature
 
 HELP = "ask a question about a PDF"
 DESCRIPTION = """\
@@ -34,7 +34,7 @@ def add(subparsers) -> None:
     parser.add_argument("--no-dca", action="store_true", help="the plain base model, for comparison")
     parser.add_argument("--max-context", type=positive, metavar="N", help="most tokens for document and answer")
     parser.add_argument("--max-new-tokens", type=positive, default=256, metavar="N", help="length of the answer")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
+    parser.add_argument("--temperature", type=sampling_temperature, default=0.0, help="0, the default, is greedy")
     parser.add_argument("--json", action="store_true", help="print one JSON object in the end, and nothing else")
     parser.add_argument(
         "--endpoint",

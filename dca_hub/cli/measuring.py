@@ -77,9 +77,10 @@ def shares(text: str) -> tuple[float, ...]:
 
 def subject(args: argparse.Namespace):
     """The model of the command line, loaded, with everything that it is to be compared with."""
+    from dca_hub.devices import TENSOR_PARALLEL
     from dca_hub.evaluation import processes, variants
     from dca_hub.evaluation.experiments import Subject
-    from dca_hub.load import TENSOR_PARALLEL, load
+    from dca_hub.load import load
 
     quiet()
     shared = args.device == TENSOR_PARALLEL

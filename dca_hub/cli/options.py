@@ -24,6 +24,22 @@ def positive(text: str) -> int:
     return value
 
 
+def not_negative(text: str) -> int:
+    """Like `positive`, and 0."""
+    return 0 if text.strip() == "0" else positive(text)
+
+
+def sampling_temperature(text: str) -> float:
+    """A finite number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no temperature; write 0, for greedy, or more")
+    return value
+
+
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """Options that `load` takes."""
     group = parser.add_argument_group("loading")

@@ -1,9 +1,10 @@
 """`package`: a checkpoint as a Hub-ready DCA model."""
 
 import argparse
+import shlex
 import sys
 
-from dca_hub.cli.options import positive, progress_bar, quiet
+from dca_hub.cli.options import not_negative, positive, progress_bar, quiet
 
 HELP = "make a Hub-ready folder in which a checkpoint is a DCA model"
 DESCRIPTION = """\
@@ -23,7 +24,7 @@ def add(subparsers) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument("--pretraining-length", type=positive, metavar="L", help="tokens that the model was trained at")
     parser.add_argument("--chunk-size", type=positive, metavar="C", help="largest distance that a query may see")
-    parser.add_argument("--local-size", type=positive, metavar="W", help="window kept exact across a chunk border")
+    parser.add_argument("--local-size", type=not_negative, metavar="W", help="window kept exact across a chunk border")
     parser.add_argument("--temperature", type=float, metavar="F", help="attention temperature (0: none)")
     parser.add_argument(
         "--weights",
@@ -88,4 +89,4 @@ def _report(made, args: argparse.Namespace) -> None:
         + (f", temperature {geometry.temperature:g}" if geometry.temperature else "")
         + f" ({plan.sizes_from})"
     )
-    print(f"Check it with: dca-hub verify {args.out}")
+    print(f"Check it with: dca-hub verify {shlex.quote(args.out)}")

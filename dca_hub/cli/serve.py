@@ -63,7 +63,7 @@ def _vllm(args: argparse.Namespace) -> int:
     import torch
 
     from dca_hub import sources
-    from dca_hub.load import free_bytes
+    from dca_hub.devices import free_bytes
     from dca_hub.serving.launch import Wanted, geometry_of, vllm_launch
 
     source = sources.resolve(args.model, weights=False)

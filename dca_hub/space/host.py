@@ -11,10 +11,12 @@ from pathlib import Path
 import torch
 
 from dca_hub.conversation import Conversation
+from dca_hub.devices import free_bytes
 from dca_hub.documents import Document
 from dca_hub.endpoint import EndpointConversation, Served, connect
 from dca_hub.errors import UserError
-from dca_hub.load import Loaded, Quantization, fetch, free_bytes, load
+from dca_hub.load import Loaded, fetch, load
+from dca_hub.pretrained import Quantization
 from dca_hub.progress import Report
 from dca_hub.prompts import Prompter
 from dca_hub.space.settings import Settings

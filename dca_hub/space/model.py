@@ -9,8 +9,8 @@ import torch
 from gradio.events import Dependency
 
 from dca_hub import catalogue
+from dca_hub.devices import usual_dtype
 from dca_hub.errors import UserError
-from dca_hub.load import usual_dtype
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context

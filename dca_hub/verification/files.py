@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
+
 from dca_hub import families, manifest, sources
 from dca_hub.checkpoints import find_weights
 from dca_hub.errors import UserError
@@ -43,8 +45,8 @@ def check_config(folder: Path) -> Finding:
         settings = family.config_class(**{k: v for k, v in config.items() if k != "auto_map"})
         geometry = geometry_from_config(settings)
         refuse_unfit(settings)
-    except (UserError, ValueError, TypeError, KeyError) as error:
-        return Finding(Check.CONFIG, Outcome.FAILED, str(error))
+    except (UserError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        return Finding(Check.CONFIG, Outcome.FAILED, " ".join(str(error).split()))
     if config.get("attn_implementation") != PUBLIC_ATTENTION:
         return Finding(Check.CONFIG, Outcome.FAILED, f'attn_implementation is not "{PUBLIC_ATTENTION}"')
     if config.get("auto_map") != family.auto_map:

@@ -38,6 +38,8 @@ def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu", fetch
     elif held.weights == "none" and fetch and held.base:
         with with_weights_of(held.base, held.revision, folder) as whole:
             yield from _by_stranger(whole, tokens, device)
+    elif held.weights == "none" and held.base is None:
+        yield from _skipped(_BY_STRANGER, "the package holds no weights and names no base model that has them")
     elif held.weights == "none":
         yield from _skipped(_BY_STRANGER, f"the weights are with the base model, {held.base}: --fetch gets them")
     else:

@@ -95,6 +95,27 @@ def test_half_precision_errs_at_most_twice_as_much_as_the_twin(geometry, backend
     assert (out.double() - exact).abs().max() <= 2 * (twin.double() - exact).abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_one_query_on_a_cpu_does_not_round_its_scores(dtype):
+    """Large logits, as some models have: bfloat16 would tell 128 from 129 and nothing between."""
+    q, k, v, inv_freq = inputs(GEOMETRY, B=2, H=4, G=2, Q=1, K=1500, D=32, dtype=dtype, scale=3.0)
+    exact = naive(q.double(), k.double(), v.double(), inv_freq, GEOMETRY)
+    out = dual_chunk_attention(q, k, v, inv_freq.float(), geometry=GEOMETRY, backend="one_query")
+    assert relative(out, exact) <= torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "one_query"])
+def test_float16_holds_scores_that_only_their_scale_brings_within_its_range(backend):
+    queries = 1 if backend == "one_query" else 50
+    q, k, v, inv_freq = inputs(GEOMETRY, Q=queries, K=80, D=64, dtype=torch.float16, scale=60.0)
+    exact = naive(q.double(), k.double(), v.double(), inv_freq, GEOMETRY)
+    for out in (
+        dual_chunk_attention(q, k, v, inv_freq.float(), geometry=GEOMETRY, backend=backend),
+        naive(q, k, v, inv_freq.float()),
+    ):
+        assert relative(out, exact) < 0.2
+
+
 @backends
 def test_bfloat16_gradients_err_at_most_twice_as_much_as_the_twins(backend):
     *leaves, inv_freq = inputs(GEOMETRY, Q=120, K=120, D=32, dtype=torch.bfloat16, scale=1.0)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_models import GEOMETRY, as_dca, tiny_dca, tokens
+from transformers import DynamicCache
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
@@ -114,6 +115,21 @@ def test_packed_rows_of_other_layouts_share_a_batch(dca):
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_packed_documents_are_not_continued_as_one_text(models):
+    _, dca = models("llama")
+    ids, positions, documents = packed()
+    assert getattr(dca(ids, position_ids=positions), "past_key_values", None) is None
+    cache = DynamicCache(config=dca.config)
+    dca(ids, position_ids=positions, past_key_values=cache)
+    with pytest.raises(ValueError, match="several documents packed"):
+        dca(ids[:, :1], past_key_values=cache)
+    cache.crop(-cache.get_seq_length())
+    whole = dca(documents[0]).logits
+    dca(documents[0][:, :-1], past_key_values=cache)
+    torch.testing.assert_close(dca(documents[0][:, -1:], past_key_values=cache).logits, whole[:, -1:], **CLOSE)
+
+
 def test_packed_and_padded(dca):
     ids, positions, documents = packed((37, 20))
     ids, positions = (torch.nn.functional.pad(x, (6, 4)) for x in (ids, positions))

@@ -1,0 +1,52 @@
+"""The devices that models run on: which there are, what is free on them, and the dtype that suits them."""
+
+import torch
+
+from dca_hub.errors import UserError
+
+TENSOR_PARALLEL = "tensor-parallel"
+
+
+def check_device(device: str) -> str:
+    """The device, if this machine has it; UserError otherwise."""
+    if device in ("auto", TENSOR_PARALLEL):
+        return device
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(
+            f"There is no device {device!r}: use cpu, cuda, cuda:1, mps, auto or {TENSOR_PARALLEL}."
+        ) from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"There is no device {device!r} that PyTorch can use here, which finds {torch.cuda.device_count()} CUDA "
+            "devices: choose another --device, or leave it out."
+        )
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("There is no device 'mps' that PyTorch can use here: choose another --device, or leave it out.")
+    return device
+
+
+def best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def free_bytes(device: str) -> int:
+    """Memory that is free on a device, all GPUs together for "auto", in bytes."""
+    spread = device in ("auto", TENSOR_PARALLEL)
+    if device.startswith("cuda") or (spread and torch.cuda.is_available()):
+        count = range(torch.cuda.device_count())
+        chosen = count if spread else [torch.device(device).index or 0]
+        return sum(torch.cuda.mem_get_info(index)[0] for index in chosen)
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def usual_dtype(stated: torch.dtype, parameters: int, device: str) -> torch.dtype:
+    """The dtype that a model of so many parameters runs in on a device, unless another one is asked for."""
+    on_cpu = device == "cpu" or (device in ("auto", TENSOR_PARALLEL) and not torch.cuda.is_available())
+    # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
+    return torch.float32 if on_cpu and (parameters < 250_000_000 or stated == torch.float16) else stated

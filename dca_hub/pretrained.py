@@ -1,0 +1,110 @@
+"""A plain base model out of a folder: every weight from the checkpoint, quantized or shared out as asked."""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from dca_hub.devices import TENSOR_PARALLEL
+from dca_hub.errors import UserError
+from dca_hub.families import FAMILIES
+
+Quantization = Literal["4bit", "8bit"]
+
+
+def load_base(
+    folder: str, native: PreTrainedConfig, device: str, dtype: torch.dtype, quantization: Quantization | None
+) -> PreTrainedModel:
+    """The model of that configuration with the weights in the folder, ready to run.
+
+    Raises:
+        UserError: the weights are not those of the configuration, or cannot be loaded so.
+    """
+    options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True}
+    if native.model_type in FAMILIES:
+        native._attn_implementation = "sdpa"
+    if quantization:
+        options["quantization_config"] = _quantization_config(quantization, native, dtype, device)
+    if device == TENSOR_PARALLEL:
+        options |= _tensor_parallel(quantization)
+    elif quantization or device == "auto" or device.startswith("cuda"):
+        options["device_map"] = "auto" if device == "auto" else {"": device}
+    # transformers would fill what does not fit with random numbers when told to, and what is missing in any case.
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(folder, **options)
+        _check_whole(folder, found)
+        return model.eval() if "device_map" in options or device == TENSOR_PARALLEL else model.to(device).eval()
+    except torch.OutOfMemoryError:
+        raise UserError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = re.split(r"[.\n]", str(error).strip())[0]
+        raise UserError(f"The model could not be loaded: {reason}.") from None
+
+
+def _check_whole(folder: str, found: dict[str, Any]) -> None:
+    missing = sorted(found["missing_keys"])
+    other = sorted(key if isinstance(key, str) else key[0] for key in found["mismatched_keys"])
+    if missing or other:
+        words = f"do not hold {missing[0]}" if missing else f"hold {other[0]} in another shape"
+        raise UserError(
+            f"The weights in {Path(folder).name!r} are not those of its config.json: they {words}. Get the checkpoint "
+            "again, config.json and weights together."
+        )
+
+
+def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
+    """What `from_pretrained` takes to share the layers among processes, by the plan of the model's own class."""
+    from transformers.distributed import DistributedConfig
+
+    if not torch.distributed.is_initialized():
+        raise UserError("--device tensor-parallel needs several processes: start it with torchrun --nproc-per-node N.")
+    if quantization:
+        raise UserError("Quantized weights cannot be shared among processes: leave --load-in-4bit or -8bit out.")
+    # Versions of transformers 5 differ in where they take it.
+    takes_plan = "tp_plan" in getattr(DistributedConfig, "__dataclass_fields__", {})
+    return {"distributed_config": DistributedConfig(tp_plan="auto")} if takes_plan else {"tp_plan": "auto"}
+
+
+def _quantization_config(quantization: Quantization, native: PreTrainedConfig, dtype: torch.dtype, device: str):
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "Quantized weights need bitsandbytes, which is not installed: pip install bitsandbytes."
+        ) from None
+    from transformers import BitsAndBytesConfig
+
+    if device == "mps":
+        raise UserError("bitsandbytes does not run on mps: load without quantization, or with --device cpu.")
+    if quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if quantization == "4bit":
+        # Without double quantization some CPUs corrupt the weights when they are saved after use.
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=None if device.startswith("cuda") else _unpackable(native),
+        )
+    raise UserError(f"Unknown quantization {quantization!r}: use 4bit or 8bit.")
+
+
+def _unpackable(native: PreTrainedConfig) -> list[str] | None:
+    """The layers that stay as they are where 4-bit weights run on a CPU, whose kernels take whole blocks only; None
+    where transformers' own choice will do."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(native)
+    linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    head = {name for name, layer in linear.items() if layer is model.get_output_embeddings()}
+    odd = {name for name, layer in linear.items() if layer.in_features % 64 or layer.out_features % 32} - head
+    if odd and odd == linear.keys() - head:
+        raise UserError(
+            "4-bit weights on a CPU need layers whose widths are multiples of 64, and this model has none: use "
+            "--load-in-8bit, or leave the weights as they are."
+        )
+    return sorted(odd | head) if odd else None
