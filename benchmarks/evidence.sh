@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every measurement of docs/evidence.md with the demo model, and their pictures: about an hour on one core.
+# Every measurement of docs/evidence.md with the demo model, and their pictures: about an hour and a half on one core.
 # What is finished is not measured again, so it can be stopped and started.
 #
 #     bash benchmarks/evidence.sh OUT UNSEEN.txt.gz TRAINING.txt.gz
