@@ -31,6 +31,27 @@ def test_cached_prefixes_and_decoding_across_borders(served, engine):
         check_written(model, request["ids"], got)
 
 
+def test_decoding_together_in_different_chunks(served, engine):
+    """Requests in their first to fifth chunk, the shortest of which cross into another on the way."""
+    model = served("llama", PAGED)
+    ids = [prompt(length, length) for length in (5, 60, 66, 90, 128, 130, 200, 300)]
+    result = engine(model.folder, [{"ids": one, "max_tokens": 12} for one in ids], max_model_len=512, **EMULATED)
+    for one, got in zip(ids, result["rounds"][0]):
+        check_written(model, one, got)
+
+
+def test_speculation(served, engine):
+    """Drafts are verified several tokens at a time, beside requests that have one."""
+    model, words = served("llama", PAGED), prompt(40)
+    ids = [words * 3, prompt(100, 7)]
+    drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
+    requests = [{"ids": one, "max_tokens": 20} for one in ids]
+    result = engine(model.folder, requests, speculative_config=drafts, **EMULATED)
+    assert result["counters"]["spec_decode_num_draft_tokens"] > 0
+    for one, got in zip(ids, result["rounds"][0]):
+        check_written(model, one, got)
+
+
 def test_chunks_that_are_not_whole_pages_are_refused(served, engine):
     words = engine(served().folder, [{"ids": prompt(5)}], fails=True, **EMULATED)
     assert "48 tokens are not of 32: pass a --block-size that divides it, such as 16" in words
