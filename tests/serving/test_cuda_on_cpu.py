@@ -1,5 +1,7 @@
 """The CUDA backend's metadata and control flow, on a CPU with the kernels written out; no CUDA runs here."""
 
+from importlib.util import find_spec
+
 import pytest
 from test_engine import apart, check_written, prompt
 
@@ -37,6 +39,20 @@ def test_decoding_together_in_different_chunks(served, engine):
     ids = [prompt(length, length) for length in (5, 60, 66, 90, 128, 130, 200, 300)]
     result = engine(model.folder, [{"ids": one, "max_tokens": 12} for one in ids], max_model_len=512, **EMULATED)
     for one, got in zip(ids, result["rounds"][0]):
+        check_written(model, one, got)
+
+
+def test_with_the_kernels_of_a_gpu(served, engine):
+    """The same engine over the Triton kernels, in Triton's interpreter."""
+    if find_spec("triton") is None:
+        pytest.skip("needs triton, which vLLM brings along")
+    model = served("qwen3", PAGED)
+    ids = [prompt(length, length) for length in (20, 62, 140)]
+    interpreted = {"TRITON_INTERPRET": "1"}
+    requests = [{"ids": one, "max_tokens": 5, "prompt_logprobs": True} for one in ids]
+    result = engine(model.folder, requests, env=interpreted, max_num_batched_tokens=100, **EMULATED)
+    for one, got in zip(ids, result["rounds"][0]):
+        assert apart(got["prompt_logprobs"], model.logprobs(one)) < 1e-4
         check_written(model, one, got)
 
 
