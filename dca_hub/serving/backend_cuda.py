@@ -6,7 +6,6 @@ says into which parts. Shapes: N tokens of a step, H query heads, G key/value he
 """
 
 from dataclasses import dataclass, fields, replace
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -24,12 +23,16 @@ from vllm.v1.attention.backends.flash_attn import (
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.serving.flash_layout import DecodeMemory, FlashSequences, Layout, lay_out
-from dca_hub.serving.kernels import kernels_for
+from dca_hub.serving.kernels import Kernels, kernels_for
 from dca_hub.serving.refusals import refuse_layer, refuse_pages
 from dca_hub.serving.rotation import RotaryTable, model_table
 from dca_hub.serving.settings import geometry_of
 
 logger = init_logger(f"vllm.{__name__}")
+
+# In decoding, long sequences are cut so that each of a GPU's processors has this many pieces, if lengths are alike; the
+# kernel cuts shorter ones less.
+_WAVES, _MOST_SPLITS = 4, 32
 
 
 class DualChunkFlashBackend(FlashAttentionBackend):
@@ -51,7 +54,7 @@ class DualChunkFlashMetadata(FlashAttentionMetadata):
     layout: Layout | None = None
     geometry: DualChunkGeometry | None = None
     table: RotaryTable | None = None
-    kernels: ModuleType | None = None
+    kernels: Kernels | None = None
 
 
 class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
@@ -69,6 +72,8 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         logger.info_once("Dual Chunk Attention turns and merges rows by %s", reason)
         longest = vllm_config.model_config.max_model_len
         self.decode = DecodeMemory(vllm_config.scheduler_config.max_num_seqs, -(-longest // self.block_size), device)
+        on_gpu = device.type == "cuda"
+        self.processors = torch.cuda.get_device_properties(device).multi_processor_count if on_gpu else 1
         self.speculates = vllm_config.speculative_config is not None
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
@@ -112,17 +117,23 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         return known
 
     def _scheduled(self, sequences: FlashSequences) -> FlashSequences:
+        """With the schedule of FA3, which only that version has."""
+        if not self.aot_schedule:
+            return sequences
+        # Left to choose, it would count all three sequences of a request as work for the GPU, of which one is long.
+        long = len(sequences.lengths) // 3 * self.num_heads_kv
+        splits = max(1, min(_MOST_SPLITS, -(-_WAVES * self.processors // long)))
         schedule = self._get_scheduler_metadata(
-            aot_schedule=self.aot_schedule,
+            aot_schedule=True,
             batch_size=len(sequences.lengths),
             cu_query_lens=sequences.starts,
             max_query_len=sequences.longest_query,
             seqlens=sequences.lengths,
             max_seq_len=sequences.longest_key,
             causal=True,
-            max_num_splits=0,
+            max_num_splits=splits,
         )
-        return replace(sequences, schedule=schedule)
+        return replace(sequences, schedule=schedule, splits=splits)
 
 
 def _one_each(starts: torch.Tensor) -> bool:
@@ -220,6 +231,7 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             block_table=sequences.pages,
             return_softmax_lse=True,
             scheduler_metadata=sequences.schedule,
+            num_splits=sequences.splits,
             fa_version=self.vllm_flash_attn_version,
         )[:2]
 

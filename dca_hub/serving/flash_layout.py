@@ -19,7 +19,8 @@ from dca_hub.serving.kernels import Rows
 class FlashSequences:
     """One call: where the queries of each sequence begin (`starts` [P + 1]), the pages of its keys (`pages` [P, W]) and
     how many keys there are (`lengths` [P]), all int32; and the longest, or no less. `schedule` is what the kernel makes
-    of all that before it begins, where it is made once for all layers."""
+    of all that before it begins, where it is made once for all layers, and `splits` into how many pieces of its keys a
+    sequence may be cut to keep a GPU busy, 0 where the kernel is to choose."""
 
     starts: torch.Tensor
     pages: torch.Tensor
@@ -27,6 +28,7 @@ class FlashSequences:
     longest_query: int
     longest_key: int
     schedule: torch.Tensor | None = None
+    splits: int = 0
 
 
 @dataclass(frozen=True)

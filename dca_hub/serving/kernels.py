@@ -1,12 +1,12 @@
 """What the CUDA backend does to the rows of a step around its attention calls, and which kernels do it.
 
-`plain_kernels` and `triton_kernels` hold the same four functions: the first to read, and to compare with; the second
-to run. Shapes: N tokens of a step, F queries of the relations other than intra ("far"), H query heads, D head size.
+Each function has a plain twin in PyTorch, to read and to compare with, and one in Triton, to run. Shapes: N tokens of a
+step, F queries of the relations other than intra ("far"), H query heads, D head size.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 
@@ -22,16 +22,34 @@ class Rows:
     inter: torch.Tensor
 
 
-def kernels_for(device: torch.device) -> tuple[ModuleType, str]:
-    """The module whose functions serve tensors of a device, and why it is that one."""
+@dataclass(frozen=True)
+class Kernels:
+    """The functions of `plain_kernels`, or others with their signatures and results."""
+
+    turn_queries: Callable
+    write_keys: Callable
+    merge: Callable
+    lay_out_decode: Callable
+
+
+def kernels_for(device: torch.device) -> tuple[Kernels, str]:
+    """What serves tensors of a device, and why it is that."""
     if device.type == "cuda":
-        from dca_hub.serving import triton_kernels
-
-        return triton_kernels, "Triton on a GPU"
+        return triton_kernels(), "Triton, on a GPU"
     if os.environ.get("TRITON_INTERPRET") == "1":
-        from dca_hub.serving import triton_kernels
+        return triton_kernels(), "Triton's interpreter, which TRITON_INTERPRET asks for"
+    return plain_kernels(), f"PyTorch, since Triton has no compiler for {device.type!r}"
 
-        return triton_kernels, "Triton's interpreter, which TRITON_INTERPRET asks for"
-    from dca_hub.serving import plain_kernels
 
-    return plain_kernels, f"plain PyTorch, since Triton has no compiler for {device.type!r}"
+def plain_kernels() -> Kernels:
+    from dca_hub.serving import plain_kernels as plain
+
+    return Kernels(plain.turn_queries, plain.write_keys, plain.merge, plain.lay_out_decode)
+
+
+def triton_kernels() -> Kernels:
+    from dca_hub.serving.triton_decode import lay_out_decode
+    from dca_hub.serving.triton_merge import merge
+    from dca_hub.serving.triton_turns import turn_queries, write_keys
+
+    return Kernels(turn_queries, write_keys, merge, lay_out_decode)

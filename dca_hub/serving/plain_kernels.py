@@ -1,4 +1,4 @@
-"""The readable twins of `triton_kernels`, in PyTorch: the same functions with the same results.
+"""What happens around the attention calls of a layer, in PyTorch: the readable twins of the Triton kernels.
 
 Shapes: N tokens of a step, F far queries, H query heads, G key/value heads, D head size, R requests of one token each,
 W pages of a request.

@@ -13,7 +13,8 @@ VERSION = 3
 
 def flash_attn_varlen_func(
     *, q, k, v, cu_seqlens_q, max_seqlen_q, seqused_k, max_seqlen_k, softmax_scale, causal, block_table, fa_version,
-    out=None, window_size=(-1, -1), scheduler_metadata=None, return_softmax_lse=False, **of_the_plain_call,
+    out=None, window_size=(-1, -1), scheduler_metadata=None, num_splits=0, return_softmax_lse=False,
+    **of_the_plain_call,
 ):  # fmt: skip
     """Attention of ragged sequences over pages: out [M, H, D] and log-sum-exp [H, M]; a causal mask ends bottom right.
     Garbage stands where the real kernel leaves memory as it was, and no keys give one infinity or the other."""
@@ -23,7 +24,9 @@ def flash_attn_varlen_func(
     out[:] = float("nan")
     assert cu_seqlens_q[-1] == len(q) and block_table.dtype == cu_seqlens_q.dtype == seqused_k.dtype == torch.int32
     assert block_table.shape[1] * k.shape[1] >= seqused_k.max() and seqused_k.max() <= max_seqlen_k
-    assert scheduler_metadata is None or scheduler_metadata.tolist() == _schedule(seqused_k, max_seqlen_q, causal)
+    assert scheduler_metadata is None or scheduler_metadata.tolist() == _schedule(
+        seqused_k, max_seqlen_q, causal, num_splits
+    )
     _check_window(window_size, max_seqlen_k, block_table.shape[1] * k.shape[1], seqused_k)
     for number, length in enumerate(seqused_k.tolist()):
         rows = slice(int(cu_seqlens_q[number]), int(cu_seqlens_q[number + 1]))
@@ -48,12 +51,12 @@ def _check_window(window, longest: int, room: int, lengths: torch.Tensor) -> Non
     assert right == -1 and (left == -1 or int(lengths.max()) - 1 <= left < min(longest, room) - 1)
 
 
-def _schedule(lengths: torch.Tensor, longest_query: int, causal: bool) -> list[int]:
-    return [len(lengths), int(lengths.sum()), longest_query, int(causal)]
+def _schedule(lengths: torch.Tensor, longest_query: int, causal: bool, splits: int) -> list[int]:
+    return [len(lengths), int(lengths.sum()), longest_query, int(causal), splits]
 
 
-def get_scheduler_metadata(*, cache_seqlens, max_seqlen_q, causal, **others) -> torch.Tensor:
-    return torch.tensor(_schedule(cache_seqlens, max_seqlen_q, causal))
+def get_scheduler_metadata(*, cache_seqlens, max_seqlen_q, causal, num_splits, **others) -> torch.Tensor:
+    return torch.tensor(_schedule(cache_seqlens, max_seqlen_q, causal, num_splits))
 
 
 def reshape_and_cache_flash(key, value, key_cache, value_cache, slot_mapping, kv_cache_dtype, k_scale, v_scale):

@@ -1,4 +1,4 @@
-"""The kernels of `triton_kernels` against their plain twins: `kernel_cases.py` runs every case, on a GPU or, with
+"""The Triton kernels against their plain twins: `kernel_cases.py` runs every case, on a GPU or, with
 TRITON_INTERPRET=1, in Triton's interpreter, and prints the relative errors as JSON."""
 
 import json
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.serving import plain_kernels, triton_kernels
-from dca_hub.serving.kernels import Rows
+from dca_hub.serving.kernels import Rows, plain_kernels, triton_kernels
 from dca_hub.serving.rotation import RotaryTable
 
 PAGE, NAN = 4, float("nan")
@@ -115,7 +114,7 @@ CASES = {
 def error(name: str, device: str) -> float:
     """The relative error of a case; a NaN anywhere gives NaN."""
     case, shape = CASES[name]
-    found, expected = (case(kernels, shape, device).double() for kernels in (triton_kernels, plain_kernels))
+    found, expected = (case(make(), shape, device).double() for make in (triton_kernels, plain_kernels))
     return float((found - expected).norm() / expected.norm())
 
 

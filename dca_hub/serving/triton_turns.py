@@ -1,4 +1,4 @@
-"""One launch each for what surrounds the attention calls of a layer; `plain_kernels` says what the functions do.
+"""Turning queries, and turning keys as they are written, in one launch each; `plain_kernels` says what they do.
 
 A row is read once and written once a place, and everything between happens in float32 registers: its angles are taken
 from the model's table there and then, so a step hands its layers a few integers a token. `TRITON_INTERPRET=1` runs them
@@ -13,11 +13,13 @@ from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.serving.kernels import Rows
 from dca_hub.serving.rotation import RotaryTable
 
-_HEADS_PER_PROGRAM, _PAGES_PER_STEP = 16, 256
 # Read one at a time: no kernel is to be compiled anew because of where a step's numbers happen to lie.
-_INDICES = (
-    "positions", "successive", "inter", "slots", "near_lse", "far_lse", "lengths", "block_table", "key_lengths", "pages"
-)  # fmt: skip
+_INDICES = ("positions", "successive", "inter", "slots")
+
+
+def heads_per_program(heads: int) -> int:
+    """Of the heads of a row, how many one program takes: enough bytes to be worth it, and few enough for registers."""
+    return min(16, triton.next_power_of_2(heads))
 
 
 @triton.jit
@@ -102,7 +104,7 @@ def turn_queries(
 ) -> torch.Tensor:
     count, (heads, size) = len(rows.positions), query.shape[1:]
     out = query.new_empty(count + far, heads, size)
-    per = _heads_per_program(heads)
+    per = heads_per_program(heads)
     _turn_queries[(count, triton.cdiv(heads, per))](
         query, out, rows.positions, rows.successive, rows.inter, table.cos_sin,
         query.stride(0), query.stride(1), out.stride(0), out.stride(1), table.cos_sin.stride(0), count, heads,
@@ -148,125 +150,13 @@ def write_keys(
 ) -> None:
     count, (heads, size) = min(len(slots), len(positions)), key.shape[1:]
     keys, values = cache
-    per = _heads_per_program(heads)
+    per = heads_per_program(heads)
     _write_keys[(count, triton.cdiv(heads, per))](
         key, value, keys, values, slots, positions, table.cos_sin,
         key.stride(0), key.stride(1), value.stride(0), value.stride(1), *keys.stride()[:3], table.cos_sin.stride(0),
         heads, S=geometry.chunk_length, PAGE=keys.shape[1], HEADS=per, SIZE_WIDE=triton.next_power_of_2(size),
         **_widths(table, size),
     )  # fmt: skip
-
-
-@triton.jit
-def _lse(lse, head_stride, row_stride, row, heads, H):
-    """A log-sum-exp of -inf for whatever saw no keys; a negative row is none."""
-    mask = heads < tl.where(row >= 0, H, 0)
-    found = tl.load(lse + heads * head_stride + row * row_stride, mask=mask, other=float("-inf"))
-    return tl.where(tl.abs(found) < float("inf"), found, float("-inf"))
-
-
-@triton.jit
-def _weighted(part, stride, head_stride, row, heads, weight, i, D: tl.constexpr):
-    """A part times its weights; one of weight 0 is not read, it may hold anything."""
-    of = part + row * stride + heads[:, None] * head_stride + i[None, :]
-    return weight[:, None] * tl.load(of, mask=(weight > 0)[:, None] & (i < D)[None, :], other=0.0).to(tl.float32)
-
-
-@triton.jit(do_not_specialize=["near_lse_head", "far_lse_head"], do_not_specialize_on_alignment=_INDICES)
-def _merge(
-    output, near, near_lse, far, far_lse, successive, inter, output_stride, output_head_stride, near_stride,
-    near_head_stride, near_lse_head, near_lse_row, far_stride, far_head_stride, far_lse_head, far_lse_row, H,
-    D: tl.constexpr, WIDE: tl.constexpr, HEADS: tl.constexpr, IN_PLACE: tl.constexpr,
-):  # fmt: skip
-    row = tl.program_id(0).to(tl.int64)
-    heads = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
-    next_to = tl.load(successive + row).to(tl.int64)
-    beyond = tl.load(inter + row).to(tl.int64)
-    needed = tl.maximum(next_to, beyond) >= 0
-    if not IN_PLACE:
-        needed = row >= 0
-    if needed:
-        lse_0 = _lse(near_lse, near_lse_head, near_lse_row, row, heads, H)
-        lse_1 = _lse(far_lse, far_lse_head, far_lse_row, next_to, heads, H)
-        lse_2 = _lse(far_lse, far_lse_head, far_lse_row, beyond, heads, H)
-        top = tl.maximum(lse_0, tl.maximum(lse_1, lse_2))
-        top = tl.where(top == float("-inf"), 0.0, top)  # no keys at all: a row that pads the step
-        part_0, part_1, part_2 = tl.exp(lse_0 - top), tl.exp(lse_1 - top), tl.exp(lse_2 - top)
-        total = part_0 + part_1 + part_2
-        total = tl.where(total > 0, total, 1.0)
-        i = tl.arange(0, WIDE)
-        merged = _weighted(near, near_stride, near_head_stride, row, heads, part_0 / total, i, D)
-        merged += _weighted(far, far_stride, far_head_stride, next_to, heads, part_1 / total, i, D)
-        merged += _weighted(far, far_stride, far_head_stride, beyond, heads, part_2 / total, i, D)
-        to = output + row * output_stride + heads[:, None] * output_head_stride + i[None, :]
-        tl.store(to, merged.to(output.dtype.element_ty), mask=(heads < H)[:, None] & (i < D)[None, :])
-
-
-def merge(
-    output: torch.Tensor,
-    near: torch.Tensor,
-    near_lse: torch.Tensor,
-    far: torch.Tensor,
-    far_lse: torch.Tensor,
-    rows: Rows,
-) -> None:
-    count, heads, size = output.shape
-    per = _heads_per_program(heads)
-    _merge[(count, triton.cdiv(heads, per))](
-        output, near, near_lse, far, far_lse, rows.successive, rows.inter,
-        *output.stride()[:2], *near.stride()[:2], *near_lse.stride(), *far.stride()[:2], *far_lse.stride(), heads,
-        D=size, WIDE=triton.next_power_of_2(size), HEADS=per, IN_PLACE=near.data_ptr() == output.data_ptr(),
-    )  # fmt: skip
-
-
-@triton.jit(do_not_specialize=["R"], do_not_specialize_on_alignment=_INDICES)
-def _lay_out_decode(
-    lengths, block_table, positions, successive, inter, key_lengths, pages, table_stride, pages_stride, R, S, LOCAL,
-    PAGE, STEP: tl.constexpr,
-):  # fmt: skip
-    request, relation = tl.program_id(0), tl.program_id(1)
-    length = tl.load(lengths + request)
-    at = tl.maximum(length - 1, 0)
-    chunk = at // S * S
-    in_window = (at - chunk < LOCAL) & (chunk > 0)
-    next_to = tl.where(in_window, S, 0)
-    first, count = chunk, length - chunk
-    if relation == 0:
-        tl.store(positions + request, at)
-    elif relation == 1:
-        first, count = tl.maximum(chunk - S, 0), next_to
-        tl.store(successive + request, tl.where(count > 0, request, -1))
-    else:
-        first, count = chunk * 0, chunk - next_to
-        tl.store(inter + request, tl.where(count > 0, R + request, -1))
-    sequence = (relation * R + request).to(tl.int64)
-    tl.store(key_lengths + sequence, count)
-    of = block_table + request.to(tl.int64) * table_stride + first // PAGE
-    used = (count + PAGE - 1) // PAGE
-    for begin in range(0, used, STEP):
-        i = begin + tl.arange(0, STEP)
-        tl.store(pages + sequence * pages_stride + i, tl.load(of + i, mask=i < used), mask=i < used)
-
-
-def lay_out_decode(
-    lengths: torch.Tensor,
-    block_table: torch.Tensor,
-    geometry: DualChunkGeometry,
-    page_size: int,
-    rows: Rows,
-    key_lengths: torch.Tensor,
-    pages: torch.Tensor,
-) -> None:
-    requests = len(lengths)
-    _lay_out_decode[(requests, 3)](
-        lengths, block_table, rows.positions, rows.successive, rows.inter, key_lengths, pages,
-        block_table.stride(0), pages.stride(0), requests, geometry.chunk_length, geometry.local_size, page_size,
-        STEP=_PAGES_PER_STEP,
-    )  # fmt: skip
-
-
-def _heads_per_program(heads: int) -> int:
-    return min(_HEADS_PER_PROGRAM, triton.next_power_of_2(heads))
 
 
 def _widths(table: RotaryTable, size: int) -> dict[str, int]:
