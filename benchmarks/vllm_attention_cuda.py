@@ -168,15 +168,19 @@ class Case:
 
     @torch.no_grad()
     def match(self, rows: int = 16) -> float:
-        """The relative difference from the naive twin in float32, of the first request's last rows."""
-        found = self.dca()[: self.queries][-rows:]
+        """The relative difference from the naive twin in float32, of the first request's last rows and some others."""
+        drawn = torch.randint(
+            self.queries, (2 * rows,), generator=torch.Generator("cuda").manual_seed(1), device="cuda"
+        )
+        chosen = torch.cat([torch.arange(max(self.queries - rows, 0), self.queries, device="cuda"), drawn]).unique()
+        found = self.dca()[chosen]
         size = self.query.shape[-1]
         pages = self.caches[1][self.table[0].long()].transpose(0, 1).flatten(1, 2)[None, :, : self.length]
         keys, values = (half.float() for half in pages.split(size, dim=-1))
-        at = self.at[: self.queries][-rows:]
+        at = self.at[chosen]
         inv_freq = (THETA ** -(torch.arange(0, size, 2) / size)).cuda()
         angle = (at % self.geometry.chunk_length - at).unsqueeze(-1) * inv_freq.double()
-        query = self.query[: self.queries][-rows:].float().transpose(0, 1)
+        query = self.query[chosen].float().transpose(0, 1)
         query = turn(query, angle.cos().float(), angle.sin().float()).unsqueeze(0)
         turns, everywhere = query_turns(at, inv_freq, self.geometry), torch.arange(self.length, device="cuda")[None]
         expected, _ = naive_dual_chunk_attention(
