@@ -1,5 +1,9 @@
-"""Where a layer's time goes on a GPU, part by part, for the cases of `vllm_attention_cuda.py`; and what the call that
-sees all its keys takes without the window that the backend puts around them, and under a causal mask.
+"""Where a layer's time goes on a GPU, part by part, for the cases of `vllm_attention_cuda.py`.
+
+The call that sees all its keys ("far") is also timed in two ways that would let FA3 use the GPU's copy engine at head
+size 128: there it reads 176 keys at a time where nothing is masked, which no page is a multiple of, and 128 under a
+causal mask. "far, causal" has that mask (and so is wrong: it misses the last keys); "far, as heads" hands queries on as
+heads of a single one, which a causal mask leaves all keys (right, if queries were laid out so, which they are not).
 
 `python benchmarks/vllm_attention_cuda_parts.py` in an environment with vLLM for CUDA.
 """
@@ -15,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from vllm_attention_cuda import LAYER, Case, cases, median_ms
 
+from dca_hub.serving.flash_layout import FlashSequences
 from dca_hub.serving.hooks import install
 
 
@@ -56,18 +61,22 @@ def parts(case: Case, repeat: int) -> dict[str, float]:
     if layout.far is not None:
         far, far_lse = impl._attend(far_query, pages, layout.far, causal=False)
         runs["far"] = lambda: impl._attend(far_query, pages, layout.far, causal=False)
-        runs["far, no window"] = lambda: without_window(impl, far_query, pages, layout.far)
         runs["far, causal"] = lambda: impl._attend(far_query, pages, layout.far, causal=True)
+        heads = as_heads(far_query, layout.far, 256 if case.query.shape[1] == case.key.shape[1] else 128)
+        runs["far, as heads"] = lambda: impl._attend(heads[0], pages, heads[1], causal=True)
     runs["merge"] = lambda: kernels.merge(output, near[:count], near_lse[:, :count], far, far_lse, layout.rows)
     return {part: median_ms(run, repeat) for part, run in runs.items()}
 
 
-def without_window(impl, query, pages, sequences):
-    impl.windowed = ()
-    try:
-        return impl._attend(query, pages, sequences, causal=False)
-    finally:
-        del impl.windowed
+def as_heads(query: torch.Tensor, sequences: FlashSequences, block: int) -> tuple[torch.Tensor, FlashSequences]:
+    """Blocks of queries [M, H, D] as heads of single queries [M / block, H * block, D], and what each of them sees."""
+    count = len(query) // block
+    starts = torch.arange(count + 1, device=query.device, dtype=torch.int32)
+    owner = torch.searchsorted(sequences.starts, starts[:-1] * block, right=True) - 1
+    held = (sequences.pages[owner], sequences.lengths[owner])
+    # Left to choose, it would split these sequences as if there were but one.
+    call = FlashSequences(starts, *held, 1, sequences.longest_key, splits=1)
+    return query[: count * block].view(count, query.shape[1] * block, -1), call
 
 
 if __name__ == "__main__":

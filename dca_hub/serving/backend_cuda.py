@@ -30,9 +30,8 @@ from dca_hub.serving.settings import geometry_of
 
 logger = init_logger(f"vllm.{__name__}")
 
-# In decoding, long sequences are cut so that each of a GPU's processors has this many pieces, if lengths are alike; the
-# kernel cuts shorter ones less.
-_WAVES, _MOST_SPLITS = 4, 32
+# FA3 cuts sequences by their lengths as long as there are at most so many, and beyond that all alike.
+_MOST_CUT_BY_LENGTH = 992
 
 
 class DualChunkFlashBackend(FlashAttentionBackend):
@@ -72,8 +71,6 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         logger.info_once("Dual Chunk Attention turns and merges rows by %s", reason)
         longest = vllm_config.model_config.max_model_len
         self.decode = DecodeMemory(vllm_config.scheduler_config.max_num_seqs, -(-longest // self.block_size), device)
-        on_gpu = device.type == "cuda"
-        self.processors = torch.cuda.get_device_properties(device).multi_processor_count if on_gpu else 1
         self.speculates = vllm_config.speculative_config is not None
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
@@ -120,9 +117,7 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         """With the schedule of FA3, which only that version has."""
         if not self.aot_schedule:
             return sequences
-        # Left to choose, it would count all three sequences of a request as work for the GPU, of which one is long.
-        long = len(sequences.lengths) // 3 * self.num_heads_kv
-        splits = max(1, min(_MOST_SPLITS, -(-_WAVES * self.processors // long)))
+        splits = 0 if len(sequences.lengths) <= _MOST_CUT_BY_LENGTH else 1
         schedule = self._get_scheduler_metadata(
             aot_schedule=True,
             batch_size=len(sequences.lengths),
@@ -145,10 +140,6 @@ def _one_each(starts: torch.Tensor) -> bool:
 class DualChunkFlashImpl(FlashAttentionImpl):
     can_return_lse_for_decode = False
     supports_dcp = False
-    # Versions of flash attention in which all keys are asked for as a window that holds them all: without a mask, FA3
-    # reads 176 keys at a time at head size 128, which no page is a multiple of, and cannot use the GPU's copy engine.
-    # A window that could not end before the keys do is dropped, hence a page more than there is.
-    windowed = (3,)
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -213,9 +204,6 @@ class DualChunkFlashImpl(FlashAttentionImpl):
 
     def _attend(self, query, cache, sequences: FlashSequences, causal: bool, out=None):
         """The output [M, H, D] and the log-sum-exp [H, M] of one kernel call."""
-        window, longest_key = (-1, -1), sequences.longest_key
-        if not causal and self.vllm_flash_attn_version in self.windowed:
-            window, longest_key = (longest_key, -1), longest_key + cache[0].shape[1]
         return fa_utils.flash_attn_varlen_func(
             q=query,
             k=cache[0],
@@ -224,10 +212,9 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             cu_seqlens_q=sequences.starts,
             max_seqlen_q=sequences.longest_query,
             seqused_k=sequences.lengths,
-            max_seqlen_k=longest_key,
+            max_seqlen_k=sequences.longest_key,
             softmax_scale=self.scale,
             causal=causal,
-            window_size=window,
             block_table=sequences.pages,
             return_softmax_lse=True,
             scheduler_metadata=sequences.schedule,

@@ -59,8 +59,7 @@ def lay_out(
     numbers += [np.concatenate([near.request, far.request])]
     numbers += [np.concatenate([near.k_start, far.k_start]) // page_size]
     sent = _send(numbers, block_table.device)
-    # One page more than there is to read: see `DualChunkFlashImpl` on windows.
-    width = -(-int(max(near.k_length.max(), far.k_length.max())) // page_size) + 1
+    width = -(-int(max(near.k_length.max(), far.k_length.max())) // page_size)
     columns = torch.arange(width, device=block_table.device)
     wanted = (sent[-1].unsqueeze(1) + columns).clamp(max=block_table.shape[1] - 1)  # what is beyond is never read
     pages = block_table[sent[-2].unsqueeze(1), wanted]
