@@ -2,7 +2,9 @@
 write and attention.
 
 `python benchmarks/vllm_attention_cuda.py` in an environment with vLLM for CUDA. Each case is first compared with the
-naive twin on some rows, relative to what bfloat16 rounds. What a step builds once for all its layers is timed apart.
+naive twin on some rows, relative to what bfloat16 rounds. What a step builds once for all its layers is timed apart:
+until the GPU has it (step), and until the host goes on (host). Single tokens are timed in a CUDA graph too, where what
+the host takes to launch a layer does not count. `vllm_attention_cuda_parts.py` tells where the time goes.
 """
 
 import argparse
@@ -46,27 +48,50 @@ def main() -> None:
     args = parser.parse_args()
     install()
     print(f"{torch.cuda.get_device_name()}, bfloat16, pages of {PAGE} in no order")
-    columns = ("plain ms", "DCA ms", "plain/DCA", "step ms", "match")
+    columns = ("plain ms", "DCA ms", "plain/DCA", "step ms", "host ms", "match", "graph", "graph DCA", "p/D graph")
     print(f"{'':12} {'tokens':>8} {'requests':>8} {'queries':>8} " + " ".join(f"{name:>9}" for name in columns))
     rows = []
+    for name, shape, tokens, requests, queries in cases(args.tokens):
+        case = Case(shape, tokens, requests, queries)
+        match = case.match()
+        if not match < 0.02:
+            sys.exit(f"{name}: off by {match}; no speed is told of what is not right.")
+        plain, dca = (median_ms(run, args.repeat) for run in (case.plain, case.dca))
+        step, host = median_ms(case.builds[1], args.repeat), median_ms(case.builds[1], args.repeat, wait=False)
+        numbers = [plain, dca, plain / dca, step, host, match]
+        if queries == 1:
+            graphs = [median_ms(in_graph(run), args.repeat) for run in (case.plain, case.dca)]
+            numbers += [*graphs, graphs[0] / graphs[1]]
+        rows.append((name, tokens, requests, queries, *numbers))
+        print(f"{name:12} {tokens:8} {requests:8} {queries:8} " + " ".join(f"{x:9.4g}" for x in numbers), flush=True)
+    print(json.dumps({"device": torch.cuda.get_device_name(), "page": PAGE, "columns": columns, "rows": rows}))
+
+
+def cases(lengths: list[int]):
+    """Name, shape, tokens of each request, requests, and how many of the tokens are in the step."""
     for name, shape in SHAPES.items():
-        for tokens in args.tokens:
+        for tokens in lengths:
             for requests, queries in ((1, tokens), (1, 8192), (1, 1), (8, 1), (32, 1)):
-                if requests * tokens * shape[1] > 8 * 2**20 * 8:
-                    continue  # two caches of it would not fit
-                case = Case(shape, tokens, requests, queries)
-                match = case.match()
-                if not match < 0.02:
-                    sys.exit(f"{name}: off by {match}; no speed is told of what is not right.")
-                plain, dca = (median_ms(run, args.repeat) for run in (case.plain, case.dca))
-                step = median_ms(case.builds[1], args.repeat)
-                rows.append((name, tokens, requests, queries, plain, dca, plain / dca, step, match))
-                numbers = " ".join(f"{value:9.3f}" for value in (plain, dca, plain / dca, step))
-                print(f"{name:12} {tokens:8} {requests:8} {queries:8} {numbers} {match:9.1e}", flush=True)
-    print(json.dumps({"device": torch.cuda.get_device_name(), "page": PAGE, "rows": rows}))
+                if requests * tokens * shape[1] <= 8 * 2**20 * 8:  # two caches of it fit
+                    yield name, shape, tokens, requests, queries
 
 
-def median_ms(run, repeat: int) -> float:
+def in_graph(run):
+    """Replays what `run` launches; it must give what `run` gives."""
+    expected = run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = run()
+    graph.replay()
+    off = float((found.float() - expected.float()).norm() / expected.float().norm())
+    if not off < 0.01:
+        sys.exit(f"a CUDA graph is off by {off}; no speed is told of what is not right.")
+    return graph.replay
+
+
+def median_ms(run, repeat: int, wait: bool = True) -> float:
+    """The median time of a run, until the GPU is done or, without `wait`, until the host goes on."""
     for _ in range(2):
         run()
     torch.cuda.synchronize()
@@ -74,8 +99,10 @@ def median_ms(run, repeat: int) -> float:
     for _ in range(repeat):
         started = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        if wait:
+            torch.cuda.synchronize()
         times.append(1000 * (time.perf_counter() - started))
+        torch.cuda.synchronize()
     return statistics.median(times)
 
 
@@ -141,15 +168,19 @@ class Case:
 
     @torch.no_grad()
     def match(self, rows: int = 16) -> float:
-        """The relative difference from the naive twin in float32, of the first request's last rows."""
-        found = self.dca()[: self.queries][-rows:]
+        """The relative difference from the naive twin in float32, of the first request's last rows and some others."""
+        drawn = torch.randint(
+            self.queries, (2 * rows,), generator=torch.Generator("cuda").manual_seed(1), device="cuda"
+        )
+        chosen = torch.cat([torch.arange(max(self.queries - rows, 0), self.queries, device="cuda"), drawn]).unique()
+        found = self.dca()[chosen]
         size = self.query.shape[-1]
         pages = self.caches[1][self.table[0].long()].transpose(0, 1).flatten(1, 2)[None, :, : self.length]
         keys, values = (half.float() for half in pages.split(size, dim=-1))
-        at = self.at[: self.queries][-rows:]
+        at = self.at[chosen]
         inv_freq = (THETA ** -(torch.arange(0, size, 2) / size)).cuda()
         angle = (at % self.geometry.chunk_length - at).unsqueeze(-1) * inv_freq.double()
-        query = self.query[: self.queries][-rows:].float().transpose(0, 1)
+        query = self.query[chosen].float().transpose(0, 1)
         query = turn(query, angle.cos().float(), angle.sin().float()).unsqueeze(0)
         turns, everywhere = query_turns(at, inv_freq, self.geometry), torch.arange(self.length, device="cuda")[None]
         expected, _ = naive_dual_chunk_attention(

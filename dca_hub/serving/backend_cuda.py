@@ -1,14 +1,16 @@
 """Dual Chunk Attention as an attention backend of vLLM's V1 engine, on CUDA, over vLLM's own flash attention.
 
-Each request's tokens are cut at the borders of chunks; each piece is a sequence of its own to the kernel, whose keys
-are a range of whole pages. Two calls a layer, one causal (intra) and one not (successive and inter), and their outputs
-merged by their log-sum-exps. Shapes: N tokens of a step, H query heads, G key/value heads, D head size.
+A step whose tokens are all in the first chunk of their request is vLLM's own, unchanged. Any other takes four launches
+a layer besides flash attention's: keys are turned and written, queries turned, and the parts merged; `flash_layout`
+says into which parts. Shapes: N tokens of a step, H query heads, G key/value heads, D head size.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from vllm.forward_context import get_forward_context
+from vllm.logger import init_logger
 from vllm.utils.torch_utils import canonicalize_singleton_dim_strides
 from vllm.v1.attention.backend import AttentionCGSupport
 from vllm.v1.attention.backends import fa_utils
@@ -18,16 +20,18 @@ from vllm.v1.attention.backends.flash_attn import (
     FlashAttentionMetadata,
     FlashAttentionMetadataBuilder,
 )
-from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
 
-from dca_hub.modeling.dual_chunk_attention import ORDER, turn
-from dca_hub.modeling.dual_chunk_geometry import Relation
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.flash_layout import DecodeMemory, FlashSequences, Layout, lay_out
+from dca_hub.serving.kernels import Kernels, kernels_for
 from dca_hub.serving.refusals import refuse_layer, refuse_pages
-from dca_hub.serving.rotation import Turn, model_table
+from dca_hub.serving.rotation import RotaryTable, model_table
 from dca_hub.serving.settings import geometry_of
-from dca_hub.serving.spans import Sequences, pieces, positions, sequences, spans
 
-FAR = (Relation.SUCCESSIVE, Relation.INTER)
+logger = init_logger(f"vllm.{__name__}")
+
+# FA3 cuts sequences by their lengths as long as there are at most so many, and beyond that all alike.
+_MOST_CUT_BY_LENGTH = 992
 
 
 class DualChunkFlashBackend(FlashAttentionBackend):
@@ -44,70 +48,93 @@ class DualChunkFlashBackend(FlashAttentionBackend):
 
 @dataclass
 class DualChunkFlashMetadata(FlashAttentionMetadata):
-    """What all layers share in one step. `place` takes rotated keys, and queries of the intra relation (`near`, every
-    row in order), to their place in the chunk, or is None where all stand in their first one; `far_turn` takes the
-    queries of `far` to theirs, the first `successive` of which are in that relation."""
+    """What all layers share in one step: vLLM's own, and the layout, or None where vLLM's own is all it takes."""
 
-    place: Turn | None = None
-    near: Sequences | None = None
-    near_factor: torch.Tensor | None = None
-    far: Sequences | None = None
-    far_turn: Turn | None = None
-    far_factor: torch.Tensor | None = None
-    successive: int = 0
+    layout: Layout | None = None
+    geometry: DualChunkGeometry | None = None
+    table: RotaryTable | None = None
+    kernels: Kernels | None = None
 
 
 class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
-    # What is launched depends on where the borders of chunks fall.
+    # Steps of one token a request are laid out as a CUDA graph needs it; that it works has yet to be seen on a GPU.
     _cudagraph_support = AttentionCGSupport.NEVER
     supports_update_block_table = False
 
     def __init__(self, kv_cache_spec, layer_names, vllm_config, device):
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-        self.aot_schedule = False
         self.supports_draft_decode_metadata_update = False
         self.geometry = geometry_of(vllm_config)
         refuse_pages(self.geometry, self.block_size)
         self.table = model_table(vllm_config.model_config, kv_cache_spec.head_size, device, self.geometry)
+        self.kernels, reason = kernels_for(device)
+        logger.info_once("Dual Chunk Attention turns and merges rows by %s", reason)
+        longest = vllm_config.model_config.max_model_len
+        self.decode = DecodeMemory(vllm_config.scheduler_config.max_num_seqs, -(-longest // self.block_size), device)
+        self.speculates = vllm_config.speculative_config is not None
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
-        plain = super().build(common_prefix_len, common_attn_metadata, fast_build)
-        # The lengths on the CPU may be upper bounds, and a border of chunks must be where it is: one wait a step.
-        step = spans(common_attn_metadata.query_start_loc_cpu.tolist(), plain.seq_lens.tolist())
+        layout = self._layout(common_attn_metadata)
+        # A schedule for sequences that are not attended to would be for nothing.
+        plain = super().build(common_prefix_len, common_attn_metadata, fast_build or layout is not None)
+        if layout is not None and layout.far is None and not fast_build:
+            layout = replace(layout, near=self._scheduled(layout.near))
         shared = {field.name: getattr(plain, field.name) for field in fields(plain)}
-        return DualChunkFlashMetadata(**shared, **self._layout(step, plain.num_actual_tokens, plain.block_table))
+        return DualChunkFlashMetadata(
+            **shared, layout=layout, geometry=self.geometry, table=self.table, kernels=self.kernels
+        )
 
-    def _layout(self, step, tokens: int, table: torch.Tensor) -> dict:
-        if not step:
-            return {}
-        at = positions(step, tokens)  # the rows of the step come first; what follows pads it
-        turns = self.table.step(at.to(self.device), self.geometry)
-        by_relation = pieces(step, self.geometry.chunk_length)
-        moved = bool((at >= self.geometry.chunk_length).any())
-        layout = {
-            "place": _wide(turns.place) if moved else None,
-            "near": sequences(by_relation[Relation.INTRA], table, self.block_size),
-            "near_factor": None if turns.factor is None else turns.factor.unsqueeze(1),
-        }
-        apart = [by_relation[relation] for relation in FAR]
-        if apart[0]:
-            far = sequences(apart[0] + apart[1], table, self.block_size)
-            successive = sum(piece.stop - piece.start for piece in apart[0])
-            index = torch.full((len(far.rows),), ORDER.index(Relation.INTER), device=self.device)
-            index[:successive] = ORDER.index(Relation.SUCCESSIVE)
-            cos, sin = (values[index, far.rows] for values in turns.places)
-            layout |= {
-                "far": far,
-                "far_turn": _wide((cos, sin)),
-                "far_factor": None if turns.factor is None else turns.factor[far.rows].unsqueeze(1),
-                "successive": successive,
-            }
+    def _layout(self, common) -> Layout | None:
+        starts = common.query_start_loc_cpu
+        if common.max_query_len != 1 or not _one_each(starts):
+            lengths = self._lengths(common).numpy().astype(np.int64)
+            return lay_out(
+                starts.numpy().astype(np.int64), lengths, common.block_table_tensor, self.geometry, self.block_size
+            )
+        if common.max_seq_len <= self.geometry.chunk_length:
+            return None
+        requests = min(common.num_reqs, common.num_actual_tokens)
+        layout = self.decode.layout(requests, common.max_seq_len)
+        self.kernels.lay_out_decode(
+            common.seq_lens[:requests],
+            common.block_table_tensor[:requests],
+            self.geometry,
+            self.block_size,
+            layout.rows,
+            layout.near.lengths,
+            layout.near.pages,
+        )
         return layout
 
+    def _lengths(self, common) -> torch.Tensor:
+        """The tokens of each request, on the CPU: a border of chunks must be where it is."""
+        known = common.seq_lens_cpu_upper_bound
+        if known is None or self.speculates:  # an upper bound, while it is open which drafts were right
+            return common.seq_lens.cpu()
+        return known
 
-def _wide(pair: Turn) -> Turn:
-    """For vectors [N, heads, D]."""
-    return pair[0].unsqueeze(1), pair[1].unsqueeze(1)
+    def _scheduled(self, sequences: FlashSequences) -> FlashSequences:
+        """With the schedule of FA3, which only that version has."""
+        if not self.aot_schedule:
+            return sequences
+        splits = 0 if len(sequences.lengths) <= _MOST_CUT_BY_LENGTH else 1
+        schedule = self._get_scheduler_metadata(
+            aot_schedule=True,
+            batch_size=len(sequences.lengths),
+            cu_query_lens=sequences.starts,
+            max_query_len=sequences.longest_query,
+            seqlens=sequences.lengths,
+            max_seq_len=sequences.longest_key,
+            causal=True,
+            max_num_splits=splits,
+        )
+        return replace(sequences, schedule=schedule, splits=splits)
+
+
+def _one_each(starts: torch.Tensor) -> bool:
+    """Whether the rows of a step are one of each request; requests that only pad it come last and have none."""
+    rows = int(starts[-1])
+    return rows < len(starts) and int(starts[rows]) == rows
 
 
 class DualChunkFlashImpl(FlashAttentionImpl):
@@ -125,12 +152,19 @@ class DualChunkFlashImpl(FlashAttentionImpl):
         )
 
     def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
-        """Turns keys [N, G, D] to their place in the chunk before they are written; vLLM hands on no metadata here."""
+        """Turns keys [N, G, D] to their place in the chunk as they are written; vLLM hands on no metadata here."""
         metadata = _metadata(layer.layer_name)
-        if metadata is not None and metadata.place is not None:
-            tokens = len(metadata.place[0])
-            key, value = turn(key[:tokens], *metadata.place), value[:tokens]
-        super().do_kv_cache_update(layer, key, value, kv_cache, slot_mapping)
+        if metadata is None or metadata.layout is None:
+            return super().do_kv_cache_update(layer, key, value, kv_cache, slot_mapping)
+        metadata.kernels.write_keys(
+            key,
+            value,
+            self._cache(kv_cache),
+            slot_mapping,
+            metadata.layout.rows.positions,
+            metadata.table,
+            metadata.geometry,
+        )
 
     def forward(
         self,
@@ -147,21 +181,20 @@ class DualChunkFlashImpl(FlashAttentionImpl):
         """Attention of queries [N, H, D] into `output` [N, H, D]; keys and values come from the cache."""
         if output_scale is not None or output_block_scale is not None:
             raise NotImplementedError("Dual Chunk Attention has no fused quantization of its output.")
-        if attn_metadata is None:  # a profiling run
-            return output.fill_(0)
-        if attn_metadata.near is None:
-            return output
-        cache = self._cache(kv_cache)
-        rows = len(attn_metadata.near.rows)
-        near = _turned(query[:rows], attn_metadata.place, attn_metadata.near_factor)
-        out, lse = self._attend(near, cache, attn_metadata.near, causal=True)
-        if attn_metadata.far is not None:
-            far = _turned(query[attn_metadata.far.rows], attn_metadata.far_turn, attn_metadata.far_factor)
-            far_out, far_lse = self._attend(far, cache, attn_metadata.far, causal=False)
-            for part in (slice(None, attn_metadata.successive), slice(attn_metadata.successive, None)):
-                if len(far_out[part]):
-                    _merge(out, lse, far_out[part], far_lse[:, part], attn_metadata.far.rows[part])
-        output[:rows] = out
+        layout = None if attn_metadata is None else attn_metadata.layout
+        if layout is None:
+            return super().forward(layer, query, key, value, kv_cache, attn_metadata, output)
+        cache, rows, kernels = self._cache(kv_cache), layout.rows, attn_metadata.kernels
+        count = len(rows.positions)
+        turned = kernels.turn_queries(query, rows, layout.far_rows, attn_metadata.table, attn_metadata.geometry)
+        if layout.far is None:
+            # A single query sees all its keys either way, and of the two kernels vLLM's own decoding takes this.
+            out, lse = self._attend(turned, cache, layout.near, causal=True)
+            near, near_lse, far, far_lse = out[:count], lse[:, :count], out[count:], lse[:, count:]
+        else:
+            near, near_lse = self._attend(turned[:count], cache, layout.near, causal=True, out=output[:count])
+            far, far_lse = self._attend(turned[count:], cache, layout.far, causal=False)
+        kernels.merge(output[:count], near, near_lse, far, far_lse, rows)
         return output
 
     def _cache(self, kv_cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,12 +202,13 @@ class DualChunkFlashImpl(FlashAttentionImpl):
         halves = kv_cache.transpose(1, 2).split(self.head_size, dim=-1)
         return tuple(canonicalize_singleton_dim_strides(half) for half in halves)
 
-    def _attend(self, query, cache, sequences: Sequences, causal: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _attend(self, query, cache, sequences: FlashSequences, causal: bool, out=None):
         """The output [M, H, D] and the log-sum-exp [H, M] of one kernel call."""
         return fa_utils.flash_attn_varlen_func(
             q=query,
             k=cache[0],
             v=cache[1],
+            out=out,
             cu_seqlens_q=sequences.starts,
             max_seqlen_q=sequences.longest_query,
             seqused_k=sequences.lengths,
@@ -183,28 +217,10 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             causal=causal,
             block_table=sequences.pages,
             return_softmax_lse=True,
+            scheduler_metadata=sequences.schedule,
+            num_splits=sequences.splits,
             fa_version=self.vllm_flash_attn_version,
         )[:2]
-
-
-def _turned(query: torch.Tensor, to: Turn | None, factor: torch.Tensor | None) -> torch.Tensor:
-    """Queries [M, H, D] at their places, with the temperature."""
-    if to is not None:
-        count = len(query)
-        query = turn(query, to[0][:count], to[1][:count])
-    return query if factor is None else (query * factor[: len(query)]).to(query.dtype)
-
-
-def _merge(out, lse, part_out, part_lse, rows: torch.Tensor) -> None:
-    """Merges a part, of those rows, into the running output [N, H, D] and log-sum-exp [H, N]."""
-    every = len(rows) == len(out)
-    so_far, so_far_lse = (out, lse) if every else (out[rows], lse[:, rows])
-    merged, merged_lse = torch.empty_like(so_far), torch.empty_like(so_far_lse)
-    merge_attn_states(merged, part_out.contiguous(), part_lse.contiguous(), so_far, so_far_lse.contiguous(), merged_lse)
-    if every:
-        out.copy_(merged), lse.copy_(merged_lse)
-    else:
-        out[rows], lse[:, rows] = merged, merged_lse
 
 
 def _metadata(layer_name: str) -> DualChunkFlashMetadata | None:

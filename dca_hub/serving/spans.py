@@ -96,7 +96,8 @@ class Sequences:
 
 
 def sequences(found: Sequence[Piece], table: torch.Tensor, page_size: int) -> Sequences:
-    """The sequences of `found`, at least one, over the pages `table` [requests, pages].
+    """The sequences of `found`, at least one, over the pages `table` [requests, pages]: what `flash_layout` does on
+    arrays, to read and to compare with.
 
     Raises:
         ValueError: a piece begins within a page.

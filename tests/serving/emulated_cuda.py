@@ -1,4 +1,4 @@
-"""The CUDA backend on a CPU: vLLM's two CUDA kernels, written out plainly, and the backend over them.
+"""The CUDA backend on a CPU: vLLM's CUDA kernels, written out plainly as those of FA3, and the backend over them.
 
 Imported before the backend, in the engine's process. What it shows is metadata and control flow; no kernel of CUDA
 runs.
@@ -8,19 +8,32 @@ import torch
 from vllm.v1.attention.backends import fa_utils
 from vllm.v1.kv_cache_interface import KVCacheLayout
 
+VERSION = 3
+
 
 def flash_attn_varlen_func(
-    *, q, k, v, cu_seqlens_q, max_seqlen_q, seqused_k, max_seqlen_k, softmax_scale, causal, block_table,
-    return_softmax_lse, fa_version,
+    *, q, k, v, cu_seqlens_q, max_seqlen_q, seqused_k, max_seqlen_k, softmax_scale, causal, block_table, fa_version,
+    out=None, window_size=(-1, -1), scheduler_metadata=None, num_splits=0, return_softmax_lse=False,
+    **of_the_plain_call,
 ):  # fmt: skip
     """Attention of ragged sequences over pages: out [M, H, D] and log-sum-exp [H, M]; a causal mask ends bottom right.
-    Garbage stands where the real kernel leaves memory as it was."""
-    out, lse = torch.full_like(q, float("nan")), torch.full((q.shape[1], q.shape[0]), float("nan"))
+    Garbage stands where the real kernel leaves memory as it was, and no keys give one infinity or the other."""
+    assert not any(of_the_plain_call.get(name) for name in ("alibi_slopes", "softcap", "s_aux", "mask_mod"))
+    out = torch.empty_like(q) if out is None else out
+    lse = torch.full((q.shape[1], q.shape[0]), float("nan"))
+    out[:] = float("nan")
     assert cu_seqlens_q[-1] == len(q) and block_table.dtype == cu_seqlens_q.dtype == seqused_k.dtype == torch.int32
-    assert block_table.shape[1] * k.shape[1] >= max_seqlen_k == seqused_k.max()
+    assert block_table.shape[1] * k.shape[1] >= seqused_k.max() and seqused_k.max() <= max_seqlen_k
+    assert scheduler_metadata is None or scheduler_metadata.tolist() == _schedule(
+        seqused_k, max_seqlen_q, causal, num_splits
+    )
+    assert tuple(window_size) == (-1, -1)
     for number, length in enumerate(seqused_k.tolist()):
         rows = slice(int(cu_seqlens_q[number]), int(cu_seqlens_q[number + 1]))
-        assert 0 < rows.stop - rows.start <= max_seqlen_q and length > 0
+        assert 0 < rows.stop - rows.start <= max_seqlen_q
+        if not length:
+            lse[:, rows] = float("inf") if number % 2 else float("-inf")
+            continue
         pages = block_table[number, : -(-length // k.shape[1])].long()
         keys, values = (x[pages].flatten(0, 1)[:length].repeat_interleave(q.shape[1] // x.shape[2], 1) for x in (k, v))
         score = torch.einsum("qhd,khd->hqk", q[rows], keys) * softmax_scale
@@ -29,7 +42,15 @@ def flash_attn_varlen_func(
             score = score.masked_fill(unseen, float("-inf"))
         lse[:, rows] = score.logsumexp(-1)
         out[rows] = torch.einsum("hqk,khd->qhd", score.softmax(-1), values)
-    return out, lse
+    return (out, lse) if return_softmax_lse else out
+
+
+def _schedule(lengths: torch.Tensor, longest_query: int, causal: bool, splits: int) -> list[int]:
+    return [len(lengths), int(lengths.sum()), longest_query, int(causal), splits]
+
+
+def get_scheduler_metadata(*, cache_seqlens, max_seqlen_q, causal, num_splits, **others) -> torch.Tensor:
+    return torch.tensor(_schedule(cache_seqlens, max_seqlen_q, causal, num_splits))
 
 
 def reshape_and_cache_flash(key, value, key_cache, value_cache, slot_mapping, kv_cache_dtype, k_scale, v_scale):
@@ -38,11 +59,13 @@ def reshape_and_cache_flash(key, value, key_cache, value_cache, slot_mapping, kv
     value_cache[slot_mapping // page, slot_mapping % page] = value[:count]
 
 
+fa_utils.get_flash_attn_version = lambda *args, **kwargs: VERSION
 fa_utils.flash_attn_varlen_func = flash_attn_varlen_func
-fa_utils.reshape_and_cache_flash = reshape_and_cache_flash
 
 from vllm.v1.attention.backends import flash_attn  # noqa: E402
 
+flash_attn.flash_attn_varlen_func = flash_attn_varlen_func
+flash_attn.get_scheduler_metadata = get_scheduler_metadata
 flash_attn.reshape_and_cache_flash = reshape_and_cache_flash
 
 from dca_hub.serving import backend_cuda, hooks  # noqa: E402

@@ -1,0 +1,158 @@
+"""The sequences that flash attention gets in place of a step's requests, so that its result is Dual Chunk Attention.
+
+Each request's tokens are cut at the borders of chunks. A piece's keys in its own chunk are seen causally, in one call;
+all earlier ones in another. There, the first w queries of a chunk see the chunk before from one place and what lies
+before it from another: two sequences. All others stand at C to both relations, and are one sequence with all keys
+before their chunk. Shapes: N tokens of a step, R requests, P sequences of a call, W pages of the longest of them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.kernels import Rows
+
+
+@dataclass(frozen=True)
+class FlashSequences:
+    """One call: where the queries of each sequence begin (`starts` [P + 1]), the pages of its keys (`pages` [P, W]) and
+    how many keys there are (`lengths` [P]), all int32; and the longest, or no less. `schedule` is what the kernel makes
+    of all that before it begins, where it is made once for all layers, and `splits` into how many pieces of its keys a
+    sequence may be cut to keep a GPU busy, 0 where the kernel is to choose."""
+
+    starts: torch.Tensor
+    pages: torch.Tensor
+    lengths: torch.Tensor
+    longest_query: int
+    longest_key: int
+    schedule: torch.Tensor | None = None
+    splits: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The calls of a step. `near` are the intra relations of all rows in order, and `far` the others, of `far_rows`
+    queries; where every request has one token, `far` is None and `near` has all of both."""
+
+    rows: Rows
+    far_rows: int
+    near: FlashSequences
+    far: FlashSequences | None
+
+
+def lay_out(
+    starts: np.ndarray, lengths: np.ndarray, block_table: torch.Tensor, geometry: DualChunkGeometry, page_size: int
+) -> Layout | None:
+    """The layout of a step, on the device of `block_table` [R, pages], or None if all its tokens are in first chunks.
+
+    starts: int64 [R + 1], the first row of each request, and the end. lengths: int64 [R], tokens of each, this step
+    included. All that is sent to the device goes in one copy, which is not waited for.
+    """
+    # A request of a rehearsal may be said to have fewer tokens than are in the step.
+    near, far = _cut(starts, np.maximum(lengths, np.diff(starts)), geometry)
+    if not len(far.start):
+        return None
+    rows = _rows(near, far, int(starts[-1]))
+    numbers = [*rows, near.starts(), near.k_length, far.starts(), far.k_length]
+    numbers += [np.concatenate([near.request, far.request])]
+    numbers += [np.concatenate([near.k_start, far.k_start]) // page_size]
+    sent = _send(numbers, block_table.device)
+    width = -(-int(max(near.k_length.max(), far.k_length.max())) // page_size)
+    columns = torch.arange(width, device=block_table.device)
+    wanted = (sent[-1].unsqueeze(1) + columns).clamp(max=block_table.shape[1] - 1)  # what is beyond is never read
+    pages = block_table[sent[-2].unsqueeze(1), wanted]
+    calls = (
+        FlashSequences(sent[at], pages[part], sent[at + 1], int(cut.count.max()), int(cut.k_length.max()))
+        for at, part, cut in ((3, slice(len(near.start)), near), (5, slice(len(near.start), None), far))
+    )
+    return Layout(Rows(*sent[:3]), int(far.count.sum()), *calls)
+
+
+class DecodeMemory:
+    """Where the layout of a step of one token a request is written, for at most `requests` of them. It stays in place,
+    and its shapes depend on the number of requests alone, as a CUDA graph needs it."""
+
+    def __init__(self, requests: int, pages: int, device: torch.device):
+        self.rows = torch.zeros(3, requests, dtype=torch.int32, device=device)
+        self.lengths = torch.zeros(3 * requests, dtype=torch.int32, device=device)
+        self.starts = torch.arange(3 * requests + 1, dtype=torch.int32, device=device)
+        self.pages = torch.zeros(3 * requests, pages, dtype=torch.int32, device=device)
+
+    def layout(self, requests: int, longest: int) -> Layout:
+        """Its first `requests`, of at most `longest` tokens; what they hold is to be written."""
+        near = FlashSequences(
+            self.starts[: 3 * requests + 1], self.pages[: 3 * requests], self.lengths[: 3 * requests], 1, longest
+        )
+        return Layout(Rows(*self.rows[:, :requests]), 2 * requests, near, None)
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Sequences as int64 arrays [P]: rows [start, start + count) of a request, which begin at `position`, against its
+    keys [k_start, k_start + k_length)."""
+
+    request: np.ndarray
+    start: np.ndarray
+    count: np.ndarray
+    position: np.ndarray
+    k_start: np.ndarray
+    k_length: np.ndarray
+    successive: np.ndarray
+
+    def starts(self) -> np.ndarray:
+        return np.concatenate([[0], self.count.cumsum()])
+
+    def offsets(self) -> np.ndarray:
+        """Of each query within its sequence."""
+        return np.arange(self.count.sum()) - np.repeat(self.count.cumsum() - self.count, self.count)
+
+
+def _cut(starts: np.ndarray, lengths: np.ndarray, geometry: DualChunkGeometry) -> tuple[_Pieces, _Pieces]:
+    """A step's sequences: the intra ones in order of rows; and the others, those with the most keys first, since the
+    kernel takes them in order and should not end with the longest."""
+    s, window = geometry.chunk_length, geometry.local_size
+    queries = np.diff(starts)
+    first = lengths - queries
+    chunks = np.where(queries > 0, (lengths - 1) // s - first // s + 1, 0)
+    request = np.repeat(np.arange(len(lengths)), chunks)
+    nth = np.arange(len(request)) - np.repeat(chunks.cumsum() - chunks, chunks)
+    first, end, shift = first[request], lengths[request], (starts[:-1] - first)[request]
+    chunk = (first // s + nth) * s
+    begin, end = np.maximum(first, chunk), np.minimum(end, chunk + s)
+    edge = np.clip(chunk + window, begin, end)
+
+    def pieces(a, b, k_start, k_end, successive=False) -> _Pieces:
+        kept = (a < b) & (k_start < k_end)
+        columns = (request, a + shift, b - a, a, k_start, k_end - k_start, np.full(len(a), successive))
+        return _Pieces(*(column[kept] for column in columns))
+
+    none = np.zeros_like(chunk)
+    near = pieces(begin, end, chunk, end)
+    parts = (
+        pieces(begin, edge, chunk - s, np.where(chunk > 0, chunk, chunk - s), successive=True),
+        pieces(begin, edge, none, chunk - s),
+        pieces(edge, end, none, chunk),
+    )
+    columns = [np.concatenate(column) for column in zip(*(vars(part).values() for part in parts))]
+    order = np.argsort(-columns[5], kind="stable")
+    return near, _Pieces(*(column[order] for column in columns))
+
+
+def _rows(near: _Pieces, far: _Pieces, tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays of `Rows`."""
+    positions = np.repeat(near.position, near.count) + near.offsets()
+    row = np.repeat(far.start, far.count) + far.offsets()
+    successive = np.repeat(far.successive, far.count)
+    found = np.full((2, tokens), -1)
+    found[np.where(successive, 0, 1), row] = np.arange(len(row))
+    return positions, found[0], found[1]
+
+
+def _send(arrays: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """The arrays on the device, int32, as views of one tensor."""
+    sizes = [len(array) for array in arrays]
+    held = torch.empty(sum(sizes), dtype=torch.int32, pin_memory=device.type == "cuda")
+    np.concatenate(arrays, out=held.numpy(), casting="unsafe")
+    return list(held.to(device, non_blocking=True).split(sizes))

@@ -1,0 +1,112 @@
+"""What happens around the attention calls of a layer, in PyTorch: the readable twins of the Triton kernels.
+
+Shapes: N tokens of a step, F far queries, H query heads, G key/value heads, D head size, R requests of one token each,
+W pages of a request.
+"""
+
+import torch
+
+from dca_hub.modeling.dual_chunk_attention import logit_factors, query_places, turn
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.kernels import Rows
+from dca_hub.serving.rotation import RotaryTable
+
+
+def turn_queries(
+    query: torch.Tensor, rows: Rows, far: int, table: RotaryTable, geometry: DualChunkGeometry
+) -> torch.Tensor:
+    """Queries [>= N, H, D] at their places with the temperature, [N + F, H, D]: every row for the intra relation, in
+    order, and after them the F far ones where `rows` has them."""
+    positions = rows.positions.long()
+    count = len(positions)
+    factor = logit_factors(positions, geometry, torch.float32)
+    out = query.new_empty(count + far, *query.shape[1:])
+    indices = (torch.arange(count, device=query.device), _after(rows.successive, count), _after(rows.inter, count))
+    for place, index in zip(query_places(positions, geometry), indices):
+        cos, sin = table.between(positions, place)
+        if factor is not None:
+            cos, sin = cos * factor, sin * factor
+        scale = None if factor is None else factor.unsqueeze(1)
+        turned = turn(query[:count], cos.unsqueeze(1), sin.unsqueeze(1), scale)
+        out[index[index >= 0]] = turned[index >= 0]
+    return out
+
+
+def _after(index: torch.Tensor, count: int) -> torch.Tensor:
+    return torch.where(index >= 0, index.long() + count, -1)
+
+
+def write_keys(
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cache: tuple[torch.Tensor, torch.Tensor],
+    slots: torch.Tensor,
+    positions: torch.Tensor,
+    table: RotaryTable,
+    geometry: DualChunkGeometry,
+) -> None:
+    """Writes keys, turned to their place in the chunk, and values, [>= N, G, D] each, into `slots` of the cache of keys
+    and of values, [pages, page size, G, D] each; a token whose slot is negative is not written."""
+    count = min(len(slots), len(positions))
+    kept = (slots[:count] >= 0).nonzero()[:, 0]
+    slots, at = slots[kept], positions[kept].long()
+    cos, sin = table.between(at, at % geometry.chunk_length)
+    page, offset = slots // cache[0].shape[1], slots % cache[0].shape[1]
+    cache[0][page, offset] = turn(key[kept], cos.unsqueeze(1), sin.unsqueeze(1))
+    cache[1][page, offset] = value[kept]
+
+
+def merge(
+    output: torch.Tensor,
+    near: torch.Tensor,
+    near_lse: torch.Tensor,
+    far: torch.Tensor,
+    far_lse: torch.Tensor,
+    rows: Rows,
+) -> None:
+    """Writes into `output` [N, H, D] the attention over all keys, from that of the intra relation (`near` [N, H, D] and
+    its log-sum-exp [H, N]) and of the far queries ([F, H, D] and [H, F]). `near` may be `output` itself.
+
+    A part whose log-sum-exp is not finite saw no keys: flash attention tells so by one infinity or the other, by
+    version. Its values may be anything.
+    """
+    outs, lses = [near], [near_lse]
+    for index in (rows.successive, rows.inter):
+        at = index.clamp(min=0).long() if len(far) else None
+        outs.append(far[at] if len(far) else torch.zeros_like(near))
+        found = far_lse[:, at] if len(far) else near_lse
+        lses.append(found.masked_fill(index < 0, float("-inf")))
+    lse = torch.stack(lses).float().transpose(1, 2).unsqueeze(-1)
+    seen = lse.isfinite()
+    lse = lse.masked_fill(~seen, float("-inf"))
+    weights = torch.where(seen, (lse - lse.logsumexp(0)).exp(), 0.0)
+    output.copy_((weights * torch.stack(outs).float().masked_fill(~seen, 0.0)).sum(0))
+
+
+def lay_out_decode(
+    lengths: torch.Tensor,
+    block_table: torch.Tensor,
+    geometry: DualChunkGeometry,
+    page_size: int,
+    rows: Rows,
+    key_lengths: torch.Tensor,
+    pages: torch.Tensor,
+) -> None:
+    """Fills in what attention needs of R requests with one token each, from their `lengths` [R], that token included,
+    and `block_table` [R, W]: `rows`; and of 3 R sequences, the requests once for each relation in its order, how many
+    keys they have (`key_lengths` [3 R]) and on which pages (`pages` [3 R, W]), as far as there are keys. A length of 0
+    is a row that pads the step."""
+    s, requests = geometry.chunk_length, len(lengths)
+    at = (lengths - 1).clamp(min=0)
+    chunk = at // s * s
+    successive = torch.where((at - chunk < geometry.local_size) & (chunk > 0), s, 0)
+    counts = torch.stack([lengths - chunk, successive, chunk - successive])
+    begins = torch.stack([chunk, (chunk - s).clamp(min=0), torch.zeros_like(chunk)])
+    rows.positions.copy_(at)
+    far = torch.arange(2 * requests, device=lengths.device).view(2, requests)
+    for index, found in zip((rows.successive, rows.inter), torch.where(counts[1:] > 0, far, -1)):
+        index.copy_(found)
+    key_lengths.copy_(counts.flatten())
+    columns = torch.arange(pages.shape[1], device=lengths.device)
+    wanted = (begins.unsqueeze(-1) // page_size + columns).clamp(max=block_table.shape[1] - 1)
+    pages.copy_(block_table.expand(3, -1, -1).gather(2, wanted.long()).flatten(0, 1))
