@@ -187,28 +187,39 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
 
 
 def attend_one_query(query, key, value, turns, chunk_length, scaling):
-    """One query over all keys, as decoding needs it: plain products per key range, each key and value read once.
-
-    On a CPU, numbers of 16 bits are widened block by block: its products of them are slower, and round the scores.
-    """
+    """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
     batch, heads, _, size = query.shape
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
     chunk = (length - 1) // chunk_length * chunk_length
     far = max(0, chunk - chunk_length)
-    block = length
     if query.device.type == "cpu" and query.dtype.itemsize < 4:
-        query, block = query.float(), max(64, _WIDENED // (len(keys) * size))
-    intra, successive, inter = turns.all(query).reshape(3, len(keys), -1, size)
-    score = query.new_empty(len(keys), intra.shape[1], length)
-    for turned, begin, end in ((inter, 0, far), (successive, far, chunk), (intra, chunk, length)):
+        out = _attend_widened(turns.all(query.float()), keys, values, (far, chunk), scaling)
+        return out.to(value.dtype).view(batch, heads, 1, -1)
+    intra, successive, inter = turns.all(query).mul_(scaling).reshape(3, len(keys), -1, size)
+    # One product serves both near ranges; at most two chunks are scored for a relation that is not theirs.
+    near = torch.bmm(torch.cat([successive, intra], dim=1), keys[:, far:].transpose(1, 2))
+    scores = [near[:, : -intra.shape[1], : chunk - far], near[:, -intra.shape[1] :, chunk - far :]]
+    if far:
+        scores.insert(0, torch.bmm(inter, keys[:, :far].transpose(1, 2)))
+    score = torch.cat(scores, dim=-1)
+    weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32))
+    return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
+
+
+def _attend_widened(turned, keys, values, borders: tuple[int, int], scaling: float) -> torch.Tensor:
+    """The same in float32, keys and values widened block by block: a CPU's products of 16 bits are slower, and round
+    the scores."""
+    (far, chunk), length = borders, keys.shape[1]
+    intra, successive, inter = turned.reshape(3, len(keys), -1, keys.shape[2])
+    block = max(64, _WIDENED // (len(keys) * keys.shape[2]))
+    score = intra.new_empty(len(keys), intra.shape[1], length)
+    for query, begin, end in ((inter, 0, far), (successive, far, chunk), (intra, chunk, length)):
         for rows in _rows(begin, end, block):
-            wide = keys[:, rows].to(query.dtype)
-            score[:, :, rows].baddbmm_(turned, wide.transpose(1, 2), beta=0, alpha=scaling)
-    weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32)).to(query.dtype)
-    out = query.new_zeros(len(keys), intra.shape[1], size)
+            score[:, :, rows].baddbmm_(query, keys[:, rows].float().transpose(1, 2), beta=0, alpha=scaling)
+    weights, out = torch.softmax(score, dim=-1), torch.zeros_like(intra)
     for rows in _rows(0, length, block):
-        out.baddbmm_(weights[:, :, rows], values[:, rows].to(query.dtype))
-    return out.to(value.dtype).view(batch, heads, 1, -1)
+        out.baddbmm_(weights[:, :, rows], values[:, rows].float())
+    return out
 
 
 def _rows(begin: int, end: int, block: int) -> list[slice]:
