@@ -23,7 +23,7 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     visitor = visit("?tab=needle")
     page = visitor.page
     page.locator("#needle-run").wait_for()
-    _choose(visitor, "needle-lengths", ["256", "512", "1,024", "2,048"])
+    _choose(visitor, "needle-lengths", ["256", "512", "1,024", "2,048", "8,192"])
     page.locator("#needle-run").click()
     page.locator("button.dh-cell").nth(3).wait_for()
     width = page.locator("#needle-status .dh-spinner").evaluate("spinner => getComputedStyle(spinner).borderTopWidth")
@@ -32,13 +32,13 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     page.get_by_text("Run goes on from here").wait_for()
     done = page.locator("button.dh-cell").count()
     assert width == "2px"
-    assert 4 <= done < 40
+    assert 4 <= done < 50
     visitor.shoot("needle-stopped")
     page.locator("#needle-run").click()
-    page.get_by_text("40 of 40 prompts are done").wait_for(timeout=180_000)
+    page.get_by_text("50 of 50 prompts are done").wait_for(timeout=180_000)
     numbers = [int(cell.inner_text()) for cell in page.locator("[data-side=dca] button.dh-cell").all()]
-    assert len(numbers) == 20 and sum(numbers) / 20 > 80
-    assert page.locator("[data-side=plain] button.dh-cell").count() == 20
+    assert len(numbers) == 25 and sum(numbers) / 25 > 80
+    assert page.locator("[data-side=plain] button.dh-cell").count() == 25
     assert page.locator(".dh-heat th.dh-last", has_text="512").count() == 2
 
     page.locator("[data-side=dca] button.dh-cell").nth(7).click()
@@ -52,7 +52,7 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     [run] = runs.read(tmp_path / "needle.jsonl")
     assert run.task == "needle" and run.variants == ["DCA", "plain"] and len(run.samples) == len(results)
     assert run.header["command"].startswith("dca-hub needle demo --lengths ")
-    assert len(results) == 40
+    assert len(results) == 50
     with page.expect_download() as caught:
         page.locator("#needle-png").click()
     caught.value.save_as(tmp_path / "needle.png")
@@ -64,10 +64,10 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     part.write_text("".join((tmp_path / "needle.jsonl").read_text().splitlines(keepends=True)[:17]))
     page.locator("#needle-load input[type=file], input[type=file][accept*=jsonl]").last.set_input_files(str(part))
     page.get_by_text("16 results of demo: Run measures what is missing.").wait_for()
-    assert page.locator("#needle-lengths input:checked").count() == 4
+    assert page.locator("#needle-lengths input:checked").count() == 5
     assert page.locator("#needle-mode input:checked").get_attribute("value") == "both"
     page.locator("#needle-run").click()
-    page.get_by_text("40 of 40 prompts are done").wait_for()
+    page.get_by_text("50 of 50 prompts are done").wait_for(timeout=180_000)
 
 
 def test_a_needle_test_of_nothing_is_refused(visit):
