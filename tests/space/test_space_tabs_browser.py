@@ -128,6 +128,8 @@ def test_perplexity_of_both_is_drawn(visit):
 def test_measuring_perplexity_stops(visit, space):
     visitor = visit("?tab=explain")
     page = visitor.page
+    page.locator("#curve-run").wait_for()
+    _choose(visitor, "curve-lengths", ["8,192"])  # it takes a while
     page.locator("#curve-run").click()
     page.locator("#curve").get_by_text("Measuring, DCA").wait_for()
     session, begun = space.newest(), time.monotonic()
