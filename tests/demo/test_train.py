@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from dca_hub.demo import MODEL_DIR, loop, train
+from dca_hub.demo.data import MAIN_MIX, Batches
 
 SHAPE = "--window 64 --width 128 --layers 1 --inner 32"
 SMALL = f"{SHAPE} --rows 2 --check-rows 16 --dense-steps 2 --workers 0".split()
@@ -54,6 +56,23 @@ def test_it_ends_with_the_mean_of_the_first_weights_and_the_last(text, tmp_path)
         expected = (first[name].float() + last[name].float()) / 2
         torch.testing.assert_close(mean[name].float(), expected, rtol=2**-7, atol=1e-4)
     assert any(not torch.equal(mean[name], last[name]) for name in mean)
+
+
+def test_the_mix_of_windows_is_the_usual_one_but_for_what_is_named(capsys):
+    options = train.parser().parse_args("--text t --out o --mix key=0.3,prose=0".split())
+    assert options.mix == MAIN_MIX | {"key": 0.3, "prose": 0.0}
+    with pytest.raises(SystemExit):
+        train.parser().parse_args("--text t --out o --mix keys=1".split())
+    assert "keys is none of prose, recall" in capsys.readouterr().err
+
+
+def test_windows_are_drawn_by_the_mix():
+    class Named:
+        def make(self, kind, rng):
+            return np.full(3, len(kind), np.int32), np.ones(3, np.float32)
+
+    batches = Batches(Named(), rows=4, steps=9, seed=1, dense_steps=0, mix={"prose": 0.0, "fact": 0.5})
+    assert all(batches[step][0].eq(len("fact")).all() for step in range(9))
 
 
 def test_it_learns(text, tmp_path, capsys):
