@@ -59,10 +59,10 @@ def test_it_ends_with_the_mean_of_the_first_weights_and_the_last(text, tmp_path)
 
 
 def test_the_mix_of_windows_is_the_usual_one_but_for_what_is_named(capsys):
-    options = train.parser().parse_args("--text t --out o --mix key=0.3,prose=0".split())
+    options = train.parser().parse_args(["--text", "t", "--out", "o", "--mix", "key=0.3,prose=0"])
     assert options.mix == MAIN_MIX | {"key": 0.3, "prose": 0.0}
     with pytest.raises(SystemExit):
-        train.parser().parse_args("--text t --out o --mix keys=1".split())
+        train.parser().parse_args(["--text", "t", "--out", "o", "--mix", "keys=1"])
     assert "keys is none of prose, recall" in capsys.readouterr().err
 
 
