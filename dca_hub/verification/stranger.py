@@ -14,7 +14,7 @@ sys.path.pop(0)  # this script's own folder
 sys.stdout.reconfigure(line_buffering=True)
 
 import torch  # noqa: E402
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, DynamicCache, logging  # noqa: E402
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel, logging  # noqa: E402
 
 DCA_KEYS = ("auto_map", "attn_implementation", "dual_chunk_attention_config")
 SMALL = {"chunk_size": 64, "local_size": 16}  # where the real chunks are too long to cross
@@ -37,8 +37,13 @@ class Stranger:
         self.tolerance = 1e-4 if self.dtype == torch.float32 else 3e-2
 
     def load(self, **options):
-        options = {"dtype": self.dtype, **options}
-        return AutoModelForCausalLM.from_pretrained(self.folder, **options).to(self.device).eval()
+        return self.load_told(**options)[0]
+
+    def load_told(self, **options) -> tuple[PreTrainedModel, list[str]]:
+        """The model, and the weights that the checkpoint lacks: the library fills them with random numbers."""
+        options = {"dtype": self.dtype, "output_loading_info": True, **options}
+        model, found = AutoModelForCausalLM.from_pretrained(self.folder, **options)
+        return model.to(self.device).eval(), sorted(found["missing_keys"])
 
     def load_dca(self, sizes: dict | None = None):
         if sizes is None:
@@ -70,11 +75,9 @@ class Stranger:
         return f"logits within {error:.1e} of their spread over {what}"
 
     def loads(self) -> str:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            self.folder, dtype=self.dtype, trust_remote_code=True, output_loading_info=True
-        )
-        if found["missing_keys"]:  # the library fills them with random numbers
-            raise AssertionError(f"the weights do not hold {sorted(found['missing_keys'])[0]}")
+        model, missing = self.load_told(trust_remote_code=True)
+        if missing:
+            raise AssertionError(f"the weights do not hold {missing[0]}")
         names = {name for name, _ in model.named_parameters()}
         return f"{type(model).__name__}, {len(names)} tensors, {model.dtype}".replace("torch.", "")
 
