@@ -136,7 +136,7 @@ class _Curve:
         job = session.job = self.context.lane.submit(lambda tell: self._work(lengths, curves, tell))
         problem = ""
         try:
-            for name, done, total in job.events():
+            for name, done, total in job.events(stopping=("Stopping", 0, 1)):
                 yield _progress(name, done, total), gr.skip(), gr.skip()
         except Exception as error:
             problem = notice(sentence(error), "error")
@@ -149,12 +149,12 @@ class _Curve:
 
     def stop(self, request: gr.Request) -> tuple:
         session: Session = self.context.session(request)
-        session.curve_asked = False
+        waited, session.curve_asked = session.curve_asked, False
         if session.busy:
             # The run's own event shows the end: a Measure that is clicked before that event is over would not be heard.
             session.job.stop()
-            return _progress("Stopping", 0, 1), gr.skip(), gr.skip()
-        return notice("Stopped."), gr.update(visible=True), gr.update(visible=False)
+            return (gr.skip(),) * 3
+        return notice("Stopped.") if waited else gr.skip(), gr.update(visible=True), gr.update(visible=False)
 
     def _work(self, lengths: list[int], curves: dict, tell) -> None:
         loaded = self.context.host.loaded

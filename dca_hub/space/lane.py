@@ -13,6 +13,7 @@ from typing import Any
 
 Tell = Callable[[Any], None]
 _TICK = 0.05  # seconds
+_STOPPING = object()
 
 
 class Stopped(Exception):
@@ -30,7 +31,10 @@ class Job:
         self.begun = False
 
     def stop(self) -> None:
-        self._stop.set()
+        """Ends the work at the next thing it tells; nothing if it has ended."""
+        if not (self._stop.is_set() or self._done.is_set()):
+            self._stop.set()
+            self._events.put((_STOPPING, None))
 
     @property
     def stopped(self) -> bool:
@@ -63,8 +67,12 @@ class Job:
             self._done.set()
             self._events.put((None, failure or StopIteration()))
 
-    def events(self) -> Iterator[Any]:
-        """Everything told, until the work ends; raises what it raised. Stops the job when it is closed."""
+    def events(self, stopping: Any = None) -> Iterator[Any]:
+        """Everything told, until the work ends; raises what it raised. Stops the job when it is closed.
+
+        `stopping`, if there is one, is told when somebody stops the job: whoever shows these events shows that too, so
+        that it can never come after the end.
+        """
         try:
             while True:
                 event, end = self._events.get()
@@ -72,7 +80,10 @@ class Job:
                     return
                 if end is not None:
                     raise end
-                yield event
+                if event is not _STOPPING:
+                    yield event
+                elif stopping is not None:
+                    yield stopping
         finally:
             if not self._done.is_set():
                 self.stop()

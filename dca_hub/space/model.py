@@ -22,6 +22,7 @@ from dca_hub.space.sessions import Session
 
 _QUANTIZATIONS = [("none", ""), ("8-bit", "8bit"), ("4-bit", "4bit")]
 _TICK = 0.1  # seconds from one sight of the progress to the next
+_STOPPING = object()
 
 
 def build(context: Context) -> Dependency:
@@ -65,7 +66,7 @@ def build(context: Context) -> Dependency:
     begun = load.click(tab.begin, chosen, shown, **AT_ONCE, **PRIVATE)
     loading = begun.success(tab.load, None, shown, show_progress="hidden", **LOADING_LANE, **PRIVATE)
     loading.failure(tab.turned_away, None, shown, **AT_ONCE, **PRIVATE)
-    stop.click(tab.stop, None, shown, **AT_ONCE, **PRIVATE)
+    stop.click(tab.stop, None, None, **AT_ONCE, **PRIVATE)
     return loading
 
 
@@ -100,8 +101,11 @@ class _Model:
             yield (gr.skip(),) * 3
             return
         try:
-            for progress in aside(job).events():
-                if time.monotonic() - told > _TICK and not job.stopped:
+            for progress in aside(job).events(stopping=_STOPPING):
+                if progress is _STOPPING:
+                    before = "" if self.context.host.ready else "; the model before comes back"
+                    yield _line(f"Stopping{before}"), gr.skip(), gr.skip()
+                elif time.monotonic() - told > _TICK and not job.stopped:
                     told = time.monotonic()
                     yield _progress(name, progress), gr.skip(), gr.skip()
         except Exception as error:
@@ -114,13 +118,10 @@ class _Model:
         self.context.session(request).loading = None
         return notice(FULL, "warning") + _state(self.context), gr.update(visible=True), gr.update(visible=False)
 
-    def stop(self, request: gr.Request) -> tuple:
+    def stop(self, request: gr.Request) -> None:
         session = self.context.session(request)
-        if session.loading is None or session.loading.wait(0):
-            return (gr.skip(),) * 3
-        session.loading.stop()
-        before = "" if self.context.host.ready else "; the model before comes back"
-        return _line(f"Stopping{before}"), gr.skip(), gr.skip()
+        if session.loading is not None and not session.loading.wait(0):
+            session.loading.stop()  # the loading's own event shows it, and the end
 
     def _choice(self, session: Session, name: str, other: str, quantization: str, device: str) -> hosts.Choice:
         """What is meant. Raises UserError for a choice that is none."""

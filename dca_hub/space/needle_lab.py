@@ -139,7 +139,7 @@ class _Lab:
         )
         problem = ""
         try:
-            for words, running, new in job.events():
+            for words, running, new in job.events(stopping=("Stopping", "", False)):
                 maps = self._maps(session, mode, running) if new else gr.skip()
                 yield (_line(words), maps, *[gr.skip()] * 3)
         except Exception as error:
@@ -157,12 +157,12 @@ class _Lab:
 
     def stop(self, mode: str, request: gr.Request) -> tuple:
         session = self.context.session(request)
-        session.grid_ready = False
+        waited, session.grid_ready = session.grid_ready, False
         if session.busy:
             # The run's own event shows the end: a Run that is clicked before that event is over would not be heard.
             session.job.stop()
-            return (_line("Stopping"), *[gr.skip()] * 4)
-        return self._shown(session, mode, _stopped(session, mode))
+            return (gr.skip(),) * 5
+        return self._shown(session, mode, _stopped(session, mode) if waited else gr.skip())
 
     def clear(self, request: gr.Request) -> tuple:
         session = self.context.session(request)

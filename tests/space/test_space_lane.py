@@ -60,6 +60,30 @@ def test_a_job_stopped_in_line_never_runs_and_errors_pass_through():
     lane.close()
 
 
+def test_that_a_job_is_being_stopped_is_told_once_and_before_its_end():
+    lane, gate = Lane(), threading.Event()
+
+    def work(tell):
+        tell(1)
+        gate.wait(10)
+        tell(2)
+
+    for stopping, told in (("stopping", [1, "stopping"]), (None, [1])):
+        gate.clear()
+        job = lane.submit(work)
+        events = job.events(stopping=stopping)
+        found = [next(events)]
+        job.stop()
+        job.stop()
+        gate.set()
+        assert found + list(events) == told
+    done = lane.submit(lambda tell: tell(1))
+    assert done.wait(10)
+    done.stop()
+    assert list(done.events(stopping="stopping")) == [1]
+    lane.close()
+
+
 def test_a_part_in_the_lane_stops_while_it_is_still_in_line():
     lane, gate, ran = Lane(), threading.Event(), []
     lane.submit(lambda tell: gate.wait(10))
