@@ -137,7 +137,7 @@ def dual_chunk_attention(
         positions = torch.arange(key.shape[2] - query.shape[2], key.shape[2], device=query.device)
         turns = query_turns(positions, inv_freq.to(query.device), geometry)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = attention_backend(query, key, backend)
+    attend = attention_backend(query, key, backend, geometry.chunk_length)
     return attend(query, key, value, turns.to(query.device), geometry.chunk_length, scaling)
 
 

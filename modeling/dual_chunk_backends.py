@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .dual_chunk_geometry import Part, Relation, parts
-from .dual_chunk_kernels import KERNELS, FlashKernel
+from .dual_chunk_kernels import CpuFlash, CudaFlash, FlashAttnPackage, FlashKernel, Portable
+from .dual_chunk_onednn import OneDnnFlash
 
 if TYPE_CHECKING:
     from .dual_chunk_attention import QueryTurns
@@ -26,24 +27,32 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "QueryTurns", int, 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None."""
+    """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None.
+
+    One that `rounds` otherwise than PyTorch's own attention for the device is no choice within the first chunk, where
+    Dual Chunk Attention is the plain model, bit for bit.
+    """
 
     name: str
     refusal: Callable[[torch.Tensor, torch.Tensor], str | None]
     attend: Attend
+    rounds: bool = False
 
 
-def attention_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None) -> Attend:
+def attention_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None, chunk_length: int = 0) -> Attend:
     """The function that computes the attention of these tensors: the first of `BACKENDS` that can, or the named one.
 
     Raises:
         ValueError: the named backend does not exist, or cannot serve these tensors; the message says why.
     """
-    return choose_backend(query, key, name)[0].attend
+    return choose_backend(query, key, name, chunk_length)[0].attend
 
 
-def choose_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None) -> tuple[Backend, str]:
-    """The backend for these tensors and, in a sentence, why it and none before it."""
+def choose_backend(
+    query: torch.Tensor, key: torch.Tensor, name: str | None = None, chunk_length: int = 0
+) -> tuple[Backend, str]:
+    """The backend for these tensors and, in a sentence, why it and none before it. Without a `chunk_length` nothing is
+    the first chunk."""
     if name is not None:
         backend = next((b for b in BACKENDS if b.name == name), None)
         if backend is None:
@@ -55,6 +64,8 @@ def choose_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = No
     passed = []
     for backend in BACKENDS:
         refusal = backend.refusal(query, key)
+        if refusal is None and backend.rounds and key.shape[2] <= chunk_length:
+            refusal = "within the first chunk it would not be PyTorch's own attention, bit for bit"
         if refusal is None:
             return backend, f"{backend.name}: {'; '.join(passed) or 'the first choice'}."
         passed.append(f"not {backend.name}, {refusal}")
@@ -234,5 +245,8 @@ def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:
 
 BACKENDS = (
     Backend("one_query", _refuse_one_query, attend_one_query),
-    *(Backend(kernel.name, kernel.refusal, _by_parts(kernel)) for kernel in KERNELS),
+    *(
+        Backend(kernel.name, kernel.refusal, _by_parts(kernel), rounds=isinstance(kernel, OneDnnFlash))
+        for kernel in (FlashAttnPackage(), CudaFlash(), OneDnnFlash(), CpuFlash(), Portable())
+    ),
 )

@@ -193,6 +193,3 @@ class Portable:
             return score
         unseen = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu_(1 + start)
         return score.masked_fill_(unseen, float("-inf"))
-
-
-KERNELS: tuple[FlashKernel, ...] = (FlashAttnPackage(), CudaFlash(), CpuFlash(), Portable())

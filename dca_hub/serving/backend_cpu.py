@@ -16,6 +16,7 @@ from vllm.v1.attention.backends.cpu_attn import (
 )
 
 from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attention, turn
+from dca_hub.modeling.dual_chunk_backends import choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.serving.last_tokens import attend_last
 from dca_hub.serving.paged import PageShape, Places, places, read, write
@@ -179,14 +180,16 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
         for many in step.many:
             rows = slice(many.span.start, many.span.stop)
             placed = query[rows] if step.place is None else turn(query[rows], *(x[rows] for x in step.place))
+            placed = placed.transpose(0, 1).unsqueeze(0)
             keys, values = read(cache, many.pages, many.span.length)
             attended = dual_chunk_attention(
-                placed.transpose(0, 1).unsqueeze(0),
+                placed,
                 keys,
                 values,
                 geometry=step.geometry,
                 scaling=self.scale,
                 turns=many.turns,
+                backend=choose_backend(placed, keys)[0].name,
             )
             output[rows] = attended[0].transpose(0, 1)
         return output

@@ -48,13 +48,10 @@ def _turned(query: torch.Tensor, turns: QueryTurns, scaling: float) -> torch.Ten
 
 def _scores(each: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:
     """[E * G, H / G, P] of the visits' queries [E * G, H / G, D] with all keys of their pages."""
-    scores = each.new_empty(*each.shape[:2], cache.shape[3])
+    scores = each.new_empty(len(each), cache.shape[3], each.shape[1])
     for query, keys, out in _by_stretch(each, cache, 0, scores, seen):
-        if query.shape[1] == 1:  # a matrix times a vector is the faster
-            torch.bmm(keys, query.transpose(1, 2), out=out.transpose(1, 2))
-        else:
-            torch.bmm(query, keys.transpose(1, 2), out=out)
-    return scores
+        torch.bmm(keys, query.transpose(1, 2), out=out)  # faster than the queries times the keys, for so few
+    return scores.transpose(1, 2).contiguous()
 
 
 def _shares(weights: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:

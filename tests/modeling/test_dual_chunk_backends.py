@@ -7,32 +7,11 @@ from types import ModuleType
 import pytest
 import torch
 from op_cases import GEOMETRY, inputs
-from torch.utils._python_dispatch import TorchDispatchMode
+from op_results import Results
 
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
 from dca_hub.modeling.dual_chunk_backends import BACKENDS, _by_parts, choose_backend
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash, FlashAttnPackage
-
-
-class Results(TorchDispatchMode):
-    """Collects the shapes of all that is computed in the block, views aside."""
-
-    def __enter__(self):
-        self.shapes, self.reads = [], []
-        return super().__enter__()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        given = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
-        self.reads.append((function, [x for x in args if isinstance(x, torch.Tensor)]))
-        for x in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in given:
-                self.shapes.append(tuple(x.shape))
-        return out
-
-    @property
-    def largest(self) -> int:
-        return max(torch.Size(shape).numel() for shape in self.shapes)
 
 
 @pytest.mark.parametrize("backend", ["cpu_flash", "portable"])
@@ -81,12 +60,12 @@ def test_decoding_reads_each_key_and_value_once():
 
 def test_choice_says_why():
     q, k, _, _ = inputs(Q=20, K=20, dtype=torch.float32)
-    assert [b.name for b in BACKENDS] == ["one_query", "flash_attn", "cuda_flash", "cpu_flash", "portable"]
+    assert [b.name for b in BACKENDS] == ["one_query", "flash_attn", "cuda_flash", "onednn", "cpu_flash", "portable"]
     backend, why = choose_backend(q, k)
     assert backend.name == "cpu_flash"
     assert why == (
         "cpu_flash: not one_query, there is more than one query; not flash_attn, the tensors are not on a CUDA device; "
-        "not cuda_flash, the tensors are not on a CUDA device."
+        "not cuda_flash, the tensors are not on a CUDA device; not onednn, there are few queries and keys."
     )
     assert choose_backend(q[:, :, :1], k)[0].name == "one_query"
     assert choose_backend(q[:, :, :1], k)[1] == "one_query: the first choice."

@@ -1,0 +1,107 @@
+"""Flash attention over oneDNN's matrix products, for processors where it is twice as fast as PyTorch's own.
+
+PyTorch's flash attention for CPU takes its float32 products from MKL, which uses AVX-512 on processors of Intel alone;
+oneDNN, which PyTorch carries too, uses it wherever it is.
+"""
+
+import platform
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from .dual_chunk_kernels import CpuFlash
+
+
+@dataclass(frozen=True)
+class OneDnnFlash(CpuFlash):
+    """Forward in blocks over oneDNN's products; backward, and calls too small to gain by it, as PyTorch has them.
+
+    `rows` for each thread and `keys` bound the scores that are held at a time: enough to be worth the calls, few enough
+    to stay near the processor. A call is small with fewer than `least` scores for each thread and key head.
+    """
+
+    rows: int = 256
+    keys: int = 8192
+    least: int = 1 << 17
+
+    name = "onednn"
+
+    def refusal(self, query, key):
+        if query.device.type != "cpu":
+            return "the tensors are not on a CPU"
+        if query.dtype != torch.float32:
+            return f"it takes float32, not {query.dtype}"
+        if self._is_small(query, key):
+            return "there are few queries and keys"
+        return _no_gain()
+
+    def forward(self, q, k, v, causal, scaling):
+        if self._is_small(q, k):
+            return super().forward(q, k, v, causal, scaling)
+        out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3])
+        q, to, to_lse = (x.unflatten(1, (k.shape[1], -1)).flatten(0, 1) for x in (q * scaling, out, lse))
+        rows = self._rows(q, causal)
+        for head, (key, value) in enumerate(zip(k.flatten(0, 1), v.flatten(0, 1))):
+            for start in range(0, q.shape[2], rows):
+                block = slice(start, start + rows)
+                query = q[head, :, block]
+                square = query.shape[1] if causal else 0
+                seen = start + square if causal else len(key)
+                found = self._attend(query.flatten(0, 1), key[:seen], value[:seen], square)
+                to[head, :, block], to_lse[head, :, block] = (x.unflatten(0, query.shape[:2]) for x in found)
+        return out, lse
+
+    def _is_small(self, query: torch.Tensor, key: torch.Tensor) -> bool:
+        scores = query.shape[1] // key.shape[1] * query.shape[2] * key.shape[2]
+        return scores < self.least * torch.get_num_threads()
+
+    def _rows(self, query: torch.Tensor, causal: bool) -> int:
+        """How many queries of each head [*, H / G, Q, D] to take at a time: in a causal call half of their square is
+        scored in vain, and a square lies within one block of keys."""
+        rows = max(1, self.rows * torch.get_num_threads() // query.shape[1])
+        return max(1, min(rows, self.keys // 2, max(128, query.shape[2] // 8))) if causal else rows
+
+    def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, square: int):
+        """The output [M, D] and log-sum-exp [M] of queries [M, D] over keys [K, D]. The last `square` keys stand where
+        the queries of each head do, and are causal."""
+        blocks = -(-len(key) // self.keys)
+        out = lse = None
+        for keys, values in zip(reversed(key.tensor_split(blocks)), reversed(value.tensor_split(blocks))):
+            score = _product(query, keys)
+            if square and out is None:
+                later = torch.ones(square, square, dtype=torch.bool).triu_(1)
+                score.view(-1, square, len(keys))[:, :, -square:].masked_fill_(later, float("-inf"))
+            weights = torch.softmax(score, dim=-1)
+            # The greatest weight is 1 over the sum of exp(score - greatest score).
+            part, part_lse = _product(weights, values.T), score.amax(-1) - weights.amax(-1).log_()
+            if out is None:
+                out, lse = part, part_lse
+            else:
+                both = torch.logaddexp(lse, part_lse)
+                out.mul_((lse - both).exp_().unsqueeze(-1)).addcmul_(part, (part_lse - both).exp_().unsqueeze(-1))
+                lse = both
+        return out, lse
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a [M, D] times the transpose of b [K, D]."""
+    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
+
+
+@cache
+def _no_gain() -> str | None:
+    """Why this process has nothing to gain from oneDNN's products, or None."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return "PyTorch was built without oneDNN"
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or "AuthenticAMD" not in _processor():
+        return "it is for AMD's processors with AVX-512"
+    return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            return info.read(4096)
+    except OSError:
+        return platform.processor()

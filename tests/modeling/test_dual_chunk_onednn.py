@@ -1,0 +1,123 @@
+"""Flash attention over oneDNN's products against PyTorch's own, in blocks of all sizes, and where it is chosen."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import WARM, inputs, naive, relative
+from op_results import Results
+
+from dca_hub.modeling import dual_chunk_onednn
+from dca_hub.modeling.dual_chunk_attention import query_turns
+from dca_hub.modeling.dual_chunk_backends import _by_parts, choose_backend
+from dca_hub.modeling.dual_chunk_kernels import CpuFlash
+from dca_hub.modeling.dual_chunk_onednn import OneDnnFlash
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+SMALL = OneDnnFlash(rows=32, keys=40, least=0)
+
+
+def tensors(N, H, G, Q, K, D, dtype=torch.float32, scale=1.5):
+    draw = torch.Generator().manual_seed(0)
+    shapes = (N, H, Q, D), (N, G, K, D), (N, G, K, D)
+    return [(scale * torch.randn(shape, generator=draw, dtype=torch.float64)).to(dtype) for shape in shapes]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 3),
+    st.sampled_from([(2, 1), (4, 2), (3, 3), (6, 1)]),
+    st.integers(1, 150),
+    st.one_of(st.none(), st.integers(1, 150)),
+    st.integers(1, 64),
+    st.integers(2, 90),
+)
+def test_any_blocks_give_what_pytorch_gives(N, heads, Q, K, rows, keys):
+    q, k, v = tensors(N, *heads, Q, K or Q, 16)
+    out, lse = OneDnnFlash(rows=rows, keys=keys, least=0).forward(q, k, v, K is None, 0.3)
+    wanted, wanted_lse = CpuFlash().forward(q, k, v, K is None, 0.3)
+    torch.testing.assert_close(out, wanted, rtol=0, atol=2e-5)
+    torch.testing.assert_close(lse, wanted_lse, rtol=0, atol=2e-5)
+
+
+def test_strided_queries_keys_and_values_are_taken_as_they_are():
+    q, k, v = tensors(2, 4, 2, 90, 90, 16)
+    strided = [torch.stack([x.transpose(1, 2)] * 2, dim=2)[:, :, 1].transpose(1, 2) for x in (q, k, v)]
+    for found, wanted in zip(SMALL.forward(*strided, True, 0.3), SMALL.forward(q, k, v, True, 0.3)):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [SMALL, OneDnnFlash(least=0)], ids=["small blocks", "its blocks"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_it_errs_at_most_twice_as_much_as_pytorch(kernel, causal):
+    exact = tensors(1, 4, 2, 700, 700, 64, torch.float64)
+    wanted = CpuFlash().forward(*exact, causal, 64**-0.5)
+    single = [x.float() for x in exact]
+    found, own = (flash.forward(*single, causal, 64**-0.5) for flash in (kernel, CpuFlash()))
+    for mine, pytorchs, whole in zip(found, own, wanted):
+        assert relative(mine, whole) <= 2 * relative(pytorchs, whole)
+
+
+def test_scores_far_apart_do_not_overflow():
+    q, k, v = tensors(1, 2, 1, 80, 80, 16, scale=40.0)
+    for found, wanted in zip(SMALL.forward(q, k, v, True, 1.0), CpuFlash().forward(q, k, v, True, 1.0)):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("queries", [150, 60])
+def test_forward_and_gradient_are_those_of_dense_autograd(queries):
+    *leaves, inv_freq = inputs(WARM, B=2, Q=queries, K=150, dtype=torch.float32)
+    leaves = [x.requires_grad_() for x in leaves]
+    exact = [x.detach().double().requires_grad_() for x in leaves]
+    turns = query_turns(torch.arange(150 - queries, 150), inv_freq, WARM)
+    out = _by_parts(SMALL)(*leaves, turns, WARM.chunk_length, 0.25)
+    wanted = naive(*exact, inv_freq, WARM, 0.25)
+    torch.testing.assert_close(out.double(), wanted, rtol=0, atol=5e-6)
+    seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    for share, whole in zip(torch.autograd.grad(out, leaves, seed), torch.autograd.grad(wanted, exact, seed.double())):
+        torch.testing.assert_close(share.double(), whole, rtol=0, atol=5e-5)
+
+
+def test_it_is_chosen_for_long_calls_past_the_first_chunk_on_processors_that_gain(monkeypatch):
+    monkeypatch.setattr(dual_chunk_onednn, "_no_gain", lambda: None)
+    long = torch.empty(1, 4, 4096, 8)
+    assert choose_backend(long, long)[0].name == "onednn"
+    assert choose_backend(long, long, chunk_length=4095)[0].name == "onednn"
+    backend, why = choose_backend(long, long, chunk_length=4096)
+    assert backend.name == "cpu_flash" and "within the first chunk it would not be PyTorch's own" in why
+    assert choose_backend(long, long, "onednn", 4096)[0].name == "onednn"
+    for other, words in (
+        (long.double(), "it takes float32, not torch.float64"),
+        (long[:, :, :64], "there are few queries and keys"),
+        (long.to("meta"), "not on a CPU"),
+    ):
+        assert words in choose_backend(other, other)[1]
+    monkeypatch.setattr(dual_chunk_onednn, "_no_gain", lambda: "it would not be faster")
+    assert "it would not be faster" in choose_backend(long, long)[1]
+
+
+@pytest.mark.parametrize(
+    ("capability", "processor", "gains"),
+    [
+        ("AVX512", "vendor_id : AuthenticAMD", True),
+        ("AVX512", "vendor_id : GenuineIntel", False),
+        ("AVX2", "vendor_id : AuthenticAMD", False),
+    ],
+)
+def test_processors_that_gain_are_those_that_mkl_holds_back(monkeypatch, capability, processor, gains):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(dual_chunk_onednn, "_processor", lambda: processor)
+    assert (dual_chunk_onednn._no_gain.__wrapped__() is None) == gains
+
+
+def test_calls_too_small_to_gain_are_pytorchs_own():
+    q, k, v = tensors(1, 2, 1, 50, 50, 16)
+    for found, wanted in zip(OneDnnFlash().forward(q, k, v, True, 0.3), CpuFlash().forward(q, k, v, True, 0.3)):
+        assert torch.equal(found, wanted)
+
+
+def test_scores_are_held_by_blocks():
+    q, k, v = tensors(1, 2, 1, 600, 600, 8)
+    with Results() as results:
+        SMALL.forward(q, k, v, True, 0.3)
+    assert max(s[0] * s[-1] for s in results.shapes if len(s) == 2) <= torch.get_num_threads() * 32 * 64
