@@ -6,7 +6,8 @@ two relations and runs its parts. Tables of cosines and sines, which a model mak
 both sides. Every case is first compared with the naive twin, and no speed is told for a case that
 does not match. Ends with a line of JSON for each case.
 
-    python benchmarks/attention.py                     prefill at 8k and 16k, one decode step, on the CPU
+    python benchmarks/attention.py                        prefill at 8k and 16k, one decode step, on the CPU
+    python benchmarks/attention.py --backend cpu_flash    prefill by PyTorch's own flash attention
     python benchmarks/attention.py --device cuda --dtype bfloat16 --lengths 16384 65536
 """
 
@@ -55,6 +56,7 @@ class Case:
     queries: int
     dtype: torch.dtype
     device: str
+    backend: str | None = None
 
     def tensors(self, tokens: int | None = None) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(0)
@@ -105,8 +107,9 @@ class Plain:
 class Dca(Plain):
     """Dual Chunk Attention on the same tensors."""
 
-    def __init__(self, query, key, value, shape: Shape):
+    def __init__(self, query, key, value, shape: Shape, backend: str | None):
         super().__init__(query, key, value, shape)
+        self.backend = backend
         self.turns = query_turns(self.at[-query.shape[2] :], self.inv_freq, shape.geometry)
 
     def placed(self) -> torch.Tensor:
@@ -114,7 +117,8 @@ class Dca(Plain):
 
     def __call__(self) -> torch.Tensor:
         query, key = self.rotated()
-        return dual_chunk_attention(query, key, self.value, geometry=self.shape.geometry, turns=self.turns)
+        geometry = self.shape.geometry
+        return dual_chunk_attention(query, key, self.value, geometry=geometry, turns=self.turns, backend=self.backend)
 
     def naive(self, rows: int) -> torch.Tensor:
         """The last rows by the naive twin, in float64 from the same rotated tensors."""
@@ -135,7 +139,8 @@ class Dca(Plain):
 
 def matches(case: Case, rows: int = 64) -> float:
     """Relative error against the naive twin, over the last rows of a sequence that crosses chunks twice."""
-    dca = Dca(*case.tensors(min(case.tokens, 2 * case.shape.geometry.chunk_length + 300)), case.shape)
+    tensors = case.tensors(min(case.tokens, 2 * case.shape.geometry.chunk_length + 300))
+    dca = Dca(*tensors, case.shape, case.backend)
     rows = min(rows, dca.query.shape[2])
     wanted = dca.naive(rows)
     return ((dca()[:, :, -rows:].double() - wanted).norm() / wanted.norm()).item()
@@ -165,8 +170,8 @@ def measure(case: Case, repeats: int) -> dict:
     error = matches(case)
     tolerance = 1e-5 if case.dtype == torch.float32 else 2e-2
     tensors = case.tensors()
-    dca, plain = Dca(*tensors, case.shape), Plain(*tensors, case.shape)
-    backend, why = choose_backend(tensors[0], tensors[1])
+    dca, plain = Dca(*tensors, case.shape, case.backend), Plain(*tensors, case.shape)
+    backend, why = choose_backend(*tensors[:2], case.backend, case.shape.geometry.chunk_length)
     row = {
         "shape": case.shape.name,
         "sizes": asdict(case.shape.geometry),
@@ -191,6 +196,7 @@ def main() -> int:
     parser.add_argument("--lengths", type=int, nargs="+", default=[8192, 16384])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--backend", help="how to compute prefill, by name; the best that can by default")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--decode-repeats", type=int, default=50)
     args = parser.parse_args()
@@ -198,8 +204,8 @@ def main() -> int:
     print(f"{'shape':<20} {'tokens':>7} {'queries':>8} {'plain ms':>10} {'DCA ms':>10} {'ratio':>6}  match  backend")
     for shape in SHAPES:
         for tokens in args.lengths:
-            for queries, repeats in ((tokens, args.repeats), (1, args.decode_repeats)):
-                row = measure(Case(shape, tokens, queries, dtype, args.device), repeats)
+            for queries, repeats, backend in ((tokens, args.repeats, args.backend), (1, args.decode_repeats, None)):
+                row = measure(Case(shape, tokens, queries, dtype, args.device, backend), repeats)
                 rows.append(row)
                 plain, dca = (row.get(key, float("nan")) * 1e3 for key in ("plain_seconds", "dca_seconds"))
                 print(
