@@ -47,13 +47,13 @@ def test_strided_queries_keys_and_values_are_taken_as_they_are():
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", [SMALL, OneDnnFlash(least=0)], ids=["small blocks", "its blocks"])
+@pytest.mark.parametrize("kernel", [OneDnnFlash(keys=256, least=0), OneDnnFlash(least=0)], ids=["blocks", "one block"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_it_errs_at_most_twice_as_much_as_pytorch(kernel, causal):
-    exact = tensors(1, 4, 2, 700, 700, 64, torch.float64)
-    wanted = CpuFlash().forward(*exact, causal, 64**-0.5)
-    single = [x.float() for x in exact]
-    found, own = (flash.forward(*single, causal, 64**-0.5) for flash in (kernel, CpuFlash()))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_it_errs_at_most_twice_as_much_as_pytorch(kernel, causal, dtype):
+    given = [x.to(dtype) for x in tensors(1, 4, 2, 700, 700, 64)]
+    wanted = CpuFlash().forward(*[x.double() for x in given], causal, 64**-0.5)
+    found, own = (flash.forward(*given, causal, 64**-0.5) for flash in (kernel, CpuFlash()))
     for mine, pytorchs, whole in zip(found, own, wanted):
         assert relative(mine, whole) <= 2 * relative(pytorchs, whole)
 
@@ -87,7 +87,7 @@ def test_it_is_chosen_for_long_calls_past_the_first_chunk_on_processors_that_gai
     assert backend.name == "cpu_flash" and "within the first chunk it would not be PyTorch's own" in why
     assert choose_backend(long, long, "onednn", 4096)[0].name == "onednn"
     for other, words in (
-        (long.double(), "it takes float32, not torch.float64"),
+        (long.double(), "it takes float32, bfloat16 and float16, not torch.float64"),
         (long[:, :, :64], "there are few queries and keys"),
         (long.to("meta"), "not on a CPU"),
     ):
