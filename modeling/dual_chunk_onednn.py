@@ -75,6 +75,7 @@ class OneDnnFlash(CpuFlash):
                 later = torch.ones(square, square, dtype=torch.bool).triu_(1)
                 score.view(-1, square, len(keys))[:, :, -square:].masked_fill_(later, float("-inf"))
             top = score.amax(-1)
+            # In place: of two such tensors the allocator would give memory back and fault it in again, block by block.
             weights = torch.softmax(score, dim=-1, out=score)
             # The greatest weight is 1 over the sum of exp(score - greatest score).
             part, part_lse = _product(weights, values.T), top - weights.amax(-1).log_()
