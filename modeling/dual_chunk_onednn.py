@@ -20,11 +20,13 @@ class OneDnnFlash(CpuFlash):
     them.
 
     `rows` for each thread and `keys` bound the scores that are held at a time: enough to be worth the calls, few enough
-    to stay near the processor. A call is small with fewer than `least` scores for each thread and key head.
+    to stay near the processor. A call is small if a key head has fewer than `few` rows of scores, or fewer than `least`
+    scores for each thread.
     """
 
     rows: int = 256
     keys: int = 1024
+    few: int = 64
     least: int = 1 << 17
 
     name = "onednn"
@@ -50,13 +52,13 @@ class OneDnnFlash(CpuFlash):
                 query = q[head, :, block].float() * scaling
                 square = query.shape[1] if causal else 0
                 seen = start + square if causal else len(key)
-                found = self._attend(query.flatten(0, 1), key[:seen], value[:seen], square)
+                found = self._attend(query.flatten(0, 1).contiguous(), key[:seen], value[:seen], square)
                 to[head, :, block], to_lse[head, :, block] = (x.unflatten(0, query.shape[:2]) for x in found)
         return out, lse
 
     def _is_small(self, query: torch.Tensor, key: torch.Tensor) -> bool:
-        scores = query.shape[1] // key.shape[1] * query.shape[2] * key.shape[2]
-        return scores < self.least * torch.get_num_threads()
+        rows = query.shape[1] // key.shape[1] * query.shape[2]
+        return rows < self.few or rows * key.shape[2] < self.least * torch.get_num_threads()
 
     def _rows(self, query: torch.Tensor, causal: bool) -> int:
         """How many queries of each head [*, H / G, Q, D] to take at a time: in a causal call half of their square is
@@ -69,7 +71,7 @@ class OneDnnFlash(CpuFlash):
         the queries of each head do, and are causal."""
         out = lse = None
         for stop in range(len(key), 0, -self.keys):  # oneDNN prepares each new size of block: let few be odd
-            keys, values = (x[max(0, stop - self.keys) : stop].float() for x in (key, value))
+            keys, values = (x[max(0, stop - self.keys) : stop].float().contiguous() for x in (key, value))
             score = _product(query, keys)
             if square and out is None:
                 later = torch.ones(square, square, dtype=torch.bool).triu_(1)
@@ -89,7 +91,8 @@ class OneDnnFlash(CpuFlash):
 
 
 def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a [M, D] times the transpose of b [K, D]."""
+    """a [M, D] times the transpose of b [K, D]. For strides other than those of a contiguous b or its transpose, oneDNN
+    has a reference implementation alone, hundreds of times as slow."""
     return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
 
