@@ -205,7 +205,10 @@ def main() -> int:
     for shape in SHAPES:
         for tokens in args.lengths:
             for queries, repeats, backend in ((tokens, args.repeats, args.backend), (1, args.decode_repeats, None)):
-                row = measure(Case(shape, tokens, queries, dtype, args.device, backend), repeats)
+                try:
+                    row = measure(Case(shape, tokens, queries, dtype, args.device, backend), repeats)
+                except ValueError as error:
+                    parser.error(str(error))
                 rows.append(row)
                 plain, dca = (row.get(key, float("nan")) * 1e3 for key in ("plain_seconds", "dca_seconds"))
                 print(

@@ -14,7 +14,7 @@ from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import find_weights
 from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
-from dca_hub.errors import UserError
+from dca_hub.errors import UserError, one_line
 from dca_hub.extension import extend
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
@@ -186,8 +186,7 @@ def _native_config(source: Source):
         return AutoConfig.for_model(**kept)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise UserError(
-            f"config.json of {source.folder.name!r} describes no model that transformers knows: "
-            f"{' '.join(str(error).split())}"
+            f"config.json of {source.folder.name!r} describes no model that transformers knows: {one_line(error)}"
         ) from None
 
 

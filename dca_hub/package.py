@@ -19,7 +19,7 @@ from huggingface_hub.errors import StrictDataclassError
 from dca_hub import card, families, licences, manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import Weights, find_weights
-from dca_hub.errors import UserError
+from dca_hub.errors import UserError, one_line
 from dca_hub.families import Family
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -113,8 +113,7 @@ def make_plan(
         refuse_unfit(native)
         geometry, sizes_from = _geometry(source, pretraining_length, chunk_size, local_size, temperature)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{source.folder.name!r} cannot be a DCA model: {reason}") from None
+        raise UserError(f"{source.folder.name!r} cannot be a DCA model: {one_line(error)}") from None
     weights = find_weights(source.folder) if mode != "none" else None
     return Plan(source, family, geometry, sizes_from, _context(source, geometry), weights, mode)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .dual_chunk_geometry import Part, Relation, parts
-from .dual_chunk_kernels import CpuFlash, CudaFlash, FlashAttnPackage, FlashKernel, Portable
+from .dual_chunk_kernels import CpuFlash, CudaFlash, FlashAttnPackage, FlashKernel, Portable, merge_into
 from .dual_chunk_onednn import OneDnnFlash
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "QueryTurns", int, 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None.
-
-    One that `rounds` otherwise than PyTorch's own attention for the device is no choice within the first chunk, where
-    Dual Chunk Attention is the plain model, bit for bit.
-    """
+    """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None; one that
+    `rounds` (see `FlashKernel`) is no choice within the first chunk."""
 
     name: str
     refusal: Callable[[torch.Tensor, torch.Tensor], str | None]
@@ -189,12 +186,8 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
     if part.causal:  # the first part of its rows
         rows.copy_(part_out)
         row_lse.copy_(part_lse)
-        return
-    both = torch.logaddexp(row_lse, part_lse)
-    rows.mul_((row_lse - both).exp_().unsqueeze(-1)).addcmul_(
-        part_out.to(rows.dtype), (part_lse - both).exp_().unsqueeze(-1)
-    )
-    row_lse.copy_(both)
+    else:
+        merge_into(rows, row_lse, part_out, part_lse)
 
 
 def attend_one_query(query, key, value, turns, chunk_length, scaling):
@@ -246,7 +239,7 @@ def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:
 BACKENDS = (
     Backend("one_query", _refuse_one_query, attend_one_query),
     *(
-        Backend(kernel.name, kernel.refusal, _by_parts(kernel), rounds=isinstance(kernel, OneDnnFlash))
+        Backend(kernel.name, kernel.refusal, _by_parts(kernel), kernel.rounds)
         for kernel in (FlashAttnPackage(), CudaFlash(), OneDnnFlash(), CpuFlash(), Portable())
     ),
 )

@@ -16,7 +16,11 @@ Backward = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class FlashKernel(Protocol):
+    """`rounds` says that within the first chunk, where Dual Chunk Attention is the plain model, the last bits would not
+    be those of PyTorch's own attention on a CPU."""
+
     name: str
+    rounds: bool
 
     def refusal(self, query: torch.Tensor, key: torch.Tensor) -> str | None:
         """Why the kernel cannot serve these tensors, or None."""
@@ -26,10 +30,19 @@ class FlashKernel(Protocol):
     def backward(self, grad_out, q, k, v, out, lse, causal: bool, scaling: float) -> Backward: ...
 
 
+def merge_into(out: torch.Tensor, lse: torch.Tensor, part: torch.Tensor, part_lse: torch.Tensor) -> None:
+    """Merges the output [..., D] and log-sum-exp [...] over other keys into `out` and `lse`, in their precision."""
+    both = torch.logaddexp(lse, part_lse)
+    weight, part_weight = ((x - both).exp_().unsqueeze(-1) for x in (lse, part_lse))
+    out.mul_(weight).addcmul_(part.to(out.dtype), part_weight)
+    lse.copy_(both)
+
+
 class CpuFlash:
     """PyTorch's flash attention for CPU."""
 
     name = "cpu_flash"
+    rounds = False
 
     def refusal(self, query, key):
         if query.device.type != "cpu":
@@ -67,6 +80,7 @@ class FlashAttnPackage:
     """The flash-attn package, where it is installed."""
 
     name = "flash_attn"
+    rounds = False
 
     def refusal(self, query, key):
         refusal = _refuse_cuda_half(query)
@@ -111,6 +125,7 @@ class CudaFlash:
     """The flash attention that PyTorch carries for CUDA."""
 
     name = "cuda_flash"
+    rounds = False
 
     def refusal(self, query, key):
         return _refuse_cuda_half(query)
@@ -151,6 +166,7 @@ class Portable:
     """Plain products over blocks of query rows: any device, dtype and head size, and no Q x K tensor."""
 
     name = "portable"
+    rounds = False
     rows = 128
 
     def refusal(self, query, key):

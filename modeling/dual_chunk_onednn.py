@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from .dual_chunk_kernels import CpuFlash
+from .dual_chunk_kernels import CpuFlash, merge_into
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class OneDnnFlash(CpuFlash):
     least: int = 1 << 17
 
     name = "onednn"
+    rounds = True
 
     def refusal(self, query, key):
         if query.device.type != "cpu":
@@ -84,9 +85,7 @@ class OneDnnFlash(CpuFlash):
             if out is None:
                 out, lse = part, part_lse
             else:
-                both = torch.logaddexp(lse, part_lse)
-                out.mul_((lse - both).exp_().unsqueeze(-1)).addcmul_(part, (part_lse - both).exp_().unsqueeze(-1))
-                lse = both
+                merge_into(out, lse, part, part_lse)
         return out, lse
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import WARM, inputs, naive, relative
+from op_cases import WARM, inputs, inverse_frequencies, naive, relative
 from op_results import Results
 
 from dca_hub.modeling import dual_chunk_onednn
-from dca_hub.modeling.dual_chunk_attention import query_turns
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
 from dca_hub.modeling.dual_chunk_backends import _by_parts, choose_backend
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash
 from dca_hub.modeling.dual_chunk_onednn import OneDnnFlash
 
@@ -114,6 +115,16 @@ def test_it_is_chosen_for_long_calls_past_the_first_chunk_on_processors_that_gai
         assert words in choose_backend(other, other)[1]
     monkeypatch.setattr(dual_chunk_onednn, "_no_gain", lambda: "it would not be faster")
     assert "it would not be faster" in choose_backend(long, long)[1]
+
+
+def test_within_the_first_chunk_dca_is_pytorchs_attention_to_the_bit(monkeypatch):
+    monkeypatch.setattr(dual_chunk_onednn, "_no_gain", lambda: None)
+    q, k, v = tensors(1, 4, 1, 1100, 1100, 32)
+    plain = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    inv_freq = inverse_frequencies(32, torch.float32)
+    wide, narrow = (DualChunkGeometry(s + 100, 100, s + 100) for s in (1100, 1099))
+    assert torch.equal(dual_chunk_attention(q, k, v, inv_freq, geometry=wide), plain)
+    assert not torch.equal(dual_chunk_attention(q, k, v, inv_freq, geometry=narrow)[:, :, :1099], plain[:, :, :1099])
 
 
 @pytest.mark.parametrize(

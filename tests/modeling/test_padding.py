@@ -115,7 +115,6 @@ def test_packed_rows_of_other_layouts_share_a_batch(dca):
 
 
 @torch.no_grad()
-@torch.no_grad()
 def test_packed_documents_are_not_continued_as_one_text(models):
     _, dca = models("llama")
     ids, positions, documents = packed()
@@ -130,6 +129,7 @@ def test_packed_documents_are_not_continued_as_one_text(models):
     torch.testing.assert_close(dca(documents[0][:, -1:], past_key_values=cache).logits, whole[:, -1:], **CLOSE)
 
 
+@torch.no_grad()
 def test_packed_and_padded(dca):
     ids, positions, documents = packed((37, 20))
     ids, positions = (torch.nn.functional.pad(x, (6, 4)) for x in (ids, positions))
