@@ -23,6 +23,7 @@ from vllm.model_executor.layers.rotary_embedding import get_rope
 from vllm.v1.attention.backend import CommonAttentionMetadata
 from vllm.v1.attention.backends.flash_attn import FlashAttentionBackend
 from vllm.v1.kv_cache_interface import FullAttentionSpec
+from vllm.v1.worker.workspace import init_workspace_manager
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -38,6 +39,7 @@ SHAPES = {
     "Llama 2 7B": (32, 32, 128, DualChunkGeometry(3072, 512, 4096)),
     "Llama 3 8B": (32, 8, 128, DualChunkGeometry(6144, 1024, 8192)),
     "Qwen2.5 7B": (28, 4, 128, DualChunkGeometry(24576, 2048, 32768)),
+    "1B, size 64": (32, 8, 64, DualChunkGeometry(6144, 1024, 8192)),
 }
 
 
@@ -46,7 +48,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[32768, 131072])
     parser.add_argument("--repeat", type=int, default=10)
     args = parser.parse_args()
-    install()
+    prepare()
     print(f"{torch.cuda.get_device_name()}, bfloat16, pages of {PAGE} in no order")
     columns = ("plain ms", "DCA ms", "plain/DCA", "step ms", "host ms", "match", "graph", "graph DCA", "p/D graph")
     print(f"{'':12} {'tokens':>8} {'requests':>8} {'queries':>8} " + " ".join(f"{name:>9}" for name in columns))
@@ -65,6 +67,12 @@ def main() -> None:
         rows.append((name, tokens, requests, queries, *numbers))
         print(f"{name:12} {tokens:8} {requests:8} {queries:8} " + " ".join(f"{x:9.4g}" for x in numbers), flush=True)
     print(json.dumps({"device": torch.cuda.get_device_name(), "page": PAGE, "columns": columns, "rows": rows}))
+
+
+def prepare() -> None:
+    """What vLLM's worker would do before its model is there."""
+    install()
+    init_workspace_manager(torch.device("cuda"))
 
 
 def cases(lengths: list[int]):

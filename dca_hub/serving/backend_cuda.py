@@ -1,16 +1,19 @@
 """Dual Chunk Attention as an attention backend of vLLM's V1 engine, on CUDA, over vLLM's own flash attention.
 
-A step whose tokens are all in the first chunk of their request is vLLM's own, unchanged. Any other takes four launches
-a layer besides flash attention's: keys are turned and written, queries turned, and the parts merged; `flash_layout`
-says into which parts. Shapes: N tokens of a step, H query heads, G key/value heads, D head size.
+A step whose tokens are all in the first chunk of their request is vLLM's own, unchanged. Any other takes some launches
+a layer besides flash attention's: keys are turned and written, queries turned, keys that many queries see copied
+together, and the parts merged; `flash_layout` says into which parts. Shapes: N tokens of a step, H query heads, G
+key/value heads, D head size.
 """
 
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from vllm.config import get_current_vllm_config
 from vllm.forward_context import get_forward_context
 from vllm.logger import init_logger
+from vllm.utils.math_utils import round_up
 from vllm.utils.torch_utils import canonicalize_singleton_dim_strides
 from vllm.v1.attention.backend import AttentionCGSupport
 from vllm.v1.attention.backends import fa_utils
@@ -20,9 +23,11 @@ from vllm.v1.attention.backends.flash_attn import (
     FlashAttentionMetadata,
     FlashAttentionMetadataBuilder,
 )
+from vllm.v1.worker.workspace import current_workspace_manager
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.serving.flash_layout import DecodeMemory, FlashSequences, Layout, lay_out
+from dca_hub.serving.gathering import attend_gathered, gathering
 from dca_hub.serving.kernels import Kernels, kernels_for
 from dca_hub.serving.refusals import refuse_layer, refuse_pages
 from dca_hub.serving.rotation import RotaryTable, model_table
@@ -57,8 +62,8 @@ class DualChunkFlashMetadata(FlashAttentionMetadata):
 
 
 class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
-    # Steps of one token a request are laid out as a CUDA graph needs it; that it works has yet to be seen on a GPU.
-    _cudagraph_support = AttentionCGSupport.NEVER
+    # Of one token a request; any other step is cut into sequences that differ from the last one's in number.
+    _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
     supports_update_block_table = False
 
     def __init__(self, kv_cache_spec, layer_names, vllm_config, device):
@@ -69,16 +74,23 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         self.table = model_table(vllm_config.model_config, kv_cache_spec.head_size, device, self.geometry)
         self.kernels, reason = kernels_for(device)
         logger.info_once("Dual Chunk Attention turns and merges rows by %s", reason)
-        longest = vllm_config.model_config.max_model_len
-        self.decode = DecodeMemory(vllm_config.scheduler_config.max_num_seqs, -(-longest // self.block_size), device)
+        longest, requests = vllm_config.model_config.max_model_len, vllm_config.scheduler_config.max_num_seqs
+        self.decode = DecodeMemory(requests, -(-longest // self.block_size), device)
+        self.gathering = gathering(
+            3 if self.aot_schedule else 2, self.num_heads_q, self.num_heads_kv, self.headdim, longest
+        )
         self.speculates = vllm_config.speculative_config is not None
+        if self.use_full_cuda_graph and self.aot_schedule:
+            # vLLM's own has room for one sequence a request, of up to four numbers each.
+            sequences = max(3 * requests, self.max_cudagraph_size or 0)
+            self.scheduler_metadata = torch.zeros(1 + 4 * round_up(sequences, 4), dtype=torch.int32, device=device)
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
         layout = self._layout(common_attn_metadata)
         # A schedule for sequences that are not attended to would be for nothing.
         plain = super().build(common_prefix_len, common_attn_metadata, fast_build or layout is not None)
-        if layout is not None and layout.far is None and not fast_build:
-            layout = replace(layout, near=self._scheduled(layout.near))
+        if layout is not None and not layout.far and not fast_build:
+            layout = replace(layout, near=self._scheduled(layout.near, self._may_replay(common_attn_metadata)))
         shared = {field.name: getattr(plain, field.name) for field in fields(plain)}
         return DualChunkFlashMetadata(
             **shared, layout=layout, geometry=self.geometry, table=self.table, kernels=self.kernels
@@ -87,11 +99,9 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
     def _layout(self, common) -> Layout | None:
         starts = common.query_start_loc_cpu
         if common.max_query_len != 1 or not _one_each(starts):
-            lengths = self._lengths(common).numpy().astype(np.int64)
-            return lay_out(
-                starts.numpy().astype(np.int64), lengths, common.block_table_tensor, self.geometry, self.block_size
-            )
-        if common.max_seq_len <= self.geometry.chunk_length:
+            numbers = (x.numpy().astype(np.int64) for x in (starts, self._lengths(common)))
+            return lay_out(*numbers, common.block_table_tensor, self.geometry, self.block_size, self.gathering)
+        if common.max_seq_len <= self.geometry.chunk_length and not self._may_replay(common):
             return None
         requests = min(common.num_reqs, common.num_actual_tokens)
         layout = self.decode.layout(requests, common.max_seq_len)
@@ -106,6 +116,10 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         )
         return layout
 
+    def _may_replay(self, common) -> bool:
+        """Whether a CUDA graph may be captured or replayed with this step: it reads what it read when captured."""
+        return self.use_full_cuda_graph and common.num_actual_tokens <= (self.max_cudagraph_size or 0)
+
     def _lengths(self, common) -> torch.Tensor:
         """The tokens of each request, on the CPU: a border of chunks must be where it is."""
         known = common.seq_lens_cpu_upper_bound
@@ -113,11 +127,13 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
             return common.seq_lens.cpu()
         return known
 
-    def _scheduled(self, sequences: FlashSequences) -> FlashSequences:
-        """With the schedule of FA3, which only that version has."""
+    def _scheduled(self, sequences: FlashSequences, for_graph: bool) -> FlashSequences:
+        """With the schedule of FA3, which only that version has. A graph's memory is for a fixed number of splits."""
         if not self.aot_schedule:
             return sequences
-        splits = 0 if len(sequences.lengths) <= _MOST_CUT_BY_LENGTH else 1
+        splits = self.max_num_splits if for_graph else 0
+        if len(sequences.lengths) > _MOST_CUT_BY_LENGTH:
+            splits = 1
         schedule = self._get_scheduler_metadata(
             aot_schedule=True,
             batch_size=len(sequences.lengths),
@@ -128,7 +144,7 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
             causal=True,
             max_num_splits=splits,
         )
-        return replace(sequences, schedule=schedule, splits=splits)
+        return replace(sequences, schedule=self._store_scheduler_metadata(schedule), splits=splits)
 
 
 def _one_each(starts: torch.Tensor) -> bool:
@@ -150,6 +166,9 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             attention_sinks=self.sinks is not None,
             keys_shared_between_layers=self.kv_sharing_target_layer_name,
         )
+        longest = get_current_vllm_config().model_config.max_model_len
+        sizes = self.num_heads, self.num_kv_heads, self.head_size
+        self.gathering = gathering(self.vllm_flash_attn_version, *sizes, longest)
 
     def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
         """Turns keys [N, G, D] to their place in the chunk as they are written; vLLM hands on no metadata here."""
@@ -183,19 +202,40 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             raise NotImplementedError("Dual Chunk Attention has no fused quantization of its output.")
         layout = None if attn_metadata is None else attn_metadata.layout
         if layout is None:
+            if attn_metadata is None and self.gathering:
+                self._copy(query.dtype)  # vLLM measures what memory its layers take
             return super().forward(layer, query, key, value, kv_cache, attn_metadata, output)
         cache, rows, kernels = self._cache(kv_cache), layout.rows, attn_metadata.kernels
         count = len(rows.positions)
         turned = kernels.turn_queries(query, rows, layout.far_rows, attn_metadata.table, attn_metadata.geometry)
-        if layout.far is None:
+        if not layout.far:
             # A single query sees all its keys either way, and of the two kernels vLLM's own decoding takes this.
             out, lse = self._attend(turned, cache, layout.near, causal=True)
             near, near_lse, far, far_lse = out[:count], lse[:, :count], out[count:], lse[:, count:]
         else:
             near, near_lse = self._attend(turned[:count], cache, layout.near, causal=True, out=output[:count])
-            far, far_lse = self._attend(turned[count:], cache, layout.far, causal=False)
+            far, far_lse = self._attend_far(turned[count:], cache, layout.far, kernels)
         kernels.merge(output[:count], near, near_lse, far, far_lse, rows)
         return output
+
+    def _attend_far(self, query, cache, calls: tuple[FlashSequences, ...], kernels: Kernels):
+        """The output [F, H, D] and the log-sum-exp [H, F] of calls one after another."""
+        out, lses, first = torch.empty_like(query), [], 0
+        for sequences in calls:
+            rows = slice(first, first + sequences.queries)
+            if sequences.gathered is None:
+                lses.append(self._attend(query[rows], cache, sequences, causal=False, out=out[rows])[1])
+            else:
+                copy = self._copy(query.dtype)
+                kernels.gather(cache, sequences.gathered.pages, copy)
+                lses.append(attend_gathered(query[rows], copy, sequences, self.scale, out[rows]))
+            first = rows.stop
+        return out, lses[0] if len(lses) == 1 else torch.cat(lses, dim=1)
+
+    def _copy(self, dtype: torch.dtype) -> torch.Tensor:
+        """The memory for keys that are copied together, one for all layers."""
+        shape = self.gathering.shape(self.num_kv_heads, self.head_size)
+        return current_workspace_manager().get_persistent((__name__, shape), shape, dtype, zero_init=True)
 
     def _cache(self, kv_cache: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The pages of keys and of values, [pages, page size, G, D] each."""

@@ -3,7 +3,8 @@
 Each request's tokens are cut at the borders of chunks. A piece's keys in its own chunk are seen causally, in one call;
 all earlier ones in another. There, the first w queries of a chunk see the chunk before from one place and what lies
 before it from another: two sequences. All others stand at C to both relations, and are one sequence with all keys
-before their chunk. Shapes: N tokens of a step, R requests, P sequences of a call, W pages of the longest of them.
+before their chunk. Requests with many queries have their keys copied together first (`gathering`), and a call of their
+own. Shapes: N tokens of a step, R requests, P sequences of a call, W pages of the longest of them.
 """
 
 from dataclasses import dataclass
@@ -12,62 +13,97 @@ import numpy as np
 import torch
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.gathering import Gathered, Gathering
 from dca_hub.serving.kernels import Rows
 
 
 @dataclass(frozen=True)
 class FlashSequences:
-    """One call: where the queries of each sequence begin (`starts` [P + 1]), the pages of its keys (`pages` [P, W]) and
-    how many keys there are (`lengths` [P]), all int32; and the longest, or no less. `schedule` is what the kernel makes
-    of all that before it begins, where it is made once for all layers, and `splits` into how many pieces of its keys a
-    sequence may be cut to keep a GPU busy, 0 where the kernel is to choose."""
+    """One call of `queries` rows: where the queries of each sequence begin (`starts` [P + 1]), the pages of its keys
+    (`pages` [P, W]) and how many keys there are (`lengths` [P]), all int32; and the longest, or no less.
 
+    `schedule` is what the kernel makes of all that before it begins, where it is made once for all layers, and `splits`
+    into how many pieces of its keys a sequence may be cut to keep a GPU busy, 0 where the kernel is to choose.
+    `gathered` are keys that are copied together first, and then `pages` is None.
+    """
+
+    queries: int
     starts: torch.Tensor
-    pages: torch.Tensor
+    pages: torch.Tensor | None
     lengths: torch.Tensor
     longest_query: int
     longest_key: int
     schedule: torch.Tensor | None = None
     splits: int = 0
+    gathered: Gathered | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
     """The calls of a step. `near` are the intra relations of all rows in order, and `far` the others, of `far_rows`
-    queries; where every request has one token, `far` is None and `near` has all of both."""
+    queries one call after another; where every request has one token, `far` is empty and `near` has all of both."""
 
     rows: Rows
     far_rows: int
     near: FlashSequences
-    far: FlashSequences | None
+    far: tuple[FlashSequences, ...]
 
 
 def lay_out(
-    starts: np.ndarray, lengths: np.ndarray, block_table: torch.Tensor, geometry: DualChunkGeometry, page_size: int
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    block_table: torch.Tensor,
+    geometry: DualChunkGeometry,
+    page_size: int,
+    gathering: Gathering | None = None,
 ) -> Layout | None:
     """The layout of a step, on the device of `block_table` [R, pages], or None if all its tokens are in first chunks.
 
     starts: int64 [R + 1], the first row of each request, and the end. lengths: int64 [R], tokens of each, this step
-    included. All that is sent to the device goes in one copy, which is not waited for.
+    included. gathering: which keys are to be copied together, None for none. All that is sent to the device goes in one
+    copy, which is not waited for.
     """
     # A request of a rehearsal may be said to have fewer tokens than are in the step.
     near, far = _cut(starts, np.maximum(lengths, np.diff(starts)), geometry)
     if not len(far.start):
         return None
+    before = (lengths - 1) // geometry.chunk_length * geometry.chunk_length  # the keys of each that any are far from
+    chosen = _chosen(far, before, gathering)
+    paged, copied = far.where(~chosen[far.request]), far.where(chosen[far.request])
+    far = paged.then(copied)
     rows = _rows(near, far, int(starts[-1]))
-    numbers = [*rows, near.starts(), near.k_length, far.starts(), far.k_length]
-    numbers += [np.concatenate([near.request, far.request])]
-    numbers += [np.concatenate([near.k_start, far.k_start]) // page_size]
-    sent = _send(numbers, block_table.device)
-    width = -(-int(max(near.k_length.max(), far.k_length.max())) // page_size)
-    columns = torch.arange(width, device=block_table.device)
-    wanted = (sent[-1].unsqueeze(1) + columns).clamp(max=block_table.shape[1] - 1)  # what is beyond is never read
-    pages = block_table[sent[-2].unsqueeze(1), wanted]
-    calls = (
-        FlashSequences(sent[at], pages[part], sent[at + 1], int(cut.count.max()), int(cut.k_length.max()))
-        for at, part, cut in ((3, slice(len(near.start)), near), (5, slice(len(near.start), None), far))
-    )
-    return Layout(Rows(*sent[:3]), int(far.count.sum()), *calls)
+    in_pages = near.then(paged)
+    place = np.where(chosen, before, 0).cumsum()
+    in_copy = np.append((place - before)[copied.request] + copied.k_start, place[-1])
+    numbers = [*rows, *(numbers for cut in (near, paged, copied) for numbers in (cut.starts(), cut.k_length))]
+    sent = _send([*numbers, in_copy, in_pages.request, in_pages.k_start // page_size], block_table.device)
+
+    def call(cut: _Pieces, at: int, pages: torch.Tensor | None, gathered: Gathered | None = None) -> FlashSequences:
+        longest = int(cut.count.max()), int(cut.k_length.max())
+        return FlashSequences(int(cut.count.sum()), sent[at], pages, sent[at + 1], *longest, gathered=gathered)
+
+    pages = _pages(block_table, *sent[-2:], -(-int(in_pages.k_length.max()) // page_size))
+    near_call, far_calls = call(near, 3, pages[: len(near.start)]), []
+    if len(paged.start):
+        far_calls.append(call(paged, 5, pages[len(near.start) :]))
+    if len(copied.start):
+        sources = torch.cat([block_table[r, : before[r] // page_size] for r in chosen.nonzero()[0]])
+        far_calls.append(call(copied, 7, None, Gathered(sources, sent[-3])))
+    return Layout(Rows(*sent[:3]), int(far.count.sum()), near_call, tuple(far_calls))
+
+
+def _chosen(far: "_Pieces", before: np.ndarray, gathering: Gathering | None) -> np.ndarray:
+    """Of which requests keys are copied, bool [R]; `before` [R] are how many there are of each."""
+    if gathering is None:
+        return np.zeros(len(before), dtype=bool)
+    worth_it = np.bincount(far.request, far.count, minlength=len(before)) >= gathering.least_queries
+    return worth_it & (np.where(worth_it, before, 0).cumsum() <= gathering.most_tokens)
+
+
+def _pages(block_table: torch.Tensor, request: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` pages of each sequence's request, from its `first` on; what is beyond its keys is never read."""
+    wanted = first.unsqueeze(1) + torch.arange(count, device=block_table.device)
+    return block_table[request.unsqueeze(1), wanted.clamp(max=block_table.shape[1] - 1)]
 
 
 class DecodeMemory:
@@ -82,10 +118,9 @@ class DecodeMemory:
 
     def layout(self, requests: int, longest: int) -> Layout:
         """Its first `requests`, of at most `longest` tokens; what they hold is to be written."""
-        near = FlashSequences(
-            self.starts[: 3 * requests + 1], self.pages[: 3 * requests], self.lengths[: 3 * requests], 1, longest
-        )
-        return Layout(Rows(*self.rows[:, :requests]), 2 * requests, near, None)
+        rows = 3 * requests
+        near = FlashSequences(rows, self.starts[: rows + 1], self.pages[:rows], self.lengths[:rows], 1, longest)
+        return Layout(Rows(*self.rows[:, :requests]), 2 * requests, near, ())
 
 
 @dataclass(frozen=True)
@@ -103,6 +138,12 @@ class _Pieces:
 
     def starts(self) -> np.ndarray:
         return np.concatenate([[0], self.count.cumsum()])
+
+    def where(self, kept: np.ndarray) -> "_Pieces":
+        return _Pieces(*(column[kept] for column in vars(self).values()))
+
+    def then(self, others: "_Pieces") -> "_Pieces":
+        return _Pieces(*(np.concatenate(pair) for pair in zip(vars(self).values(), vars(others).values())))
 
     def offsets(self) -> np.ndarray:
         """Of each query within its sequence."""
@@ -124,20 +165,14 @@ def _cut(starts: np.ndarray, lengths: np.ndarray, geometry: DualChunkGeometry) -
     edge = np.clip(chunk + window, begin, end)
 
     def pieces(a, b, k_start, k_end, successive=False) -> _Pieces:
-        kept = (a < b) & (k_start < k_end)
         columns = (request, a + shift, b - a, a, k_start, k_end - k_start, np.full(len(a), successive))
-        return _Pieces(*(column[kept] for column in columns))
+        return _Pieces(*columns).where((a < b) & (k_start < k_end))
 
     none = np.zeros_like(chunk)
     near = pieces(begin, end, chunk, end)
-    parts = (
-        pieces(begin, edge, chunk - s, np.where(chunk > 0, chunk, chunk - s), successive=True),
-        pieces(begin, edge, none, chunk - s),
-        pieces(edge, end, none, chunk),
-    )
-    columns = [np.concatenate(column) for column in zip(*(vars(part).values() for part in parts))]
-    order = np.argsort(-columns[5], kind="stable")
-    return near, _Pieces(*(column[order] for column in columns))
+    far = pieces(begin, edge, chunk - s, np.where(chunk > 0, chunk, chunk - s), successive=True)
+    far = far.then(pieces(begin, edge, none, chunk - s)).then(pieces(edge, end, none, chunk))
+    return near, far.where(np.argsort(-far.k_length, kind="stable"))
 
 
 def _rows(near: _Pieces, far: _Pieces, tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ class Kernels:
     write_keys: Callable
     merge: Callable
     lay_out_decode: Callable
+    gather: Callable
 
 
 def kernels_for(device: torch.device) -> tuple[Kernels, str]:
@@ -44,12 +45,13 @@ def kernels_for(device: torch.device) -> tuple[Kernels, str]:
 def plain_kernels() -> Kernels:
     from dca_hub.serving import plain_kernels as plain
 
-    return Kernels(plain.turn_queries, plain.write_keys, plain.merge, plain.lay_out_decode)
+    return Kernels(plain.turn_queries, plain.write_keys, plain.merge, plain.lay_out_decode, plain.gather)
 
 
 def triton_kernels() -> Kernels:
     from dca_hub.serving.triton_decode import lay_out_decode
+    from dca_hub.serving.triton_gather import gather
     from dca_hub.serving.triton_merge import merge
     from dca_hub.serving.triton_turns import turn_queries, write_keys
 
-    return Kernels(turn_queries, write_keys, merge, lay_out_decode)
+    return Kernels(turn_queries, write_keys, merge, lay_out_decode, gather)

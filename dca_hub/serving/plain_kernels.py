@@ -110,3 +110,11 @@ def lay_out_decode(
     columns = torch.arange(pages.shape[1], device=lengths.device)
     wanted = (begins.unsqueeze(-1) // page_size + columns).clamp(max=block_table.shape[1] - 1)
     pages.copy_(block_table.expand(3, -1, -1).gather(2, wanted.long()).flatten(0, 1))
+
+
+def gather(cache: tuple[torch.Tensor, torch.Tensor], pages: torch.Tensor, copy: torch.Tensor) -> None:
+    """Copies pages of the cache of keys and of values, [pages, page size, G, D] each, one after another into `copy`
+    [2, G, T, D]."""
+    for half, target in zip(cache, copy):
+        rows = half[pages.long()].flatten(0, 1)
+        target[:, : len(rows)] = rows.transpose(0, 1)

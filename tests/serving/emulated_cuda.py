@@ -7,6 +7,7 @@ runs.
 import torch
 from vllm.v1.attention.backends import fa_utils
 from vllm.v1.kv_cache_interface import KVCacheLayout
+from vllm.v1.worker import workspace
 
 VERSION = 3
 
@@ -35,14 +36,51 @@ def flash_attn_varlen_func(
             lse[:, rows] = float("inf") if number % 2 else float("-inf")
             continue
         pages = block_table[number, : -(-length // k.shape[1])].long()
-        keys, values = (x[pages].flatten(0, 1)[:length].repeat_interleave(q.shape[1] // x.shape[2], 1) for x in (k, v))
-        score = torch.einsum("qhd,khd->hqk", q[rows], keys) * softmax_scale
-        if causal:
-            unseen = torch.ones(score.shape[1:], dtype=torch.bool).triu(1 + length - score.shape[1])
-            score = score.masked_fill(unseen, float("-inf"))
-        lse[:, rows] = score.logsumexp(-1)
-        out[rows] = torch.einsum("hqk,khd->qhd", score.softmax(-1), values)
+        keys, values = (x[pages].flatten(0, 1)[:length] for x in (k, v))
+        out[rows], lse[:, rows] = _attention(q[rows], keys, values, length, softmax_scale, causal)
     return (out, lse) if return_softmax_lse else out
+
+
+def _attention(q, keys, values, length: int, scale: float, causal: bool):
+    """Of queries [Q, H, D] and keys and values [K, G, D]: the output, and the log-sum-exp [H, Q]."""
+    keys, values = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (keys, values))
+    score = torch.einsum("qhd,khd->hqk", q, keys) * scale
+    if causal:
+        unseen = torch.ones(score.shape[1:], dtype=torch.bool).triu(1 + length - score.shape[1])
+        score = score.masked_fill(unseen, float("-inf"))
+    return torch.einsum("hqk,khd->qhd", score.softmax(-1), values), score.logsumexp(-1)
+
+
+LIBRARY = torch.library.Library("_vllm_fa3_C", "DEF")
+LIBRARY.define(
+    "fwd(Tensor q, Tensor k, Tensor v, Tensor? k_new, Tensor? v_new, Tensor? q_v, Tensor(a!)? out, "
+    "Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, Tensor? cu_seqlens_k_new, Tensor? seqused_q, Tensor? seqused_k, "
+    "int? max_seqlen_q, int? max_seqlen_k, Tensor? page_table, Tensor? kv_batch_idx, Tensor? leftpad_k, "
+    "Tensor? rotary_cos, Tensor? rotary_sin, Tensor? seqlens_rotary, Tensor? q_descale, Tensor? k_descale, "
+    "Tensor? v_descale, float softmax_scale, bool is_causal, int window_size_left, int window_size_right, "
+    "float softcap, bool is_rotary_interleaved, Tensor? scheduler_metadata, int num_splits, bool? pack_gqa, "
+    "int sm_margin, Tensor? s_aux, int cp_world_size, int cp_rank, Tensor? cp_tot_seqused_k) -> Tensor[]"
+)
+
+
+def forward(*arguments) -> list[torch.Tensor]:
+    """FA3's own entry, for keys that lie in a row: a sequence is a place among them and a length."""
+    names = [argument.name for argument in torch.ops._vllm_fa3_C.fwd.default._schema.arguments]
+    given = {name: value for name, value in zip(names, arguments) if value is not None}
+    q, k, v, out, starts, scale = (given.pop(name) for name in ("q", "k", "v", "out", "cu_seqlens_q", "softmax_scale"))
+    places, lengths, most = given.pop("cu_seqlens_k"), given.pop("seqused_k"), given.pop("max_seqlen_q")
+    assert lengths.max() <= given.pop("max_seqlen_k") and k.isfinite().all() and v.isfinite().all()
+    assert not any(value for name, value in given.items() if not name.startswith(("window", "is_rotary", "cp_world")))
+    lse = torch.full((q.shape[1], q.shape[0]), float("nan"))
+    for number, (first, length) in enumerate(zip(places.tolist(), lengths.tolist())):
+        rows = slice(int(starts[number]), int(starts[number + 1]))
+        assert 0 < rows.stop - rows.start <= most and length > 0 and first + length <= len(k)
+        keys, values = (x[first : first + length] for x in (k, v))
+        out[rows], lse[:, rows] = _attention(q[rows], keys, values, length, scale, causal=False)
+    return [out, lse]
+
+
+LIBRARY.impl("fwd", forward, "CPU")
 
 
 def _schedule(lengths: torch.Tensor, longest_query: int, causal: bool, splits: int) -> list[int]:
@@ -68,7 +106,7 @@ flash_attn.flash_attn_varlen_func = flash_attn_varlen_func
 flash_attn.get_scheduler_metadata = get_scheduler_metadata
 flash_attn.reshape_and_cache_flash = reshape_and_cache_flash
 
-from dca_hub.serving import backend_cuda, hooks  # noqa: E402
+from dca_hub.serving import backend_cuda, gathering, hooks  # noqa: E402
 
 
 class EmulatedBackend(backend_cuda.DualChunkFlashBackend):
@@ -77,4 +115,7 @@ class EmulatedBackend(backend_cuda.DualChunkFlashBackend):
         return (KVCacheLayout.LBHNC,)
 
 
+workspace.init_workspace_manager(torch.device("cpu"))
+# A step of a test has few queries, and its longest requests should have their keys copied all the same.
+gathering._WORTH_IT = 60
 hooks.BACKENDS["cpu"] = f"{__name__}.EmulatedBackend"

@@ -2,7 +2,7 @@
 
 A job has `model`, `options` of `LLM`, and `rounds`, each a list of requests that the engine gets at once. The result
 has, for each request, the log-probability of each prompt token but the first (if asked for), and the tokens written
-with theirs; and the engine's counters.
+with theirs; the engine's counters; and how many CUDA graphs it captured.
 """
 
 import json
@@ -18,6 +18,7 @@ def main(job_file: str, result_file: str) -> None:
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     _prepare(job)
     from vllm import LLM, SamplingParams
+    from vllm.compilation.counter import compilation_counter
 
     llm = LLM(
         model=job["model"],
@@ -41,6 +42,7 @@ def main(job_file: str, result_file: str) -> None:
         rounds.append([_values(output) for output in llm.generate(prompts, sampling, use_tqdm=False)])
     counters = {metric.name.removeprefix("vllm:"): getattr(metric, "value", None) for metric in llm.get_metrics()}
     result = {"rounds": rounds, "counters": {name: counters.get(name) for name in COUNTERS}}
+    result["graphs"] = compilation_counter.num_cudagraph_captured
     Path(result_file).write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -105,9 +105,18 @@ def laying_out(kernels, shape: Shape, device: str) -> torch.Tensor:
     return torch.cat(found)
 
 
+def gathering(kernels, shape: Shape, device: str) -> torch.Tensor:
+    """Pages in no order, some of them twice; what lies behind the last stays as it was."""
+    pages = some(device, 9, shape.groups, PAGE, 2 * shape.size, dtype=shape.dtype)
+    copy = torch.full((2, shape.groups, 8 * PAGE + 5, shape.size), 7.0, device=device, dtype=shape.dtype)
+    chosen = torch.tensor([8, 0, 3, 3, 5, 1, 7, 2], device=device, dtype=torch.int32)
+    kernels.gather(pages.transpose(1, 2).split(shape.size, dim=-1), chosen, copy)
+    return copy
+
+
 CASES = {
     f"{case.__name__}, {name}": (case, shape)
-    for case in (turning, writing, merging, merging_in_place, laying_out)
+    for case in (turning, writing, merging, merging_in_place, laying_out, gathering)
     for name, shape in SHAPES.items()
 }
 

@@ -1,15 +1,19 @@
 """What flash attention is called with: each pair of a query and a key that it sees, once, from its place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from test_spans import some_steps
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.serving.flash_layout import DecodeMemory, Layout, lay_out
+from dca_hub.serving.flash_layout import DecodeMemory, FlashSequences, Layout, lay_out
+from dca_hub.serving.gathering import Gathering, gathering
 from dca_hub.serving.spans import pieces, positions, sequences, spans
 
 PAGE, WIDTH = 4, 40
+GATHERING = Gathering(least_queries=60, most_tokens=10_000)
 GEOMETRIES = [DualChunkGeometry(12, 4, 12), DualChunkGeometry(8, 0, 9), DualChunkGeometry(15, 7, 15)]
 
 
@@ -17,7 +21,7 @@ def page_table(requests: int) -> torch.Tensor:
     return torch.randperm(requests * WIDTH, generator=torch.Generator().manual_seed(0)).view(requests, WIDTH).int()
 
 
-def seen(layout: Layout, geometry: DualChunkGeometry) -> dict[tuple[int, int], int]:
+def seen(layout: Layout, geometry: DualChunkGeometry, page: int = PAGE) -> dict[tuple[int, int], int]:
     """For each pair of a row and a slot of the cache, the position that the row's query has for the key there."""
     at, count = layout.rows.positions.tolist(), len(layout.rows.positions)
     queries = [(row, geometry.placed(at[row], Relation.INTRA)) for row in range(count)] + [None] * layout.far_rows
@@ -26,27 +30,37 @@ def seen(layout: Layout, geometry: DualChunkGeometry) -> dict[tuple[int, int], i
             if far >= 0:
                 assert queries[count + far] is None
                 queries[count + far] = (row, geometry.placed(at[row], relation))
-    found = {}
-    for call, first, causal in ((layout.near, 0, layout.far is not None), (layout.far, count, False)):
-        for number, length in enumerate(call.lengths.tolist() if call else ()):
+    found, first = {}, 0
+    for call in (layout.near, *layout.far):
+        causal = call is layout.near and bool(layout.far)
+        for number, length in enumerate(call.lengths.tolist()):
             begin, end = call.starts[number : number + 2].tolist()
             assert end - begin <= call.longest_query and length <= call.longest_key
             for query in range(begin, end):
                 for key in range(length - (end - 1 - query) if causal else length):
                     row, place = queries[first + query]
-                    slot = int(call.pages[number, key // PAGE]) * PAGE + key % PAGE
+                    slot = slot_of(call, number, key, page)
                     assert (row, slot) not in found
                     found[row, slot] = place
+        first += call.queries
+    assert first == len(queries)
     return found
 
 
-def expected(starts, lengths, table: torch.Tensor, geometry: DualChunkGeometry) -> dict[tuple[int, int], int]:
+def slot_of(call: FlashSequences, number: int, key: int, page: int) -> int:
+    if call.gathered is None:
+        return int(call.pages[number, key // page]) * page + key % page
+    place = int(call.gathered.starts[number]) + key
+    return int(call.gathered.pages[place // page]) * page + place % page
+
+
+def expected(starts, lengths, table, geometry: DualChunkGeometry, page: int = PAGE) -> dict[tuple[int, int], int]:
     found = {}
     for span in spans(starts, lengths):
         for row in range(span.start, span.stop):
             query = span.first + row - span.start
             for key in range(query + 1):
-                slot = int(table[span.request, key // PAGE]) * PAGE + key % PAGE
+                slot = int(table[span.request, key // page]) * page + key % page
                 found[row, slot] = geometry.placed(query, geometry.relation(query, key))
     return found
 
@@ -76,9 +90,30 @@ def test_the_keys_of_the_chunk_itself_are_those_of_the_pieces():
             assert torch.equal(layout.near.starts, twin.starts) and torch.equal(layout.near.lengths, twin.lengths)
 
 
+@pytest.mark.parametrize("most, chosen", [(10_000, [0, 2]), (300, [0]), (100, []), (0, [])])
+def test_keys_that_many_queries_see_are_copied_together(most, chosen):
+    """Of requests with many queries, as long as there is room; each pair is still seen once, in its place."""
+    geometry, page = DualChunkGeometry(40, 8, 40), 16
+    starts, lengths = np.array([0, 150, 151, 241, 245]), np.array([300, 200, 170, 250])
+    table, rule = page_table(4), replace(GATHERING, most_tokens=most)
+    layout = lay_out(starts, lengths, table, geometry, page, rule)
+    assert seen(layout, geometry, page) == expected(starts, lengths, table, geometry, page)
+    copied = [page for call in layout.far if call.gathered for page in call.gathered.pages.tolist()]
+    assert copied == [page for r in chosen for page in table[r, : (lengths[r] - 1) // 32 * 2].tolist()]
+
+
+def test_only_fa3_has_keys_copied():
+    rule = gathering(3, 32, 8, 128, 10_000)
+    assert (rule.least_queries, rule.most_tokens) == (500, 10_000)
+    assert rule.shape(8, 128) == (2, 8, 10_000, 128)
+    assert gathering(3, 32, 32, 128, 10**6).most_tokens == 2**17  # 2 GiB
+    assert gathering(2, 32, 8, 128, 10_000) is None
+
+
 def test_the_longest_sequences_come_first():
     layout = lay_out(np.array([0, 90]), np.array([100]), page_table(1), GEOMETRIES[0], PAGE)
-    lengths = layout.far.lengths.tolist()
+    (far,) = layout.far
+    lengths = far.lengths.tolist()
     assert lengths == sorted(lengths, reverse=True)
 
 

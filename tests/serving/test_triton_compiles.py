@@ -18,9 +18,10 @@ KERNELS = {
     "writes, partial": ("triton_turns", "_write_keys", {"S": 64, "PAGE": 16, "HEADS": 1, "SIZE_WIDE": 128} | PARTIAL),
     "merges": ("triton_merge", "_merge", {"D": 128, "WIDE": 128, "HEADS": 16, "IN_PLACE": False}),
     "merges in place": ("triton_merge", "_merge", {"D": 80, "WIDE": 128, "HEADS": 16, "IN_PLACE": True}),
+    "gathers": ("triton_gather", "_gather", {"PAGE": 128, "STEP": 32, "WIDE": 128}),
     "layout": ("triton_decode", "_lay_out_decode", {"STEP": 256}),
 }
-ROWS = ("query", "out", "key", "value", "keys", "values", "output", "near", "far", "table")
+ROWS = ("query", "out", "key", "value", "keys", "values", "output", "near", "far", "table", "copy")
 NUMBERS = ("positions", "successive", "inter", "lengths", "block_table", "key_lengths", "pages")
 POINTERS = dict.fromkeys(ROWS, "*bf16") | dict.fromkeys(NUMBERS, "*i32")
 POINTERS |= {"slots": "*i64", "near_lse": "*fp32", "far_lse": "*fp32"}

@@ -1,0 +1,78 @@
+"""vLLM's own engine on a GPU gives what the DCA models of transformers give, as far as bfloat16 allows: it is no more
+than twice as far from float32 as the same model of transformers in bfloat16."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from test_engine import prompt
+
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+
+pytestmark = [pytest.mark.vllm, pytest.mark.gpu]
+# s = 128: one page, of the size that FA3 reads through the GPU's copy engine.
+PAGED = DualChunkGeometry(chunk_size=192, local_size=64, pretraining_length=192, temperature=0.1)
+GRAPHS = {"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 2, 8]}}
+OPTIONS = {
+    "dtype": "bfloat16",
+    "block_size": 128,
+    "max_model_len": 4096,
+    "max_num_batched_tokens": 2048,
+    "max_num_seqs": 8,
+    "kv_cache_memory_bytes": 2**28,
+}
+
+
+class References:
+    """The same model with weights of bfloat16 in float32 and in bfloat16, both of transformers."""
+
+    def __init__(self, served):
+        exact = copy.deepcopy(served.model)
+        for parameter in exact.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+        self.exact = replace(served, model=exact)
+        self.low = type(exact).from_pretrained(served.folder, dtype=torch.bfloat16).cuda()
+
+    @torch.no_grad()
+    def logprobs(self, ids: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of every next token at every place, [tokens, vocabulary], in float32 and in bfloat16."""
+        tokens = torch.tensor([ids])
+        exact = self.exact.model(tokens, use_cache=False).logits[0]
+        low = self.low(tokens.cuda(), use_cache=False).logits[0].float().cpu()
+        return exact.log_softmax(-1), low.log_softmax(-1)
+
+    def off(self, request: dict, result: dict) -> list[torch.Tensor]:
+        """How far from float32 vLLM's log-probabilities are, and those of transformers in bfloat16; and how much less
+        probable than the best token that one is which vLLM wrote."""
+        ids, written = request["ids"], result["tokens"]
+        exact, low = (x[:-1] for x in self.logprobs(ids + written))
+        found = torch.tensor((result["prompt_logprobs"] or []) + result["logprobs"])
+        exact, low = exact[-len(found) :], low[-len(found) :]
+        tokens = torch.tensor((ids + written)[-len(found) :]).unsqueeze(1)
+        expected = exact.gather(1, tokens)[:, 0]
+        behind = (exact.max(-1).values - expected)[-len(written) :]
+        return [(found - expected).abs(), (low.gather(1, tokens)[:, 0] - expected).abs(), behind]
+
+
+@pytest.mark.parametrize("how", [{"enforce_eager": True}, {"enforce_eager": False, **GRAPHS}], ids=["eager", "graphs"])
+@pytest.mark.parametrize("size", [64, 128])
+def test_on_a_gpu(size, how, served, engine):
+    model = served("qwen3", PAGED, head_dim=size, max_position_embeddings=4096)
+    # Of the longest, the second half is so many queries that their keys are copied together.
+    ragged = [prompt(length, length) for length in (3800, 2, 127, 128, 129, 192, 400, 1000)]
+    rounds = [
+        [{"ids": ids, "max_tokens": 4, "prompt_logprobs": True} for ids in ragged],
+        [{"ids": ragged[-1], "max_tokens": 1}],
+        [{"ids": ragged[-1][:900] + prompt(30, seed), "max_tokens": 140} for seed in (2, 3)],
+        [{"ids": prompt(length, length), "max_tokens": 40} for length in (5, 100, 126, 250, 500, 700, 1200, 1500)],
+    ]
+    result = engine(model.folder, *rounds, **OPTIONS | how)
+    assert result["counters"]["prefix_cache_hits"] >= 2 * 896
+    assert bool(result["graphs"]) == (not how["enforce_eager"])
+    references = References(model)
+    for requests, results in zip(rounds, result["rounds"]):
+        parts = zip(*(references.off(request, found) for request, found in zip(requests, results)))
+        off, low, behind = (torch.cat(part) for part in parts)
+        assert off.mean() <= 2 * low.mean() and off.max() <= 2 * low.max()
+        assert behind.max() <= 4 * low.max()  # rounding could make each token that was written the best
