@@ -111,6 +111,7 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
             self.geometry,
             self.block_size,
             layout.rows,
+            layout.near.starts,
             layout.near.lengths,
             layout.near.pages,
         )

@@ -113,7 +113,7 @@ class DecodeMemory:
     def __init__(self, requests: int, pages: int, device: torch.device):
         self.rows = torch.zeros(3, requests, dtype=torch.int32, device=device)
         self.lengths = torch.zeros(3 * requests, dtype=torch.int32, device=device)
-        self.starts = torch.arange(3 * requests + 1, dtype=torch.int32, device=device)
+        self.starts = torch.zeros(3 * requests + 1, dtype=torch.int32, device=device)
         self.pages = torch.zeros(3 * requests, pages, dtype=torch.int32, device=device)
 
     def layout(self, requests: int, longest: int) -> Layout:

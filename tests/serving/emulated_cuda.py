@@ -23,7 +23,9 @@ def flash_attn_varlen_func(
     out = torch.empty_like(q) if out is None else out
     lse = torch.full((q.shape[1], q.shape[0]), float("nan"))
     out[:] = float("nan")
-    assert cu_seqlens_q[-1] == len(q) and block_table.dtype == cu_seqlens_q.dtype == seqused_k.dtype == torch.int32
+    # Where each request has one query, memory is for as many as there can be.
+    assert cu_seqlens_q[-1] == len(q) or (max_seqlen_q == 1 and cu_seqlens_q[-1] < len(q))
+    assert block_table.dtype == cu_seqlens_q.dtype == seqused_k.dtype == torch.int32
     assert block_table.shape[1] * k.shape[1] >= seqused_k.max() and seqused_k.max() <= max_seqlen_k
     assert scheduler_metadata is None or scheduler_metadata.tolist() == _schedule(
         seqused_k, max_seqlen_q, causal, num_splits
@@ -31,7 +33,7 @@ def flash_attn_varlen_func(
     assert tuple(window_size) == (-1, -1)
     for number, length in enumerate(seqused_k.tolist()):
         rows = slice(int(cu_seqlens_q[number]), int(cu_seqlens_q[number + 1]))
-        assert 0 < rows.stop - rows.start <= max_seqlen_q
+        assert (max_seqlen_q > 1) <= rows.stop - rows.start <= max_seqlen_q
         if not length:
             lse[:, rows] = float("inf") if number % 2 else float("-inf")
             continue

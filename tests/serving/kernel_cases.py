@@ -92,16 +92,18 @@ def merging_in_place(kernels, shape: Shape, device: str) -> torch.Tensor:
 
 
 def laying_out(kernels, shape: Shape, device: str) -> torch.Tensor:
-    """Lengths on both sides of every border, and 0; pages beyond the keys are nobody's."""
+    """Lengths on both sides of every border, and 0; in one case, of more requests than are counted at a time. Pages
+    beyond the keys are nobody's."""
     lengths = torch.tensor([0, 1, 12, 13, 20, 21, 24, 25, 33, 36, 37, 40, 97, 100, 1109, 1199], device=device).int()
+    lengths = lengths.repeat(17 if shape is SHAPES["64, float32"] else 1)
     requests, width = len(lengths), 300
     table = torch.randperm(requests * width, generator=torch.Generator().manual_seed(0)).view(requests, width)
     rows = Rows(*torch.full((3, requests), -7, device=device, dtype=torch.int32))
-    counts = torch.full((3 * requests,), -7, device=device, dtype=torch.int32)
+    starts, counts = (torch.full((3 * requests + n,), -7, device=device, dtype=torch.int32) for n in (1, 0))
     pages = torch.full((3 * requests, width), -7, device=device, dtype=torch.int32)
-    kernels.lay_out_decode(lengths, table.to(device).int(), shape.geometry, PAGE, rows, counts, pages)
+    kernels.lay_out_decode(lengths, table.to(device).int(), shape.geometry, PAGE, rows, starts, counts, pages)
     used = torch.arange(width, device=device) < -(-counts // PAGE).unsqueeze(1)
-    found = [rows.positions, rows.successive, rows.inter, counts, pages.masked_fill(~used, 0).flatten()]
+    found = [rows.positions, rows.successive, rows.inter, starts, counts, pages.masked_fill(~used, 0).flatten()]
     return torch.cat(found)
 
 

@@ -131,7 +131,9 @@ def test_steps_of_one_token_a_request(geometry):  # the module of the kernels im
     memory.pages[:], memory.lengths[:] = -1, -1  # what an earlier step has left
     lengths = torch.tensor([*range(1, 27), 100, 0]).int()
     table, layout = page_table(28), memory.layout(28, 100)
-    lay_out_decode(lengths, table, geometry, PAGE, layout.rows, layout.near.lengths, layout.near.pages)
+    lay_out_decode(
+        lengths, table, geometry, PAGE, layout.rows, layout.near.starts, layout.near.lengths, layout.near.pages
+    )
     requests = list(range(28))
     assert seen(layout, geometry) == expected([*requests, 27], lengths.tolist(), table, geometry)
     assert layout.near.lengths.view(3, 28)[:, -1].tolist() == [0, 0, 0]

@@ -19,10 +19,10 @@ KERNELS = {
     "merges": ("triton_merge", "_merge", {"D": 128, "WIDE": 128, "HEADS": 16, "IN_PLACE": False}),
     "merges in place": ("triton_merge", "_merge", {"D": 80, "WIDE": 128, "HEADS": 16, "IN_PLACE": True}),
     "gathers": ("triton_gather", "_gather", {"PAGE": 128, "STEP": 32, "WIDE": 128}),
-    "layout": ("triton_decode", "_lay_out_decode", {"STEP": 256}),
+    "layout": ("triton_decode", "_lay_out_decode", {"STEP": 256, "REQUESTS": 256}),
 }
 ROWS = ("query", "out", "key", "value", "keys", "values", "output", "near", "far", "table", "copy")
-NUMBERS = ("positions", "successive", "inter", "lengths", "block_table", "key_lengths", "pages")
+NUMBERS = ("starts", "positions", "successive", "inter", "lengths", "block_table", "key_lengths", "pages")
 POINTERS = dict.fromkeys(ROWS, "*bf16") | dict.fromkeys(NUMBERS, "*i32")
 POINTERS |= {"slots": "*i64", "near_lse": "*fp32", "far_lse": "*fp32"}
 
