@@ -15,6 +15,12 @@ def refuse_model(model_config) -> None:
             f"Dual Chunk Attention is not known to be right for models of type {config.model_type!r}: it serves "
             f"{', '.join(FAMILIES)}; leave dual_chunk_attention_config out to serve the plain model."
         )
+    size = getattr(config, "head_dim", None)
+    if config.model_type == "qwen2" and size not in (None, config.hidden_size // config.num_attention_heads):
+        raise ValueError(
+            "vLLM takes the head size of a qwen2 model to be hidden_size / num_attention_heads, and this one's is "
+            f"{size}: load the model with transformers."
+        )
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
     if kind not in ROPE_TYPES or "mrope_section" in rope:

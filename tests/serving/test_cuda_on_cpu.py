@@ -33,11 +33,14 @@ def test_cached_prefixes_and_decoding_across_borders(served, engine):
         check_written(model, request["ids"], got)
 
 
-def test_decoding_together_in_different_chunks(served, engine):
+@pytest.mark.parametrize("how", ["emulated_cuda", "emulated_graphs"])
+def test_decoding_together_in_different_chunks(how, served, engine):
     """Requests in their first to fifth chunk, the shortest of which cross into another on the way."""
     model = served("llama", PAGED)
     ids = [prompt(length, length) for length in (5, 60, 66, 90, 128, 130, 200, 300)]
-    result = engine(model.folder, [{"ids": one, "max_tokens": 12} for one in ids], max_model_len=512, **EMULATED)
+    result = engine(
+        model.folder, [{"ids": one, "max_tokens": 12} for one in ids], max_model_len=512, **EMULATED | {"first": [how]}
+    )
     for one, got in zip(ids, result["rounds"][0]):
         check_written(model, one, got)
 

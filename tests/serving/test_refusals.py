@@ -9,7 +9,8 @@ from dca_hub.serving import refusals
 
 
 def model(**config):
-    return SimpleNamespace(hf_config=SimpleNamespace(**{"model_type": "llama", "rope_parameters": None} | config))
+    given = {"model_type": "llama", "rope_parameters": None, "hidden_size": 256, "num_attention_heads": 4}
+    return SimpleNamespace(hf_config=SimpleNamespace(**given | config))
 
 
 def options(**changes):
@@ -39,6 +40,7 @@ def layer(**changes):
         {},
         {"rope_parameters": {"rope_type": "llama3"}},
         {"model_type": "qwen2", "sliding_window": 32768, "use_sliding_window": False},
+        {"model_type": "qwen2", "head_dim": 64},
         {"model_type": "mistral", "sliding_window": None},
         {"layer_types": ["full_attention"]},
     ],
@@ -58,6 +60,7 @@ def test_models_that_are_served(config):
         ({"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1]}}, "rope_type 'mrope'"),
         ({"model_type": "mistral", "sliding_window": 4096}, "sliding window"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding window"),
+        ({"model_type": "qwen2", "head_dim": 128}, "this one's is 128"),
     ],
 )
 def test_models_that_are_not(config, words):
