@@ -143,7 +143,7 @@ class Case:
         made |= {"alibi_slopes": None, "sliding_window": None, "kv_cache_dtype": "auto"}
         self.impls = CPUAttentionBackendImpl(**made), DualChunkCPUImpl(**made)
         plain = CPUAttentionMetadata(**shared, scheduler_metadata=scheduled)
-        added = step_of(plain, PageShape(PAGE, groups, size, torch.float32), heads, table, geometry)
+        added = step_of(plain, PageShape(PAGE, groups, size, torch.float32), table, geometry)
         dca = DualChunkCPUMetadata(**shared, scheduler_metadata=None, step=added)
         self.metadata = plain, dca
 

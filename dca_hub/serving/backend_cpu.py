@@ -84,12 +84,12 @@ class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
         plain = super().build(common_prefix_len, common_attn_metadata, fast_build)
         spec = self.kv_cache_spec
         page = PageShape(spec.block_size, spec.num_kv_heads, spec.head_size, spec.dtype)
-        step = step_of(plain, page, self.num_heads, self.table, self.geometry)
+        step = step_of(plain, page, self.table, self.geometry)
         return DualChunkCPUMetadata(**{field.name: getattr(plain, field.name) for field in fields(plain)}, step=step)
 
 
 def step_of(
-    plain: CPUAttentionMetadata, page: PageShape, heads: int, rotary: RotaryTable, geometry: DualChunkGeometry
+    plain: CPUAttentionMetadata, page: PageShape, rotary: RotaryTable, geometry: DualChunkGeometry
 ) -> DualChunkStep:
     """What the layers need of a step beyond the metadata of plain attention."""
     step = spans(plain.query_start_loc.tolist(), plain.seq_lens.tolist())
@@ -101,7 +101,7 @@ def step_of(
         places(plain.slot_mapping[: plain.num_actual_tokens], page),
         (turns.place[0].unsqueeze(1), turns.place[1].unsqueeze(1)) if moved else None,
         _many([span for span in step if span.stop - span.start > 1], plain.block_table, page, turns),
-        _lasts([span for span in step if span.stop - span.start == 1], plain.block_table, page, heads, turns, geometry),
+        _lasts([span for span in step if span.stop - span.start == 1], plain.block_table, page, turns, geometry),
     )
 
 
@@ -118,13 +118,13 @@ def _many(step: list[Span], table: torch.Tensor, page: PageShape, turns: StepTur
 
 
 def _lasts(
-    step: list[Span], table: torch.Tensor, page: PageShape, heads: int, turns: StepTurns, geometry: DualChunkGeometry
+    step: list[Span], table: torch.Tensor, page: PageShape, turns: StepTurns, geometry: DualChunkGeometry
 ) -> Lasts | None:
     if not step:
         return None
     rows = torch.tensor([span.start for span in step])
     cos, sin = (x[:, rows] for x in turns.places)
-    seen = visits(step, table, page, heads, geometry.chunk_length)
+    seen = visits(step, table, page, geometry.chunk_length)
     return Lasts(rows, seen, _scaled(cos, sin, turns.factor_of(rows)))
 
 

@@ -48,10 +48,13 @@ def _turned(query: torch.Tensor, turns: QueryTurns, scaling: float) -> torch.Ten
 
 def _scores(each: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:
     """[E * G, H / G, P] of the visits' queries [E * G, H / G, D] with all keys of their pages."""
-    scores = each.new_empty(len(each), cache.shape[3], each.shape[1])
-    for query, keys, out in _by_stretch(each, cache, 0, scores, seen):
-        torch.bmm(keys, query.transpose(1, 2), out=out)  # faster than the queries times the keys, for so few
-    return scores.transpose(1, 2).contiguous()
+    scores = each.new_empty(*each.shape[:2], cache.shape[3])
+    for query, keys, out, copied in _by_stretch(each, cache, 0, scores, seen):
+        if copied and query.shape[1] > 1:
+            torch.bmm(query, keys.transpose(1, 2), out=out)
+        else:  # a single row, or keys that have yet to come from memory: quicker in this order, and turned afterwards
+            out.copy_(torch.bmm(keys, query.transpose(1, 2)).transpose(1, 2))
+    return scores
 
 
 def _shares(weights: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:
@@ -59,7 +62,7 @@ def _shares(weights: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.T
     groups, size, cut = cache.shape[1], cache.shape[3], seen.partial
     shares = weights.new_empty(*weights.shape[:2], cache.shape[4])
     grouped, out = (x.view(len(weights) * groups, -1, x.shape[2]) for x in (weights, shares))
-    for weight, values, share in _by_stretch(grouped, cache, 1, out, seen):
+    for weight, values, share, _ in _by_stretch(grouped, cache, 1, out, seen):
         torch.bmm(weight, values, out=share)
     if len(cut.visits):  # a weight of zero does not keep out a NaN
         values = cache[:, :, 1].index_select(0, cut.pages).masked_fill_(cut.unseen[:, None, :, None], 0).flatten(0, 1)
@@ -70,9 +73,9 @@ def _shares(weights: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.T
 
 def _by_stretch(
     left: torch.Tensor, cache: torch.Tensor, kind: int, out: torch.Tensor, seen: Visits
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool]]:
     """The rows of `left` and `out`, [E * G, ...] both, and of the cache's keys or values [E * G, P, D] by `kind`,
-    stretch by stretch."""
+    stretch by stretch; and whether those have just been copied."""
     groups, _, *block = cache.shape[1:]
     counts = [stretch.count * groups for stretch in seen.stretches]
     copied = [count for stretch, count in zip(seen.stretches, counts) if stretch.first is None]
@@ -81,9 +84,9 @@ def _by_stretch(
     rows = (x.split(counts) for x in (left, out, seen.blocks + kind))
     for stretch, count, mine, to, where in zip(seen.stretches, counts, *rows):
         if stretch.first is None:
-            yield mine, torch.index_select(blocks, 0, where, out=copies[:count]), to
+            yield mine, torch.index_select(blocks, 0, where, out=copies[:count]), to, True
         else:
-            yield mine, lying.narrow(0, stretch.first * groups, count), to
+            yield mine, lying.narrow(0, stretch.first * groups, count), to, False
 
 
 def _by_owner(rows: torch.Tensor, seen: Visits, mode: int) -> torch.Tensor:

@@ -16,9 +16,7 @@ from dca_hub.serving.paged import PageShape
 from dca_hub.serving.spans import Span, pieces
 
 # A call takes as long as copying so much; and copies of so much are still in the processor's cache when they are used.
-_LEAST_BYTES, _COPY_BYTES = 2**18, 2**19
-# Beyond what a processor's cache holds, products with a few queries a head wait for memory longer than a copy does.
-_CACHED_BYTES = 12 * 2**20
+_LEAST_BYTES, _COPY_BYTES = 2**18, 2**21
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,8 @@ class Visits:
     partial: Partial
 
 
-def visits(lasts: Sequence[Span], table: torch.Tensor, page: PageShape, heads: int, chunk_length: int) -> Visits:
-    """The visits of spans of one token each, at least one span, by the pages `table` [requests, pages].
-
-    heads: H, of the queries.
-    """
+def visits(lasts: Sequence[Span], table: torch.Tensor, page: PageShape, chunk_length: int) -> Visits:
+    """The visits of spans of one token each, at least one span, by the pages `table` [requests, pages]."""
     size = page.tokens
     owner_of = {span.request: owner for owner, span in enumerate(lasts)}
     pages, owners, queries, partial, seen = [], [], [], [], []
@@ -83,7 +78,7 @@ def visits(lasts: Sequence[Span], table: torch.Tensor, page: PageShape, heads: i
     owner, cut = owner[order], torch.tensor(partial, dtype=torch.long)
     at, (low, high) = torch.arange(size), torch.tensor(seen, dtype=torch.long).view(-1, 2, 1).unbind(1)
     return Visits(
-        tuple(_stretches(which[order].tolist(), page, heads)),
+        tuple(_together(runs(which[order].tolist()), page.half, _LEAST_BYTES)),
         ((which[order] * page.heads).unsqueeze(1) + torch.arange(page.heads)).mul_(2).view(-1),
         owner,
         query[order],
@@ -105,14 +100,6 @@ def runs(pages: Sequence[int]) -> list[Stretch]:
     """Pages, in order, as stretches that follow one another in memory."""
     starts = [at for at, page in enumerate(pages) if not at or page != pages[at - 1] + 1]
     return [Stretch(pages[start], end - start) for start, end in zip(starts, [*starts[1:], len(pages)])]
-
-
-def _stretches(pages: Sequence[int], page: PageShape, heads: int) -> Iterator[Stretch]:
-    """Pages, in order, as what is read in place and what is copied together."""
-    if heads > page.heads and len(pages) * page.half > _CACHED_BYTES:
-        yield from _together([Stretch(which, 1) for which in pages], page.half, len(pages) * page.half)
-    else:
-        yield from _together(runs(pages), page.half, _LEAST_BYTES)
 
 
 def _together(found: Iterable[Stretch], page_bytes: int, least: int) -> Iterator[Stretch]:

@@ -57,8 +57,8 @@ def some_pages(order: str, lengths: list[int]) -> list[list[int]]:
 @pytest.mark.parametrize("chunk_size, temperature", [(14, 0.2), (11, 0.0)])
 @pytest.mark.parametrize("lengths", [*([length] for length in LENGTHS), LENGTHS, LENGTHS[::-1]])
 def test_requests_in_pages(order, read_as, heads, chunk_size, temperature, lengths, monkeypatch):
-    least, cached = {"in place": (0, 10**9), "some copied": (SHAPE.half, 10**9), "all copied": (0, 0)}[read_as]
-    for name, value in ("_LEAST_BYTES", least), ("_CACHED_BYTES", cached), ("_COPY_BYTES", 3 * SHAPE.half):
+    least = {"in place": 0, "some copied": SHAPE.half, "all copied": 10**9}[read_as]
+    for name, value in ("_LEAST_BYTES", least), ("_COPY_BYTES", 3 * SHAPE.half):
         monkeypatch.setattr(planning, name, value)
     geometry = DualChunkGeometry(chunk_size, local_size=3, pretraining_length=14, temperature=temperature)
     torch.manual_seed(sum(lengths))
@@ -79,7 +79,7 @@ def test_requests_in_pages(order, read_as, heads, chunk_size, temperature, lengt
     cos, sin = angle.cos(), angle.sin()
     placed = turn(query, cos[0].unsqueeze(1), sin[0].unsqueeze(1))  # queries arrive as they are at position 0
     factor = 1.0 if turns.factor is None else turns.factor
-    seen = visits(lasts, table, SHAPE, heads, geometry.chunk_length)
+    seen = visits(lasts, table, SHAPE, geometry.chunk_length)
     found = attend_last(query, cache, seen, QueryTurns(cos * factor, sin * factor, turns.factor), 0.4)
 
     for request, (line, length) in enumerate(zip(lines, lengths)):
