@@ -64,7 +64,8 @@ def lay_out(
     copy, which is not waited for.
     """
     # A request of a rehearsal may be said to have fewer tokens than are in the step.
-    near, far = _cut(starts, np.maximum(lengths, np.diff(starts)), geometry)
+    lengths = np.maximum(lengths, np.diff(starts))
+    near, far = _cut(starts, lengths, geometry)
     if not len(far.start):
         return None
     before = (lengths - 1) // geometry.chunk_length * geometry.chunk_length  # the keys of each that any are far from
@@ -97,6 +98,7 @@ def _chosen(far: "_Pieces", before: np.ndarray, gathering: Gathering | None) -> 
     if gathering is None:
         return np.zeros(len(before), dtype=bool)
     worth_it = np.bincount(far.request, far.count, minlength=len(before)) >= gathering.least_queries
+    worth_it &= before <= gathering.most_tokens
     return worth_it & (np.where(worth_it, before, 0).cumsum() <= gathering.most_tokens)
 
 
