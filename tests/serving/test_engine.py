@@ -3,7 +3,10 @@
 import pytest
 from tiny_models import FAMILIES, tokens
 
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+
 pytestmark = pytest.mark.vllm
+AUTHORS = DualChunkGeometry(chunk_size=48, local_size=8, pretraining_length=64)
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64}
 
 
@@ -33,6 +36,15 @@ def test_every_family_ragged_and_in_chunks(family, served, engine):
         assert apart(got["prompt_logprobs"], model.logprobs(one)) < 1e-4
         check_written(model, one, got)
     assert apart(model.logprobs(ids[-1], dca=False), model.logprobs(ids[-1])) > 0.1  # so it is DCA that was compared
+
+
+@pytest.mark.parametrize("family, length", [("llama", 200), ("qwen2", 170), ("mixtral", 150), ("mistral", 150)])
+def test_the_cases_of_the_authors_code(family, length, served, engine):
+    """Their sizes, lengths and number of tokens written, with heads of a size that vLLM's CPU kernels take."""
+    model, ids = served(family, AUTHORS), prompt(length, length)
+    result = engine(model.folder, [{"ids": ids, "max_tokens": 12, "prompt_logprobs": True}])
+    assert apart(result["rounds"][0][0]["prompt_logprobs"], model.logprobs(ids)) < 1e-4
+    check_written(model, ids, result["rounds"][0][0])
 
 
 @pytest.mark.parametrize("rope", [YARN], ids=["yarn"])
