@@ -1,9 +1,9 @@
 """Dual Chunk Attention as an attention backend of vLLM's V1 engine, on CUDA, over vLLM's own flash attention.
 
-A step whose tokens are all in the first chunk of their request is vLLM's own, unchanged. Any other takes some launches
-a layer besides flash attention's: keys are turned and written, queries turned, keys that many queries see copied
-together, and the parts merged; `flash_layout` says into which parts. Shapes: N tokens of a step, H query heads, G
-key/value heads, D head size.
+A step whose tokens are all in the first chunk of their request is vLLM's own, unchanged, unless a CUDA graph may replay
+it. Any other takes some launches a layer besides flash attention's: keys are turned and written, queries turned, keys
+that many queries see copied together, and the parts merged; `flash_layout` says into which parts. Shapes: N tokens of a
+step, H query heads, G key/value heads, D head size.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -37,6 +37,9 @@ logger = init_logger(f"vllm.{__name__}")
 
 # FA3 cuts sequences by their lengths as long as there are at most so many, and beyond that all alike.
 _MOST_CUT_BY_LENGTH = 992
+# Of all sequences together, in a CUDA graph: vLLM reckons with the memory of the graph with the most requests, whose
+# sequences may be too many to be cut at all.
+_MOST_PARTS = 4096
 
 
 class DualChunkFlashBackend(FlashAttentionBackend):
@@ -76,9 +79,10 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         logger.info_once("Dual Chunk Attention turns and merges rows by %s", reason)
         longest, requests = vllm_config.model_config.max_model_len, vllm_config.scheduler_config.max_num_seqs
         self.decode = DecodeMemory(requests, -(-longest // self.block_size), device)
-        self.gathering = gathering(
-            3 if self.aot_schedule else 2, self.num_heads_q, self.num_heads_kv, self.headdim, longest
-        )
+        version = fa_utils.get_flash_attn_version(head_size=self.headdim, supports_fa4_hd256=True)
+        self.gathering = gathering(version, self.num_heads_q, self.num_heads_kv, self.headdim, longest)
+        # For a single query, FA2 takes row n to be that of sequence n, whatever it is told.
+        self.all_have_rows = version != 3
         self.speculates = vllm_config.speculative_config is not None
         if self.use_full_cuda_graph and self.aot_schedule:
             # vLLM's own has room for one sequence a request, of up to four numbers each.
@@ -114,12 +118,15 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
             layout.near.starts,
             layout.near.lengths,
             layout.near.pages,
+            self.all_have_rows,
         )
         return layout
 
     def _may_replay(self, common) -> bool:
         """Whether a CUDA graph may be captured or replayed with this step: it reads what it read when captured."""
-        return self.use_full_cuda_graph and common.num_actual_tokens <= (self.max_cudagraph_size or 0)
+        if not self.use_full_cuda_graph or self.speculates:
+            return False
+        return common.num_actual_tokens <= (self.max_cudagraph_size or 0)
 
     def _lengths(self, common) -> torch.Tensor:
         """The tokens of each request, on the CPU: a border of chunks must be where it is."""
@@ -132,12 +139,13 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
         """With the schedule of FA3, which only that version has. A graph's memory is for a fixed number of splits."""
         if not self.aot_schedule:
             return sequences
-        splits = self.max_num_splits if for_graph else 0
-        if len(sequences.lengths) > _MOST_CUT_BY_LENGTH:
+        count = len(sequences.lengths)
+        splits = min(self.max_num_splits, _MOST_PARTS // count) if for_graph else 0
+        if count > _MOST_CUT_BY_LENGTH:
             splits = 1
         schedule = self._get_scheduler_metadata(
             aot_schedule=True,
-            batch_size=len(sequences.lengths),
+            batch_size=count,
             cu_query_lens=sequences.starts,
             max_query_len=sequences.longest_query,
             seqlens=sequences.lengths,

@@ -7,13 +7,14 @@ import re
 from functools import wraps
 
 import vllm
+from vllm import envs
 from vllm.config import ModelConfig, get_current_vllm_config
 from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.attention import selector
 
 from dca_hub.serving.engines import VLLM_VERSIONS
-from dca_hub.serving.refusals import refuse_backend, refuse_engine, refuse_selection
+from dca_hub.serving.refusals import refuse_backend, refuse_engine, refuse_graphs, refuse_selection
 from dca_hub.serving.settings import asks_for_dca, prepare
 
 BACKENDS = {
@@ -68,6 +69,7 @@ def _routed(choose):
         if not asks_for_dca(vllm_config):
             return plain(cls, selected_backend, attn_selector_config, num_heads)
         refuse_engine(vllm_config)
+        refuse_graphs(vllm_config.compilation_config, bool(envs.VLLM_USE_BREAKABLE_CUDAGRAPH))
         refuse_selection(attn_selector_config, cls.device_name)
         backend = resolve_obj_by_qualname(BACKENDS[cls.device_name])
         refuse_backend(backend, attn_selector_config, cls.get_device_capability())

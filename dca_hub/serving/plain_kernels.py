@@ -92,12 +92,13 @@ def lay_out_decode(
     starts: torch.Tensor,
     key_lengths: torch.Tensor,
     pages: torch.Tensor,
+    all_have: bool,
 ) -> None:
     """Fills in what attention needs of R requests with one token each, from their `lengths` [R], that token included,
     and `block_table` [R, W]: `rows`; and of 3 R sequences, the requests once for each relation in its order, where
-    their query is (`starts` [3 R + 1]; of the relations other than intra there is none without keys), how many keys
-    they have (`key_lengths` [3 R]) and on which pages (`pages` [3 R, W]), as far as there are keys. A length of 0 is a
-    row that pads the step."""
+    their query is (`starts` [3 R + 1]), how many keys they have (`key_lengths` [3 R]) and on which pages (`pages`
+    [3 R, W]), as far as there are keys. Of the relations other than intra, a sequence without keys has no query, unless
+    they `all_have` one. A length of 0 is a row that pads the step."""
     s, requests = geometry.chunk_length, len(lengths)
     at = (lengths - 1).clamp(min=0)
     chunk = at // s * s
@@ -106,7 +107,7 @@ def lay_out_decode(
     begins = torch.stack([chunk, (chunk - s).clamp(min=0), torch.zeros_like(chunk)])
     rows.positions.copy_(at)
     seen = counts[1:] > 0
-    after = seen.flatten().cumsum(0)
+    after = (seen | all_have).flatten().cumsum(0)
     starts[: requests + 1].copy_(torch.arange(requests + 1))
     starts[requests + 1 :].copy_(requests + after)
     for index, found in zip((rows.successive, rows.inter), torch.where(seen, after.view(2, requests) - 1, -1)):

@@ -57,6 +57,23 @@ def refuse_engine(vllm_config) -> None:
             "Dual Chunk Attention reads whole chunks and cannot share one request's keys among processes: use tensor "
             "or pipeline parallel in place of context parallel."
         )
+    if parallel.use_ubatching:
+        raise ValueError(
+            "Dual Chunk Attention lays out a step's requests together and has not been made to work in microbatches: "
+            "serve it without --enable-dbo."
+        )
+
+
+def refuse_graphs(compilation, breakable: bool) -> None:
+    """Raises ValueError if keys would be written within a CUDA graph of steps that differ: where to turn them to would
+    be what it was when the graph was captured. `breakable`: whether vLLM was asked for graphs with breaks in them."""
+    within = breakable or "vllm::unified_kv_cache_update" not in (compilation.splitting_ops or ())
+    if within and compilation.cudagraph_mode.has_piecewise_cudagraphs():
+        raise ValueError(
+            "Dual Chunk Attention writes keys outside of piecewise CUDA graphs, and these options put that inside: "
+            "leave splitting_ops, use_inductor_graph_partition and VLLM_USE_BREAKABLE_CUDAGRAPH at their defaults, or "
+            "ask for cudagraph_mode FULL_DECODE_ONLY."
+        )
 
 
 def refuse_selection(asked, device: str) -> None:

@@ -23,7 +23,7 @@ def _parts(length, S, LOCAL):
 @triton.jit(do_not_specialize=["R"], do_not_specialize_on_alignment=_INDICES)
 def _lay_out_decode(
     lengths, block_table, positions, successive, inter, starts, key_lengths, pages, table_stride, pages_stride, R, S,
-    LOCAL, PAGE, STEP: tl.constexpr, REQUESTS: tl.constexpr,
+    LOCAL, PAGE, ALL_HAVE: tl.constexpr, STEP: tl.constexpr, REQUESTS: tl.constexpr,
 ):  # fmt: skip
     request, relation = tl.program_id(0), tl.program_id(1)
     length = tl.load(lengths + request)
@@ -33,10 +33,13 @@ def _lay_out_decode(
     for begin in range(0, R, REQUESTS):
         other = begin + number
         _, _, near_count, far_count = _parts(tl.load(lengths + other, mask=other < R, other=0), S, LOCAL)
-        total += tl.sum((near_count > 0).to(tl.int32) + (far_count > 0).to(tl.int32))
-        counted = tl.where(relation == 1, near_count, far_count) > 0
+        has_near, has_far = near_count > 0, far_count > 0
+        if ALL_HAVE:
+            has_near, has_far = other < R, other < R
+        total += tl.sum(has_near.to(tl.int32) + has_far.to(tl.int32))
+        counted = ((relation == 1) & has_near) | ((relation == 2) & has_far)
         before += tl.sum((counted & (other < request)).to(tl.int32))
-        before += tl.sum(((near_count > 0) & (relation == 2)).to(tl.int32))
+        before += tl.sum((has_near & (relation == 2)).to(tl.int32))
     sequence = (relation * R + request).to(tl.int64)
     first, count = chunk, length - chunk
     if relation == 0:
@@ -69,10 +72,11 @@ def lay_out_decode(
     starts: torch.Tensor,
     key_lengths: torch.Tensor,
     pages: torch.Tensor,
+    all_have: bool,
 ) -> None:
     requests = len(lengths)
     _lay_out_decode[(requests, 3)](
         lengths, block_table, rows.positions, rows.successive, rows.inter, starts, key_lengths, pages,
         block_table.stride(0), pages.stride(0), requests, geometry.chunk_length, geometry.local_size, page_size,
-        STEP=_PAGES_PER_STEP, REQUESTS=_REQUESTS_PER_STEP,
+        ALL_HAVE=all_have, STEP=_PAGES_PER_STEP, REQUESTS=_REQUESTS_PER_STEP,
     )  # fmt: skip

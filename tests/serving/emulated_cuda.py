@@ -33,6 +33,8 @@ def flash_attn_varlen_func(
     assert tuple(window_size) == (-1, -1)
     for number, length in enumerate(seqused_k.tolist()):
         rows = slice(int(cu_seqlens_q[number]), int(cu_seqlens_q[number + 1]))
+        if VERSION == 2 and max_seqlen_q == 1 and q.shape[1] > k.shape[2]:
+            rows = slice(number, number + 1)  # FA2 makes heads that share a key queries, and does not look at the rest
         assert (max_seqlen_q > 1) <= rows.stop - rows.start <= max_seqlen_q
         if not length:
             lse[:, rows] = float("inf") if number % 2 else float("-inf")

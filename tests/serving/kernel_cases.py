@@ -101,7 +101,8 @@ def laying_out(kernels, shape: Shape, device: str) -> torch.Tensor:
     rows = Rows(*torch.full((3, requests), -7, device=device, dtype=torch.int32))
     starts, counts = (torch.full((3 * requests + n,), -7, device=device, dtype=torch.int32) for n in (1, 0))
     pages = torch.full((3 * requests, width), -7, device=device, dtype=torch.int32)
-    kernels.lay_out_decode(lengths, table.to(device).int(), shape.geometry, PAGE, rows, starts, counts, pages)
+    all_have = shape is SHAPES["128, temperature"]
+    kernels.lay_out_decode(lengths, table.to(device).int(), shape.geometry, PAGE, rows, starts, counts, pages, all_have)
     used = torch.arange(width, device=device) < -(-counts // PAGE).unsqueeze(1)
     found = [rows.positions, rows.successive, rows.inter, starts, counts, pages.masked_fill(~used, 0).flatten()]
     return torch.cat(found)

@@ -33,7 +33,7 @@ def test_cached_prefixes_and_decoding_across_borders(served, engine):
         check_written(model, request["ids"], got)
 
 
-@pytest.mark.parametrize("how", ["emulated_cuda", "emulated_graphs"])
+@pytest.mark.parametrize("how", ["emulated_cuda", "emulated_graphs", "emulated_fa2"])
 def test_decoding_together_in_different_chunks(how, served, engine):
     """Requests in their first to fifth chunk, the shortest of which cross into another on the way."""
     model = served("llama", PAGED)

@@ -123,19 +123,20 @@ def test_a_request_said_to_be_shorter_than_its_step_reads_no_page_before_the_fir
 
 
 @pytest.mark.vllm
+@pytest.mark.parametrize("all_have", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_steps_of_one_token_a_request(geometry):  # the module of the kernels imports vLLM
+def test_steps_of_one_token_a_request(geometry, all_have):  # the module of the kernels imports vLLM
     from dca_hub.serving.plain_kernels import lay_out_decode
 
     memory = DecodeMemory(30, WIDTH, torch.device("cpu"))
     memory.pages[:], memory.lengths[:] = -1, -1  # what an earlier step has left
     lengths = torch.tensor([*range(1, 27), 100, 0]).int()
     table, layout = page_table(28), memory.layout(28, 100)
-    lay_out_decode(
-        lengths, table, geometry, PAGE, layout.rows, layout.near.starts, layout.near.lengths, layout.near.pages
-    )
+    near = layout.near
+    lay_out_decode(lengths, table, geometry, PAGE, layout.rows, near.starts, near.lengths, near.pages, all_have)
     requests = list(range(28))
     assert seen(layout, geometry) == expected([*requests, 27], lengths.tolist(), table, geometry)
     assert layout.near.lengths.view(3, 28)[:, -1].tolist() == [0, 0, 0]
+    assert layout.near.starts.tolist() == list(range(85)) or not all_have
     again = memory.layout(28, 50)
     assert again.near.pages.data_ptr() == layout.near.pages.data_ptr()

@@ -1,5 +1,6 @@
 """What a DCA model is not served with, each in a sentence; needs no vLLM."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +15,12 @@ def model(**config):
 
 
 def options(**changes):
-    parallel = {"decode_context_parallel_size": 1, "prefill_context_parallel_size": 1}
-    given = {"speculative_config": None, "kv_transfer_config": None, "parallel_config": SimpleNamespace(**parallel)}
+    given = {"speculative_config": None, "kv_transfer_config": None, "parallel_config": parallel()}
+    return SimpleNamespace(**given | changes)
+
+
+def parallel(**changes):
+    given = {"decode_context_parallel_size": 1, "prefill_context_parallel_size": 1, "use_ubatching": False}
     return SimpleNamespace(**given | changes)
 
 
@@ -73,15 +78,27 @@ def test_models_that_are_not(config, words):
     [
         ({"speculative_config": SimpleNamespace(method="eagle")}, "speculative decoding by 'eagle'"),
         ({"kv_transfer_config": object()}, "KV connector"),
-        (
-            {"parallel_config": SimpleNamespace(decode_context_parallel_size=2, prefill_context_parallel_size=1)},
-            "tensor or pipeline parallel",
-        ),
+        ({"parallel_config": parallel(decode_context_parallel_size=2)}, "tensor or pipeline parallel"),
+        ({"parallel_config": parallel(use_ubatching=True)}, "without --enable-dbo"),
     ],
 )
 def test_options_that_are_not(changes, words):
     with pytest.raises(ValueError, match=words):
         refusals.refuse_engine(options(**changes))
+
+
+@pytest.mark.parametrize("piecewise, operators, breakable, right", [
+    (True, ["vllm::unified_kv_cache_update"], False, True),
+    (True, ["vllm::unified_kv_cache_update"], True, False),
+    (True, ["vllm::unified_attention"], False, False),
+    (True, None, False, False),
+    (False, [], True, True),
+])  # fmt: skip
+def test_graphs_that_keys_would_be_written_in(piecewise, operators, breakable, right):
+    mode = SimpleNamespace(has_piecewise_cudagraphs=lambda: piecewise)
+    compilation = SimpleNamespace(cudagraph_mode=mode, splitting_ops=operators)
+    with nullcontext() if right else pytest.raises(ValueError, match="FULL_DECODE_ONLY"):
+        refusals.refuse_graphs(compilation, breakable)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ KERNELS = {
     "merges": ("triton_merge", "_merge", {"D": 128, "WIDE": 128, "HEADS": 16, "IN_PLACE": False}),
     "merges in place": ("triton_merge", "_merge", {"D": 80, "WIDE": 128, "HEADS": 16, "IN_PLACE": True}),
     "gathers": ("triton_gather", "_gather", {"PAGE": 128, "STEP": 32, "WIDE": 128}),
-    "layout": ("triton_decode", "_lay_out_decode", {"STEP": 256, "REQUESTS": 256}),
+    "layout": ("triton_decode", "_lay_out_decode", {"ALL_HAVE": False, "STEP": 256, "REQUESTS": 256}),
+    "layout for FA2": ("triton_decode", "_lay_out_decode", {"ALL_HAVE": True, "STEP": 256, "REQUESTS": 256}),
 }
 ROWS = ("query", "out", "key", "value", "keys", "values", "output", "near", "far", "table", "copy")
 NUMBERS = ("starts", "positions", "successive", "inter", "lengths", "block_table", "key_lengths", "pages")
