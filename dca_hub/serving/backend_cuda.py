@@ -65,7 +65,7 @@ class DualChunkFlashMetadata(FlashAttentionMetadata):
 
 
 class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
-    # Of one token a request; any other step is cut into sequences that differ from the last one's in number.
+    # Only of steps of one token a request: any other is cut into as many sequences as it happens to take.
     _cudagraph_support = AttentionCGSupport.UNIFORM_SINGLE_TOKEN_DECODE
     supports_update_block_table = False
 

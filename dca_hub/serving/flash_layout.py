@@ -83,7 +83,7 @@ def lay_out(
         longest = int(cut.count.max()), int(cut.k_length.max())
         return FlashSequences(int(cut.count.sum()), sent[at], pages, sent[at + 1], *longest, gathered=gathered)
 
-    pages = _pages(block_table, *sent[-2:], -(-int(in_pages.k_length.max()) // page_size))
+    pages = pages_of(block_table, *sent[-2:], -(-int(in_pages.k_length.max()) // page_size))
     near_call, far_calls = call(near, 3, pages[: len(near.start)]), []
     if len(paged.start):
         far_calls.append(call(paged, 5, pages[len(near.start) :]))
@@ -102,8 +102,8 @@ def _chosen(far: "_Pieces", before: np.ndarray, gathering: Gathering | None) -> 
     return worth_it & (np.where(worth_it, before, 0).cumsum() <= gathering.most_tokens)
 
 
-def _pages(block_table: torch.Tensor, request: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:
-    """`count` pages of each sequence's request, from its `first` on; what is beyond its keys is never read."""
+def pages_of(block_table: torch.Tensor, request: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` pages of each sequence's request [P], from its `first` [P] on; what is beyond its keys is never read."""
     wanted = first.unsqueeze(1) + torch.arange(count, device=block_table.device)
     return block_table[request.unsqueeze(1), wanted.clamp(max=block_table.shape[1] - 1)]
 

@@ -8,6 +8,7 @@ import torch
 
 from dca_hub.modeling.dual_chunk_attention import logit_factors, query_places, turn
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.serving.flash_layout import pages_of
 from dca_hub.serving.kernels import Rows
 from dca_hub.serving.rotation import RotaryTable
 
@@ -113,9 +114,8 @@ def lay_out_decode(
     for index, found in zip((rows.successive, rows.inter), torch.where(seen, after.view(2, requests) - 1, -1)):
         index.copy_(found)
     key_lengths.copy_(counts.flatten())
-    columns = torch.arange(pages.shape[1], device=lengths.device)
-    wanted = (begins.unsqueeze(-1) // page_size + columns).clamp(max=block_table.shape[1] - 1)
-    pages.copy_(block_table.expand(3, -1, -1).gather(2, wanted.long()).flatten(0, 1))
+    request = torch.arange(requests, device=lengths.device).repeat(3)
+    pages.copy_(pages_of(block_table, request, begins.flatten() // page_size, pages.shape[1]))
 
 
 def gather(cache: tuple[torch.Tensor, torch.Tensor], pages: torch.Tensor, copy: torch.Tensor) -> None:

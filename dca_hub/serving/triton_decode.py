@@ -13,7 +13,7 @@ _INDICES = ("lengths", "block_table", "positions", "successive", "inter", "start
 
 @triton.jit
 def _parts(length, S, LOCAL):
-    """Where a request's token is and its chunk begins, and how many keys it has in the next chunk and beyond."""
+    """Where a request's token is and its chunk begins, and how many keys it has in the one before and beyond."""
     at = tl.maximum(length - 1, 0)
     chunk = at // S * S
     next_to = tl.where((at - chunk < LOCAL) & (chunk > 0), S, 0)
