@@ -6,13 +6,13 @@ Packaging writes it for a folder; publishing writes the sections that depend on 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dca_hub import licences, results
+from dca_hub import licenses, results
 from dca_hub.card_text import front_matter, replace_section, section, section_text, with_front_matter
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.results import Result
 
 if TYPE_CHECKING:
-    from dca_hub.package import Plan
+    from dca_hub.packaging import Plan
 
 PAPER = "https://arxiv.org/abs/2402.17463"
 LOADING, MEASURED, REPRODUCING = "How to load it", "Measured results", "How to reproduce it"
@@ -42,10 +42,10 @@ class Place:
     gated: bool = False
 
 
-def licence_key(plan: "Plan") -> str | None:
-    """The licence of the weights: the catalogue's, or what the source's own card states, or None."""
+def license_key(plan: "Plan") -> str | None:
+    """The license of the weights: the catalogue's, or what the source's own card states, or None."""
     if plan.entry is not None:
-        return plan.entry.licence
+        return plan.entry.license
     stated = source_metadata(plan)
     key = stated.get("license_name") if stated.get("license") == "other" else stated.get("license")
     return key.lower() if isinstance(key, str) else None
@@ -55,7 +55,7 @@ def source_metadata(plan: "Plan") -> dict[str, Any]:
     """The front matter of the source's own card; empty where there is none that can be read."""
     try:
         return front_matter(_source_card(plan))[0]
-    except UserError:
+    except DcaHubError:
         return {}
 
 
@@ -74,8 +74,8 @@ def metadata(plan: "Plan") -> dict[str, Any]:
     languages = list(plan.entry.languages) if plan.entry else source_metadata(plan).get("language")
     if languages:
         values["language"] = languages
-    key = licence_key(plan)
-    known = licences.LICENCES.get(key) if key else None
+    key = license_key(plan)
+    known = licenses.LICENSES.get(key) if key else None
     if known is not None:
         values["license"] = known.hub_id
         if known.hub_id == "other":
@@ -90,8 +90,8 @@ def metadata(plan: "Plan") -> dict[str, Any]:
     return values
 
 
-def licence_of(text: str) -> str | None:
-    """The key of the licence that a card states, or None."""
+def license_of(text: str) -> str | None:
+    """The key of the license that a card states, or None."""
     stated = front_matter(text)[0]
     key = stated.get("license_name") if stated.get("license") == "other" else stated.get("license")
     return key.lower() if isinstance(key, str) else None
@@ -101,7 +101,7 @@ def model_card(plan: "Plan") -> str:
     """README.md of a package."""
     parts = [
         f"# {_name(plan)} with Dual Chunk Attention",
-        *_licence_words(plan),
+        *_license_words(plan),
         _what(plan),
         section(LOADING, _loading(None)),
         section("Sizes", _sizes(plan)),
@@ -170,14 +170,14 @@ def _name(plan: "Plan") -> str:
     return plan.entry.name if plan.entry else plan.source.folder.name
 
 
-def _licence_words(plan: "Plan") -> list[str]:
-    known = licences.LICENCES.get(licence_key(plan) or "")
+def _license_words(plan: "Plan") -> list[str]:
+    known = licenses.LICENSES.get(license_key(plan) or "")
     if known is None:
-        return ["What the licence of the base model asks is not known here: read it before you pass this model on."]
+        return ["What the license of the base model asks is not known here: read it before you pass this model on."]
     shown = [f"**{known.display}**"] if known.display else []
-    duties = licences.obligations(known)
+    duties = licenses.obligations(known)
     if plan.entry and plan.entry.gated:
-        duties.append(f"The base is gated: whoever uses its weights accepts the licence at {plan.source.base} first.")
+        duties.append(f"The base is gated: whoever uses its weights accepts the license at {plan.source.base} first.")
     if duties:
         shown.append(f"The weights are under the {known.title}.\n\n" + "\n".join(f"- {duty}" for duty in duties))
     return shown
@@ -206,7 +206,7 @@ def _loading(place: Place | None) -> str:
         )
         if place.gated:
             parts.append(
-                f"{repository} is gated: accept its licence on its page first, and log in with `hf auth login`."
+                f"{repository} is gated: accept its license on its page first, and log in with `hf auth login`."
             )
     if place and not place.revision:
         parts.append("Pin what you have read: give both calls `revision=`, with a commit of this repository.")

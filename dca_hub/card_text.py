@@ -5,13 +5,13 @@ from typing import Any
 
 import yaml
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
     """The metadata at the head of a card, empty where there is none, and the text that follows it.
 
-    Raises UserError when it is not YAML.
+    Raises DcaHubError when it is not YAML.
     """
     found = re.match(r"\s*---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
     if found is None:
@@ -19,7 +19,7 @@ def front_matter(text: str) -> tuple[dict[str, Any], str]:
     try:
         metadata = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
-        raise UserError(f"The metadata at the head of README.md is not valid YAML ({error}): mend it.") from None
+        raise DcaHubError(f"The metadata at the head of README.md is not valid YAML ({error}): mend it.") from None
     return (metadata if isinstance(metadata, dict) else {}), text[found.end() :]
 
 

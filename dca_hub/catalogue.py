@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from dca_hub.errors import UserError
-from dca_hub.licences import LICENCES
+from dca_hub.errors import DcaHubError
+from dca_hub.licenses import LICENSES
 from dca_hub.memory import Architecture
 from dca_hub.strict import read_yaml
 
@@ -75,7 +75,7 @@ class Entry:
     base: str
     family: Family
     kind: Literal["base", "chat"]
-    licence: str
+    license: str
     gated: bool
     dtype: Literal["float32", "float16", "bfloat16"]
     trained: int
@@ -90,8 +90,8 @@ class Entry:
             raise ValueError("name must be lower-case letters and digits, parted by single hyphens and full stops")
         if not self.is_local and not _HUB_ID.fullmatch(self.base):
             raise ValueError("base must be a Hub id, owner/name, or a folder under dca_hub/")
-        if self.licence not in LICENCES:
-            raise ValueError(f"licence must be one of {', '.join(LICENCES)}, not {self.licence!r}")
+        if self.license not in LICENSES:
+            raise ValueError(f"license must be one of {', '.join(LICENSES)}, not {self.license!r}")
         if self.dca.chunk_size > self.trained:
             raise ValueError(f"dca.chunk_size must not exceed trained, {self.trained}")
 
@@ -145,26 +145,26 @@ class Entry:
 def read_file(path: Path) -> Entry:
     """One file of the catalogue.
 
-    Raises UserError naming the file and the key for anything unknown, missing, of a wrong type or out of range, and
+    Raises DcaHubError naming the file and the key for anything unknown, missing, of a wrong type or out of range, and
     when the file is not called after the entry.
     """
     entry = read_yaml(path, Entry)
     if path.stem != entry.name:
-        raise UserError(f"{path.name}: the key name must be {path.stem}, as the file is called, not {entry.name!r}.")
+        raise DcaHubError(f"{path.name}: the key name must be {path.stem}, as the file is called, not {entry.name!r}.")
     return entry
 
 
 def read_folder(folder: Path) -> list[Entry]:
     """Every *.yaml of a folder: the models that need no download first, then by name, numbers in order of size.
 
-    Raises UserError as `read_file` does, and when two files describe the same base.
+    Raises DcaHubError as `read_file` does, and when two files describe the same base.
     """
     entries = [read_file(path) for path in sorted(folder.glob("*.yaml"))]
     seen: dict[str, str] = {}
     for entry in entries:
         other = seen.setdefault(entry.base.lower(), entry.name)
         if other != entry.name:
-            raise UserError(f"{entry.name}.yaml: the key base repeats {entry.base}, which {other}.yaml describes.")
+            raise DcaHubError(f"{entry.name}.yaml: the key base repeats {entry.base}, which {other}.yaml describes.")
     return sorted(entries, key=_order)
 
 
@@ -192,7 +192,7 @@ def names_of(base: str | None) -> set[str]:
 
 
 def find(name: str) -> Entry:
-    """Like `get`, but raises UserError with the closest names when there is no such entry."""
+    """Like `get`, but raises DcaHubError with the closest names when there is no such entry."""
     entry = get(name)
     if entry is not None:
         return entry
@@ -202,7 +202,7 @@ def find(name: str) -> Entry:
     close = difflib.get_close_matches(name.strip().lower(), names, n=5, cutoff=0.6)
     matches = list(dict.fromkeys(names[match] for match in close))[:3]
     hint = f"did you mean {' or '.join(matches)}?" if matches else "`python -m dca_hub models` lists it."
-    raise UserError(f"There is no {name!r} in the catalogue: {hint}")
+    raise DcaHubError(f"There is no {name!r} in the catalogue: {hint}")
 
 
 def rows(entries: list[Entry]) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ def rows(entries: list[Entry]) -> list[dict[str, Any]]:
 
 def table(entries: list[Entry]) -> str:
     """The catalogue as aligned text, one model a line, with a line of headings."""
-    headings = ("name", "base", "trained", "with DCA", "measured by", "licence", "gated", "weights", "cache/1k")
+    headings = ("name", "base", "trained", "with DCA", "measured by", "license", "gated", "weights", "cache/1k")
     right = {"trained", "with DCA", "weights", "cache/1k"}
     lines = [headings, *(_cells(row) for row in rows(entries))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
@@ -240,7 +240,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "reach_stated": reach.stated if reach else None,
         "measured_by": reach.by if reach else None,
         "evidence": reach.evidence if reach else None,
-        "licence": entry.licence,
+        "license": entry.license,
         "gated": entry.gated,
         "dtype": entry.dtype,
         "languages": list(entry.languages),
@@ -260,7 +260,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['trained']:,}",
         row["reach_stated"] or "-",
         row["measured_by"] or "not measured",
-        row["licence"],
+        row["license"],
         "yes" if row["gated"] else "no",
         _amount(row["weights_bytes"] / 1e9, "GB"),
         _amount(row["cache_bytes_per_token"] * 1000 / 1e6, "MB"),

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.sources import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -36,32 +36,32 @@ def find_weights(folder: Path) -> Weights:
     """The safetensors files that transformers would load from a folder, each checked to be whole.
 
     Raises:
-        UserError: there are none, a shard is missing, or a file is damaged or cut short.
+        DcaHubError: there are none, a shard is missing, or a file is damaged or cut short.
     """
     if (folder / SINGLE).is_file():
         weights = Weights(folder, (SINGLE,), None)
         check_safetensors(folder / SINGLE)
         return weights
     if not (folder / INDEX).is_file():
-        raise UserError(_nothing(folder))
+        raise DcaHubError(_nothing(folder))
     weight_map = read_json(folder / INDEX, "").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{INDEX} of {folder.name!r} has no weight_map: get the file again.")
+        raise DcaHubError(f"{INDEX} of {folder.name!r} has no weight_map: get the file again.")
     shards = tuple(sorted(set(weight_map.values())))
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise UserError(f"{INDEX} of {folder.name!r} names {shard!r}, which is no safetensors file beside it.")
+            raise DcaHubError(f"{INDEX} of {folder.name!r} names {shard!r}, which is no safetensors file beside it.")
         if not (folder / shard).is_file():
-            raise UserError(f"{shard} of {folder.name!r} is missing, which {INDEX} names: get the checkpoint again.")
+            raise DcaHubError(f"{shard} of {folder.name!r} is missing, which {INDEX} names: get the checkpoint again.")
         held = check_safetensors(folder / shard)
         lost = [name for name, where in weight_map.items() if where == shard and name not in held]
         if lost:
-            raise UserError(f"{shard} of {folder.name!r} does not hold {lost[0]}, which {INDEX} says it does.")
+            raise DcaHubError(f"{shard} of {folder.name!r} does not hold {lost[0]}, which {INDEX} says it does.")
     return Weights(folder, shards, INDEX)
 
 
 def check_safetensors(path: Path) -> set[str]:
-    """The names of the tensors in a safetensors file, by its header; UserError when it is damaged or cut short."""
+    """The names of the tensors in a safetensors file, by its header; DcaHubError when it is damaged or cut short."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -74,7 +74,7 @@ def check_safetensors(path: Path) -> set[str]:
         if 8 + length + end != size:
             raise ValueError(f"it should have {8 + length + end:,} bytes and has {size:,}")
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UserError(f"{path.name} is no whole safetensors file ({error}): get it again.") from None
+        raise DcaHubError(f"{path.name} is no whole safetensors file ({error}): get it again.") from None
     return set(header)
 
 

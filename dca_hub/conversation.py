@@ -10,8 +10,8 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, T
 
 from dca_hub.caches import with_cache
 from dca_hub.documents import Citation, Document, cite
-from dca_hub.errors import UserError
-from dca_hub.load import Loaded
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import Loaded
 from dca_hub.prompts import STOP_STRINGS, Prompter, Turn, join
 
 _FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 256, 64, 8192  # tokens
@@ -145,10 +145,10 @@ class Conversation:
         Closing the iterator stops the work at the next piece; what was read stays in the cache.
 
         Raises:
-            UserError: the question is empty, or the prompt is longer than the model reaches.
+            DcaHubError: the question is empty, or the prompt is longer than the model reaches.
         """
         if not question.strip():
-            raise UserError("The question is empty: ask something about the document.")
+            raise DcaHubError("The question is empty: ask something about the document.")
         tokens = self.prompter.tokens(self._text, [*self.turns, Turn(question.strip())])
         self._refuse_too_long(len(tokens), sampling.max_new_tokens)
         started = time.monotonic()
@@ -188,7 +188,7 @@ class Conversation:
             return
         room = self.limit - answer - (prompt - self.document_tokens)
         why = "reaches with DCA" if self.limit == self.loaded.context else "may be given here"
-        raise UserError(
+        raise DcaHubError(
             f"The document and the question take {prompt:,} tokens and the answer up to {answer:,}, more than the "
             f"{self.limit:,} that {self.loaded.name} {why}; {_what_fits(self, room)}."
         )
@@ -223,7 +223,7 @@ class Conversation:
                 self.model(input_ids=ids, **with_cache(self.model, self._cache), use_cache=True, logits_to_keep=1)
         except torch.OutOfMemoryError:
             self._forget()
-            raise UserError(
+            raise DcaHubError(
                 f"Memory ran out after {len(self._cached):,} tokens: choose fewer pages, or --load-in-4bit."
             ) from None
         except BaseException:

@@ -2,28 +2,30 @@
 
 import torch
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 TENSOR_PARALLEL = "tensor-parallel"
 
 
 def check_device(device: str) -> str:
-    """The device, if this machine has it; UserError otherwise."""
+    """The device, if this machine has it; DcaHubError otherwise."""
     if device in ("auto", TENSOR_PARALLEL):
         return device
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise UserError(
+        raise DcaHubError(
             f"There is no device {device!r}: use cpu, cuda, cuda:1, mps, auto or {TENSOR_PARALLEL}."
         ) from None
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise UserError(
+        raise DcaHubError(
             f"There is no device {device!r} that PyTorch can use here, which finds {torch.cuda.device_count()} CUDA "
             "devices: choose another --device, or leave it out."
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("There is no device 'mps' that PyTorch can use here: choose another --device, or leave it out.")
+        raise DcaHubError(
+            "There is no device 'mps' that PyTorch can use here: choose another --device, or leave it out."
+        )
     return device
 
 

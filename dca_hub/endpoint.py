@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 from dca_hub import sources
 from dca_hub.catalogue import Entry
 from dca_hub.conversation import Conversation, Event, Reading, Sampling
-from dca_hub.errors import UserError
-from dca_hub.load import load_tokenizer
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import load_tokenizer
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.prompts import STOP_STRINGS
 from dca_hub.serving.launch import geometry_of, reach
@@ -43,7 +43,7 @@ class Endpoint:
         """The chunks of a streamed completion. Closing the iterator hangs up, and the server stops.
 
         Raises:
-            UserError: the server refuses the request, or the connection breaks.
+            DcaHubError: the server refuses the request, or the connection breaks.
         """
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
         request = {"model": self.model, "stream": True, **body}
@@ -58,10 +58,10 @@ class Endpoint:
                     if line.startswith("data:") and data != "[DONE]":
                         yield json.loads(data)
         except (httpx.HTTPError, ValueError) as error:
-            raise UserError(f"The connection to {self.url} broke: {error}; see that the server still runs.") from None
+            raise DcaHubError(f"The connection to {self.url} broke: {error}; see that the server still runs.") from None
 
 
-class _Refused(UserError):
+class _Refused(DcaHubError):
     def __init__(self, status: int, reason: str):
         super().__init__(f"The server refuses the request ({status}): {reason}")
         self.status = status
@@ -82,8 +82,8 @@ class Served:
 
     @property
     def model(self):
-        """Raises UserError: there is none here."""
-        raise UserError("The model runs behind an endpoint: this needs one that is loaded here.")
+        """Raises DcaHubError: there is none here."""
+        raise DcaHubError("The model runs behind an endpoint: this needs one that is loaded here.")
 
     base = model
 
@@ -101,7 +101,7 @@ def connect(name: str, url: str, revision: str | None = None) -> Served:
         url: the server's address, with or without /v1.
 
     Raises:
-        UserError: there is no such model or no such server.
+        DcaHubError: there is no such model or no such server.
     """
     source = sources.resolve(name, weights=False, revision=revision)
     geometry = geometry_of(source)
@@ -126,9 +126,9 @@ def _find(url: str) -> Endpoint:
         first = answer.json()["data"][0]
         return Endpoint(url, first["id"], first.get("max_model_len"))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UserError(f"There is no server at {url} ({error}): start one with `dca-hub serve`.") from None
+        raise DcaHubError(f"There is no server at {url} ({error}): start one with `dca-hub serve`.") from None
     except (ValueError, KeyError, IndexError, TypeError):
-        raise UserError(f"What answers at {url} names no model: give the address of an OpenAI server.") from None
+        raise DcaHubError(f"What answers at {url} names no model: give the address of an OpenAI server.") from None
 
 
 def _headers() -> dict[str, str]:
@@ -151,7 +151,7 @@ class EndpointConversation(Conversation):
 
     def __post_init__(self):
         if not self.dca:
-            raise UserError(
+            raise DcaHubError(
                 "An endpoint serves its model with Dual Chunk Attention: it cannot be turned off from here."
             )
         super().__post_init__()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 
@@ -38,9 +38,9 @@ class Family:
 
 
 def find(model_type: str) -> Family:
-    """The family of a `model_type`; raises UserError for one that is not supported."""
+    """The family of a `model_type`; raises DcaHubError for one that is not supported."""
     if model_type not in FAMILIES:
-        raise UserError(
+        raise DcaHubError(
             f"Models of type {model_type!r} cannot be packaged: the supported types are {', '.join(FAMILIES)}."
         )
     return Family(model_type)

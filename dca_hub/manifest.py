@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.sources import read_json
 
 NAME = "dca_package.json"
@@ -31,14 +31,14 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest in a folder; UserError where there is none or it is not one."""
+    """The manifest in a folder; DcaHubError where there is none or it is not one."""
     value = read_json(folder / NAME, "a folder that `dca_hub package` made has one")
     try:
         manifest = Manifest(**value)
         if manifest.version != 1 or not isinstance(manifest.files, dict):
             raise TypeError
     except TypeError:
-        raise UserError(
+        raise DcaHubError(
             f"{NAME} in {folder.name!r} is not a manifest of this version: package the model again."
         ) from None
     return manifest

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 _SHORT = {"fp64": "float64", "fp32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -20,12 +20,12 @@ _QK_NORM = {"qwen3", "qwen3_moe"}
 def dtype_bytes(dtype: object) -> int:
     """Bytes of one number: `dtype` is a torch.dtype, its name, or one of fp64, fp32, fp16, bf16.
 
-    Raises UserError for anything else.
+    Raises DcaHubError for anything else.
     """
     name = str(dtype).removeprefix("torch.").lower()
     name = _SHORT.get(name, name)
     if name not in _BYTES:
-        raise UserError(f"Unknown dtype {name!r}: use one of {', '.join(_BYTES)}.")
+        raise DcaHubError(f"Unknown dtype {name!r}: use one of {', '.join(_BYTES)}.")
     return _BYTES[name]
 
 
@@ -80,7 +80,7 @@ class Architecture:
     def from_config(cls, config: Mapping[str, Any]) -> "Architecture":
         """From the contents of a config.json, of any of the families here.
 
-        Raises UserError when a number that memory depends on is not there.
+        Raises DcaHubError when a number that memory depends on is not there.
         """
         get = config.get
         family = get("model_type", "")
@@ -108,7 +108,7 @@ class Architecture:
                 moe_intermediate_size=(get("moe_intermediate_size") or config["intermediate_size"]) if experts else 0,
             )
         except KeyError as error:
-            raise UserError(f"The config.json has no {error.args[0]}: this is no decoder that DCA is for.") from error
+            raise DcaHubError(f"The config.json has no {error.args[0]}: this is no decoder that DCA is for.") from error
 
     @property
     def parameters(self) -> int:
@@ -127,7 +127,7 @@ class Architecture:
         if quantization is None:
             return self.parameters * size
         if quantization not in ("8bit", "4bit"):
-            raise UserError(f"Unknown quantization {quantization!r}: use 8bit or 4bit.")
+            raise DcaHubError(f"Unknown quantization {quantization!r}: use 8bit or 4bit.")
         linear = self.num_hidden_layers * (self._attention + self._mlp)
         if quantization == "4bit":
             shrunk = round(linear * _NF4_BYTES)

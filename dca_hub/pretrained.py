@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from dca_hub.devices import TENSOR_PARALLEL
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.families import FAMILIES
 
 Quantization = Literal["4bit", "8bit"]
@@ -21,7 +21,7 @@ def load_base(
     """The model of that configuration with the weights in the folder, ready to run.
 
     Raises:
-        UserError: the weights are not those of the configuration, or cannot be loaded so.
+        DcaHubError: the weights are not those of the configuration, or cannot be loaded so.
     """
     options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True}
     if native.model_type in FAMILIES:
@@ -39,10 +39,10 @@ def load_base(
         _check_whole(folder, found)
         return model.eval() if "device_map" in options or device == TENSOR_PARALLEL else model.to(device).eval()
     except torch.OutOfMemoryError:
-        raise UserError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
+        raise DcaHubError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = re.split(r"[.\n]", str(error).strip())[0]
-        raise UserError(f"The model could not be loaded: {reason}.") from None
+        raise DcaHubError(f"The model could not be loaded: {reason}.") from None
 
 
 def _check_whole(folder: str, found: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ def _check_whole(folder: str, found: dict[str, Any]) -> None:
     other = sorted(key if isinstance(key, str) else key[0] for key in found["mismatched_keys"])
     if missing or other:
         words = f"do not hold {missing[0]}" if missing else f"hold {other[0]} in another shape"
-        raise UserError(
+        raise DcaHubError(
             f"The weights in {Path(folder).name!r} are not those of its config.json: they {words}. Get the checkpoint "
             "again, config.json and weights together."
         )
@@ -61,9 +61,11 @@ def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
     from transformers.distributed import DistributedConfig
 
     if not torch.distributed.is_initialized():
-        raise UserError("--device tensor-parallel needs several processes: start it with torchrun --nproc-per-node N.")
+        raise DcaHubError(
+            "--device tensor-parallel needs several processes: start it with torchrun --nproc-per-node N."
+        )
     if quantization:
-        raise UserError("Quantized weights cannot be shared among processes: leave --load-in-4bit or -8bit out.")
+        raise DcaHubError("Quantized weights cannot be shared among processes: leave --load-in-4bit or -8bit out.")
     # Versions of transformers 5 differ in where they take it.
     takes_plan = "tp_plan" in getattr(DistributedConfig, "__dataclass_fields__", {})
     return {"distributed_config": DistributedConfig(tp_plan="auto")} if takes_plan else {"tp_plan": "auto"}
@@ -73,13 +75,13 @@ def _quantization_config(quantization: Quantization, native: PreTrainedConfig, d
     try:
         import bitsandbytes  # noqa: F401
     except ImportError:
-        raise UserError(
+        raise DcaHubError(
             "Quantized weights need bitsandbytes, which is not installed: pip install bitsandbytes."
         ) from None
     from transformers import BitsAndBytesConfig
 
     if device == "mps":
-        raise UserError("bitsandbytes does not run on mps: load without quantization, or with --device cpu.")
+        raise DcaHubError("bitsandbytes does not run on mps: load without quantization, or with --device cpu.")
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     if quantization == "4bit":
@@ -91,7 +93,7 @@ def _quantization_config(quantization: Quantization, native: PreTrainedConfig, d
             bnb_4bit_compute_dtype=dtype,
             llm_int8_skip_modules=None if device.startswith("cuda") else _unpackable(native),
         )
-    raise UserError(f"Unknown quantization {quantization!r}: use 4bit or 8bit.")
+    raise DcaHubError(f"Unknown quantization {quantization!r}: use 4bit or 8bit.")
 
 
 def _unpackable(native: PreTrainedConfig) -> list[str] | None:
@@ -103,7 +105,7 @@ def _unpackable(native: PreTrainedConfig) -> list[str] | None:
     head = {name for name, layer in linear.items() if layer is model.get_output_embeddings()}
     odd = {name for name, layer in linear.items() if layer.in_features % 64 or layer.out_features % 32} - head
     if odd and odd == linear.keys() - head:
-        raise UserError(
+        raise DcaHubError(
             "4-bit weights on a CPU need layers whose widths are multiples of 64, and this model has none: use "
             "--load-in-8bit, or leave the weights as they are."
         )

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 FILE = "results.jsonl"  # what a package and its repository call the measurements beside the card
 _NUMBER = (int, float)
@@ -76,7 +76,7 @@ class Result:
 
 
 def read(path: Path) -> list[Result]:
-    """The measurements in a file, of a run or of ready ones; UserError naming the line that is not one."""
+    """The measurements in a file, of a run or of ready ones; DcaHubError naming the line that is not one."""
     from dca_hub.evaluation import runs, summary
 
     if runs.is_run(path):
@@ -84,10 +84,10 @@ def read(path: Path) -> list[Result]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The results {path.name!r} cannot be read: {error}.") from None
+        raise DcaHubError(f"The results {path.name!r} cannot be read: {error}.") from None
     found = [_result(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
-        raise UserError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
+        raise DcaHubError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
     return found
 
 
@@ -95,26 +95,26 @@ def _result(line: str, where: str) -> Result:
     try:
         value = json.loads(line)
     except ValueError:
-        raise UserError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
+        raise DcaHubError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
+        raise DcaHubError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
     for key in ("task", "metric", "value", "length", "dca", "model"):
         if key not in value:
-            raise UserError(f"{where} lacks {key!r}: give a file that the evaluation wrote.")
+            raise DcaHubError(f"{where} lacks {key!r}: give a file that the evaluation wrote.")
     known = {field.name: value[field.name] for field in fields(Result) if value.get(field.name) is not None}
     for key, held in known.items():
         # bool is an int to Python: without the second test `length: true` would pass as 1.
         if not isinstance(held, _TYPES[key]) or (isinstance(held, bool) and _TYPES[key] is not bool):
-            raise UserError(f"{where}: {key!r} cannot be {held!r}.")
+            raise DcaHubError(f"{where}: {key!r} cannot be {held!r}.")
     if not math.isfinite(known["value"]) or known["length"] < 1:
-        raise UserError(f"{where}: value must be a finite number and length positive.")
+        raise DcaHubError(f"{where}: value must be a finite number and length positive.")
     if known["dca"] and "dual_chunk_attention_config" not in known:
-        raise UserError(f"{where} says nothing of the sizes it was measured with (dual_chunk_attention_config).")
+        raise DcaHubError(f"{where} says nothing of the sizes it was measured with (dual_chunk_attention_config).")
     return Result(**known)
 
 
 def refuse_foreign(results: list[Result], names: set[str], sizes: dict[str, Any]) -> None:
-    """UserError unless every measurement is of this base, and of these sizes where it is one of DCA.
+    """DcaHubError unless every measurement is of this base, and of these sizes where it is one of DCA.
 
     Args:
         names: what the base is called: its Hub id, its catalogue name; empty where it has no name that others know.
@@ -123,13 +123,15 @@ def refuse_foreign(results: list[Result], names: set[str], sizes: dict[str, Any]
     accepted = {name.lower() for name in names}
     for result in results:
         if accepted and result.model.lower() not in accepted:
-            raise UserError(
+            raise DcaHubError(
                 f"The results are of {result.model!r} and the package is of {' or '.join(sorted(names))}: "
                 "give the results of this model."
             )
         measured = result.dual_chunk_attention_config
         if result.dca and measured != sizes:
-            raise UserError(f"The results were measured with {measured} and the package has {sizes}: measure it again.")
+            raise DcaHubError(
+                f"The results were measured with {measured} and the package has {sizes}: measure it again."
+            )
 
 
 def model_index(results: list[Result], name: str, source: str | None) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ w (`local_size`) the window that stays exact across a chunk border. A chunk hold
 
 from dataclasses import replace
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 SMALLEST_TRAINED_LENGTH = 16
@@ -27,10 +27,10 @@ def default_sizes(trained: int, family: str) -> tuple[int, int]:
     Give the true window. The authors' README has 32384 for Mistral, Mixtral and Qwen1.5, a slip for their 32768: from
     it C would be 24288 and s 20240, which no tile divides; the catalogue says 32768.
 
-    Raises UserError when `trained` is not a whole number of at least 16 tokens.
+    Raises DcaHubError when `trained` is not a whole number of at least 16 tokens.
     """
     if isinstance(trained, bool) or not isinstance(trained, int) or trained < SMALLEST_TRAINED_LENGTH:
-        raise UserError(
+        raise DcaHubError(
             f"The trained length must be a whole number of at least {SMALLEST_TRAINED_LENGTH} tokens, not {trained!r}."
         )
     return trained * 3 // 4, trained // _LOCAL_DIVISOR.get(family, _OTHER_FAMILIES)
@@ -52,7 +52,7 @@ def choose_geometry(
         longest: its `max_position_embeddings`, taken for the trained length where nothing else says.
 
     Raises:
-        UserError: no trained length is known, or it is none.
+        DcaHubError: no trained length is known, or it is none.
         ValueError: the sizes describe no geometry.
     """
     if temperature is None:
@@ -62,7 +62,7 @@ def choose_geometry(
     if pretraining_length is None:
         pretraining_length = known.pretraining_length if known else longest
     if pretraining_length is None:
-        raise UserError("The config.json gives no max_position_embeddings: say the pretraining length.")
+        raise DcaHubError("The config.json gives no max_position_embeddings: say the pretraining length.")
     by_rule = default_sizes(pretraining_length, family)
     chunk_size = by_rule[0] if chunk_size is None else chunk_size
     local_size = min(by_rule[1], chunk_size - 1) if local_size is None else local_size

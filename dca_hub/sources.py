@@ -7,7 +7,7 @@ from typing import Any
 
 from dca_hub import catalogue, download
 from dca_hub.catalogue import Entry
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.progress import Report
 
 TOKENIZER_FILES = (
@@ -64,7 +64,7 @@ def resolve(name: str, *, weights: bool = True, revision: str | None = None, rep
         report: told how far a download is; whatever it raises ends it.
 
     Raises:
-        UserError: there is no such model, or it cannot be had; the message says what to do.
+        DcaHubError: there is no such model, or it cannot be had; the message says what to do.
     """
     folder, entry = Path(name).expanduser(), catalogue.get(name)
     if entry is None and folder.is_dir():
@@ -82,20 +82,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a checkpoint's config.json, checked to be one of a decoder."""
     config = read_json(folder / "config.json", "the folder of a transformers checkpoint has one")
     if not isinstance(config.get("model_type"), str):
-        raise UserError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")
+        raise DcaHubError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")
     return config
 
 
 def read_json(path: Path, missing: str) -> dict[str, Any]:
-    """A JSON object from a file; UserError when it is missing (`missing` ends the sentence) or damaged."""
+    """A JSON object from a file; DcaHubError when it is missing (`missing` ends the sentence) or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no {path.name} in {path.parent.name!r}: {missing}.") from None
+        raise DcaHubError(f"There is no {path.name} in {path.parent.name!r}: {missing}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} in {path.parent.name!r} cannot be read ({error}): get the file again.") from None
+        raise DcaHubError(
+            f"{path.name} in {path.parent.name!r} cannot be read ({error}): get the file again."
+        ) from None
     if not isinstance(value, dict):
-        raise UserError(f"{path.name} in {path.parent.name!r} is not a JSON object: get the file again.")
+        raise DcaHubError(f"{path.name} in {path.parent.name!r} is not a JSON object: get the file again.")
     return value
 
 
@@ -108,24 +110,26 @@ def _download(repository: str, weights: bool, revision: str | None, report: Repo
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError:
-        raise UserError(
-            f"{repository} is gated: accept its licence on its Hub page, then log in with `hf auth login`."
+        raise DcaHubError(
+            f"{repository} is gated: accept its license on its Hub page, then log in with `hf auth login`."
         ) from None
     except errors.RevisionNotFoundError:
-        raise UserError(f"{repository} has no revision {revision!r}: see its Hub page for branches and tags.") from None
+        raise DcaHubError(
+            f"{repository} has no revision {revision!r}: see its Hub page for branches and tags."
+        ) from None
     except errors.RepositoryNotFoundError:
-        raise UserError(
+        raise DcaHubError(
             f"There is no model {repository!r} on the Hub, or it is private: check the name, or log in with "
             "`hf auth login`."
         ) from None
     except errors.HFValidationError:
-        raise UserError(f"{repository!r} is neither a folder nor a Hub id, which reads owner/name.") from None
+        raise DcaHubError(f"{repository!r} is neither a folder nor a Hub id, which reads owner/name.") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
-        raise UserError(
+        raise DcaHubError(
             f"{repository} is not on this machine and the Hub cannot be reached: connect to the network, or give a "
             "local folder; the model `demo` needs neither."
         ) from None
     except errors.HfHubHTTPError as error:
-        raise UserError(f"The Hub refused to give {repository}: {str(error).splitlines()[0]}") from None
+        raise DcaHubError(f"The Hub refused to give {repository}: {str(error).splitlines()[0]}") from None
     except OSError as error:
-        raise UserError(f"{repository} could not be stored: {error.strerror or error}; free some space.") from None
+        raise DcaHubError(f"{repository} could not be stored: {error.strerror or error}; free some space.") from None

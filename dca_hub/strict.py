@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 T = TypeVar("T")
 
@@ -36,36 +36,38 @@ def read_yaml(path: Path, cls: type[T]) -> T:
     `X | None`, `tuple[X, ...]` and `Literal[...]`. Fields without a default must be there; other keys must not. A
     ValueError that `cls` raises on construction is reported like a wrong type.
 
-    Raises UserError naming the file and, where there is one, the key.
+    Raises DcaHubError naming the file and, where there is one, the key.
     """
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _NoDuplicates)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.name} cannot be read: {error}.") from error
+        raise DcaHubError(f"{path.name} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{path.name} is not valid YAML, {line}{getattr(error, 'problem', None) or error}.") from error
+        raise DcaHubError(
+            f"{path.name} is not valid YAML, {line}{getattr(error, 'problem', None) or error}."
+        ) from error
     return _build(cls, data, path.name, "")
 
 
 def _build(cls: type[T], data: Any, file: str, prefix: str) -> T:
     if not isinstance(data, dict):
-        raise UserError(f"{file}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values.")
+        raise DcaHubError(f"{file}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values.")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:
-            raise UserError(f"{file}: unknown key {prefix}{key}; the keys are {', '.join(fields)}.")
+            raise DcaHubError(f"{file}: unknown key {prefix}{key}; the keys are {', '.join(fields)}.")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in data:
-            raise UserError(f"{file}: the key {prefix}{name} is missing.")
+            raise DcaHubError(f"{file}: the key {prefix}{name} is missing.")
     hints = typing.get_type_hints(cls)
     values = {key: _convert(hints[key], value, file, prefix + key) for key, value in data.items()}
     try:
         return cls(**values)
     except ValueError as error:
-        raise UserError(f"{file}: {prefix}{error}.") from error
+        raise DcaHubError(f"{file}: {prefix}{error}.") from error
 
 
 def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
@@ -75,11 +77,11 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
         return None if value is None else _convert(inner, value, file, key)
     if origin is tuple:
         if not isinstance(value, list):
-            raise UserError(f"{file}: {key} must be a list, not {value!r}.")
+            raise DcaHubError(f"{file}: {key} must be a list, not {value!r}.")
         return tuple(_convert(arguments[0], item, file, f"{key}[{index}]") for index, item in enumerate(value))
     if origin is typing.Literal:
         if value not in arguments:
-            raise UserError(f"{file}: {key} must be one of {', '.join(arguments)}, not {value!r}.")
+            raise DcaHubError(f"{file}: {key} must be one of {', '.join(arguments)}, not {value!r}.")
         return value
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, file, key + ".")
@@ -91,5 +93,5 @@ def _scalar(hint: type, value: Any, file: str, key: str) -> Any:
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         words = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
-        raise UserError(f"{file}: {key} must be {words[hint]}, not {value!r}.")
+        raise DcaHubError(f"{file}: {key} must be {words[hint]}, not {value!r}.")
     return hint(value)

@@ -63,7 +63,7 @@ def _explain(name, base: dict, error: BaseException, options: dict) -> str:
         error, last = error.__cause__ or error.__context__, error
     if "GatedRepoError" in found:
         return (
-            f"{words}, which is gated and to which you have no access: accept its licence on its Hub page, then log in "
+            f"{words}, which is gated and to which you have no access: accept its license on its Hub page, then log in "
             "with `hf auth login` or set HF_TOKEN."
         )
     if found & {"RevisionNotFoundError", "RepositoryNotFoundError"}:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from dca_hub import catalogue
 from dca_hub.catalogue import entries, find
 from dca_hub.cli import models
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.memory import Architecture, dtype_bytes
 from dca_hub.sizes import default_sizes, sizes_source
 
@@ -173,11 +173,11 @@ def test_demo_comes_with_the_package():
 def test_find():
     assert find("LLAMA-2-7B") == find("meta-llama/llama-2-7b-HF") == find("llama-2-7b")
     assert catalogue.get("nobody/nothing") is None
-    with pytest.raises(UserError, match=r"did you mean .*llama-2-7b"):
+    with pytest.raises(DcaHubError, match=r"did you mean .*llama-2-7b"):
         find("llama2-7b")
-    with pytest.raises(UserError, match=r"did you mean .*qwen3-8b"):
+    with pytest.raises(DcaHubError, match=r"did you mean .*qwen3-8b"):
         find("Qwen/Qwen3-8BB")
-    with pytest.raises(UserError, match="dca_hub models"):
+    with pytest.raises(DcaHubError, match="dca_hub models"):
         find("zzz")
 
 
@@ -207,9 +207,9 @@ class TestMemory:
         assert 0 < saved < 32 * 2 * 2 * 4096 * (4096 + 1024)
 
     def test_unknown_words(self):
-        with pytest.raises(UserError, match="float8"):
+        with pytest.raises(DcaHubError, match="float8"):
             dtype_bytes("float8")
-        with pytest.raises(UserError, match="3bit"):
+        with pytest.raises(DcaHubError, match="3bit"):
             find("llama-2-7b").weights_bytes("bf16", "3bit")
 
     @pytest.mark.parametrize("name", NAMES)
@@ -231,7 +231,7 @@ class TestMemory:
             Architecture.from_config(config | {"model_type": "mistral", "sliding_window": None}).sliding_window is None
         )
         assert Architecture.from_config(config | {"model_type": "qwen2", "sliding_window": 8}).sliding_window is None
-        with pytest.raises(UserError, match="vocab_size"):
+        with pytest.raises(DcaHubError, match="vocab_size"):
             Architecture.from_config({key: value for key, value in config.items() if key != "vocab_size"})
 
 
@@ -262,7 +262,7 @@ class TestSizes:
 
     @pytest.mark.parametrize("trained", [0, -4096, 15, 4096.0, True, "4096", None])
     def test_refusals(self, trained):
-        with pytest.raises(UserError, match="whole number"):
+        with pytest.raises(DcaHubError, match="whole number"):
             default_sizes(trained, "llama")
 
 
@@ -293,7 +293,7 @@ class TestBadFiles:
                 "dca.local_size must be at least 0 and less than chunk_size",
             ),
             ("family: llama", "family: gpt2", "family must be one of llama, mistral"),
-            ("licence: llama3.1", "licence: mit", "licence must be one of apache-2.0"),
+            ("license: llama3.1", "license: mit", "license must be one of apache-2.0"),
             ("languages: [en", "languages: [5", r"languages\[0\] must be text"),
             ("    factor: 8.0", "    factor: eight", "architecture.rope_scaling.factor must be a number"),
             ("rope_scaling:", "rope_scalling:", "unknown key architecture.rope_scalling"),
@@ -306,22 +306,22 @@ class TestBadFiles:
         ],
     )
     def test_names_file_and_key(self, tmp_path, old, new, complaint):
-        with pytest.raises(UserError, match=complaint) as caught:
+        with pytest.raises(DcaHubError, match=complaint) as caught:
             catalogue.read_file(self.write(tmp_path, lambda text: text.replace(old, new, 1)))
         assert str(caught.value).startswith("llama-3.1-8b.yaml")
 
     def test_not_a_mapping(self, tmp_path):
-        with pytest.raises(UserError, match="must be a mapping"):
+        with pytest.raises(DcaHubError, match="must be a mapping"):
             catalogue.read_file(self.write(tmp_path, lambda text: "just words"))
 
     def test_not_a_file(self, tmp_path):
-        with pytest.raises(UserError, match=r"gone.yaml cannot be read"):
+        with pytest.raises(DcaHubError, match=r"gone.yaml cannot be read"):
             catalogue.read_file(tmp_path / "gone.yaml")
 
     def test_two_files_of_one_base(self, tmp_path):
         (tmp_path / self.GOOD.name).write_text(self.GOOD.read_text(encoding="utf-8"), encoding="utf-8")
         self.write(tmp_path, lambda text: text.replace("name: llama-3.1-8b", "name: twin"), name="twin.yaml")
-        with pytest.raises(UserError, match=r"twin.yaml: the key base repeats meta-llama/Llama-3.1-8B"):
+        with pytest.raises(DcaHubError, match=r"twin.yaml: the key base repeats meta-llama/Llama-3.1-8B"):
             catalogue.read_folder(tmp_path)
 
 
@@ -360,5 +360,5 @@ class TestCommand:
         assert "published config" in out and "dca_hub/demo/model" in out and "llama-2-7b" not in out
 
     def test_unknown_model(self):
-        with pytest.raises(UserError, match="did you mean"):
+        with pytest.raises(DcaHubError, match="did you mean"):
             self.run("llama-2-8b")

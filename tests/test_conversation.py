@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_checkpoints import write_checkpoint
 
-from dca_hub import UserError
+from dca_hub import DcaHubError
 from dca_hub.conversation import Answered, Answering, Conversation, Reading, Sampling
 from dca_hub.documents import Document, Page
-from dca_hub.load import load
-from dca_hub.package import package
+from dca_hub.loading import load
+from dca_hub.packaging import package
 from dca_hub.prompts import Prompter, Turn
 
 SHORT = Sampling(max_new_tokens=8)
@@ -115,14 +115,14 @@ def test_an_error_in_the_model_forgets_a_cache_that_may_be_torn(loaded, document
 
 
 def test_too_long_a_document_says_what_would_fit(loaded, document):
-    with pytest.raises(UserError, match="pages 1-1 would fit"):
+    with pytest.raises(DcaHubError, match="pages 1-1 would fit"):
         run(Conversation(loaded, [document], max_context=450), "What?")
-    with pytest.raises(UserError, match="not even one page"):
+    with pytest.raises(DcaHubError, match="not even one page"):
         run(Conversation(loaded, [document], max_context=100), "What?")
 
 
 def test_an_empty_question_is_refused(loaded, document):
-    with pytest.raises(UserError, match="empty"):
+    with pytest.raises(DcaHubError, match="empty"):
         run(Conversation(loaded, [document]), "  ")
 
 

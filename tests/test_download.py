@@ -8,7 +8,7 @@ from tiny_checkpoints import write_checkpoint
 
 _WATCH = """
 import json, time
-from dca_hub import load
+from dca_hub import loading
 
 class GivenUp(Exception):
     pass
@@ -23,7 +23,7 @@ def report(progress):
         raise GivenUp
 
 try:
-    load.fetch("org/tiny", report=report)
+    loading.fetch("org/tiny", report=report)
 except GivenUp:
     pass
 print(json.dumps({{"told": told, "ending": time.monotonic() - begun}}))
@@ -64,7 +64,7 @@ def test_a_download_is_told_in_bytes_and_leaves_the_model_here(machine, hub):
     weights = [done for _, done, of in found["told"] if of == total]  # config and tokenizer came before, on their own
     assert total > 50_000 and len(weights) > 3 and weights == sorted(weights) and 0 <= weights[0] < weights[-1] <= total
     hub.requests.clear()
-    machine.json("from dca_hub import load\nload.load('org/tiny')\nprint('{}')")
+    machine.json("from dca_hub import loading\nloading.load('org/tiny')\nprint('{}')")
     assert not any("GET" in asked and asked.endswith(".safetensors") for asked in hub.requests)
 
 

@@ -5,11 +5,11 @@ import time
 import pytest
 from openai_server import serving
 
-from dca_hub import UserError
+from dca_hub import DcaHubError
 from dca_hub.conversation import Answered, Answering, Reading, Sampling
 from dca_hub.documents import Document, Page
 from dca_hub.endpoint import EndpointConversation, connect
-from dca_hub.load import load
+from dca_hub.loading import load
 from dca_hub.prompts import Prompter, Turn
 from dca_hub.space.host import Choice, Host
 from dca_hub.space.settings import Settings
@@ -77,18 +77,18 @@ def test_the_length_is_what_both_can():
     with serving("x", length=4096) as server:
         served = connect("demo", server.url)
         assert served.context == 4096
-        with pytest.raises(UserError, match="more than the 40 that"):
+        with pytest.raises(DcaHubError, match="more than the 40 that"):
             list(EndpointConversation(served, [DOCUMENT], max_context=40).ask("What?", SHORT))
 
 
 def test_what_cannot_be_is_said():
-    with pytest.raises(UserError, match=r"no server at http://127\.0\.0\.1:9/v1"):
+    with pytest.raises(DcaHubError, match=r"no server at http://127\.0\.0\.1:9/v1"):
         connect("demo", "http://127.0.0.1:9")
     with serving("x") as server:
         served = connect("demo", server.url)
-        with pytest.raises(UserError, match="cannot be turned off from here"):
+        with pytest.raises(DcaHubError, match="cannot be turned off from here"):
             EndpointConversation(served, [DOCUMENT], dca=False)
-        with pytest.raises(UserError, match="runs behind an endpoint"):
+        with pytest.raises(DcaHubError, match="runs behind an endpoint"):
             _ = served.model
 
 
@@ -98,6 +98,6 @@ def test_the_space_uses_an_endpoint():
         host.begin()
         assert host.loaded.name == "demo" and host.limit() == host.loaded.context
         assert list(host.converse([DOCUMENT]).ask("What?", SHORT))[-1].text == "From afar."
-        with pytest.raises(UserError, match="cannot be changed from here"):
+        with pytest.raises(DcaHubError, match="cannot be changed from here"):
             host.change(Choice("demo"))
         assert Settings(endpoint=server.url).choices() == ["demo"]

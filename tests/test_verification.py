@@ -6,10 +6,10 @@ import shutil
 import pytest
 from tiny_checkpoints import write_checkpoint
 
-from dca_hub import UserError
+from dca_hub import DcaHubError
 from dca_hub.manifest import Manifest, digest
 from dca_hub.manifest import read as read_manifest
-from dca_hub.package import package
+from dca_hub.packaging import package
 from dca_hub.verification import Check, Outcome, verify
 
 
@@ -122,7 +122,7 @@ def test_a_package_without_weights_is_checked_as_far_as_it_goes(good, tmp_path):
 
 
 def test_what_is_no_package_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"dca_package\.json"):
+    with pytest.raises(DcaHubError, match=r"dca_package\.json"):
         list(verify(tmp_path))
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(DcaHubError, match="no folder"):
         list(verify(tmp_path / "nothing"))

@@ -24,7 +24,7 @@ from dca_hub.cli import (
     space,
     verify,
 )
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 COMMANDS = (
     *(models, package, verify, publish, space, publish_space, catalogue_publish, ask, serve),
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except UserError as error:
+    except DcaHubError as error:
         print(f"dca-hub: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -65,7 +65,7 @@ def _conversation(args: argparse.Namespace, documents: list):
 
         return EndpointConversation(connect(args.model, args.endpoint, args.revision), documents, **options)
     from dca_hub.conversation import Conversation
-    from dca_hub.load import load
+    from dca_hub.loading import load
 
     loaded = load(
         args.model,

@@ -37,11 +37,11 @@ def add(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from dca_hub import catalogue
     from dca_hub.cli.options import quiet
-    from dca_hub.errors import UserError
+    from dca_hub.errors import DcaHubError
     from dca_hub.publishing import many, model
 
     if args.all == bool(args.names):
-        raise UserError("Name the models to publish, or give --all.")
+        raise DcaHubError("Name the models to publish, or give --all.")
     entries = catalogue.entries() if args.all else [catalogue.find(name) for name in args.names]
     quiet()
     quiet_bars()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dca_hub.cli.options import add_loading, positive, progress_bar, quiet
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import spread
 
 COMPARED = (
@@ -80,13 +80,13 @@ def subject(args: argparse.Namespace):
     from dca_hub.devices import TENSOR_PARALLEL
     from dca_hub.evaluation import processes, variants
     from dca_hub.evaluation.experiments import Subject
-    from dca_hub.load import load
+    from dca_hub.loading import load
 
     quiet()
     shared = args.device == TENSOR_PARALLEL
     processes.join(sharing=shared)
     if args.out and args.out.suffix != ".jsonl":
-        raise UserError(f"--out {args.out.name!r} is a file of JSON lines: let its name end in .jsonl.")
+        raise DcaHubError(f"--out {args.out.name!r} is a file of JSON lines: let its name end in .jsonl.")
     loaded = load(
         args.model,
         device=args.device or processes.own_device(),
@@ -100,7 +100,7 @@ def subject(args: argparse.Namespace):
     if args.no_dca:
         found = found[1:]
     if not found:
-        raise UserError("--no-dca leaves nothing to measure: give --plain or --compare.")
+        raise DcaHubError("--no-dca leaves nothing to measure: give --plain or --compare.")
     return Subject.of(loaded, found, args.model, args.revision, shared)
 
 

@@ -6,7 +6,7 @@ import json
 HELP = "list the models that are known by name"
 DESCRIPTION = """\
 The models that are known by name: the length each was trained at, how far Dual Chunk Attention (DCA) is known to carry
-it and by whose measurement, its licence, and the memory that its weights and each 1,000 tokens of KV cache take in
+it and by whose measurement, its license, and the memory that its weights and each 1,000 tokens of KV cache take in
 bfloat16. Any other Hub repository or folder of a supported family can be packaged and loaded too.
 """
 

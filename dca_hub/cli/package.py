@@ -8,7 +8,7 @@ from dca_hub.cli.options import not_negative, positive, progress_bar, quiet
 
 HELP = "make a Hub-ready folder in which a checkpoint is a DCA model"
 DESCRIPTION = """\
-Writes a complete folder: config, modeling files, tokenizer, weights, model card, licence. Anyone can load it with
+Writes a complete folder: config, modeling files, tokenizer, weights, model card, license. Anyone can load it with
 AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True), with torch and transformers alone.
 
 SOURCE is a name from `dca-hub models`, a Hub id (owner/name) or a local folder. Sizes that are not given come from
@@ -39,7 +39,7 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.package import package
+    from dca_hub.packaging import package
 
     quiet()
     update, close = progress_bar("weights", "B")

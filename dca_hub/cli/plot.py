@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 HELP = "draw the picture of result files: heat maps of needles, curves of perplexity"
 DESCRIPTION = """\
@@ -25,12 +25,12 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or args.files[0].with_suffix(".png")
     if out.suffix != ".png":
-        raise UserError(f"--out {out.name!r} is a PNG: let its name end in .png.")
+        raise DcaHubError(f"--out {out.name!r} is a PNG: let its name end in .png.")
     found = [run for file in args.files for run in runs.read(file)]
     picture = plots.picture(found)
     try:
         out.write_bytes(picture)
     except OSError as error:
-        raise UserError(f"{out.name!r} cannot be written ({error.strerror}): choose another --out.") from None
+        raise DcaHubError(f"{out.name!r} cannot be written ({error.strerror}): choose another --out.") from None
     print(f"written: {out}", file=sys.stderr)
     return 0

@@ -11,7 +11,7 @@ Verifies a folder that `dca-hub package` made, uploads it as one revision, print
 revision pinned, loads it from the Hub in a fresh process with an empty cache, compares, and tags it. Nothing happens
 when the repository holds the same already; after an interruption, what has arrived is not sent twice.
 
-Weights go one of three ways; without --weights, licence and size decide, and the reason is printed:
+Weights go one of three ways; without --weights, license and size decide, and the reason is printed:
   copy         uploaded from DIR
   server-copy  copied by the Hub from the base model's repository, nothing passes through this machine
   reference    not at all: a repository of a few kilobytes that loads the base's weights at a pinned revision

@@ -38,12 +38,12 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.errors import UserError
+    from dca_hub.errors import DcaHubError
     from dca_hub.publishing import space
 
     unfit = [text for text in args.variable if "=" not in text]
     if unfit:
-        raise UserError(f"{unfit[0]!r} is no variable: write NAME=VALUE.")
+        raise DcaHubError(f"{unfit[0]!r} is no variable: write NAME=VALUE.")
     options = space.Options(
         private=args.private,
         hardware=args.suggest_hardware,

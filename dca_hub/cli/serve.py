@@ -46,7 +46,7 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.errors import UserError
+    from dca_hub.errors import DcaHubError
     from dca_hub.serving import engines
 
     chosen = engines.choose(args.engine)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return _vllm(args)
     shared = args.tensor_parallel * args.pipeline_parallel > 1
     if shared or args.vllm or args.memory:
-        raise UserError("transformers' server takes no --memory, --vllm or parallel options: leave them out.")
+        raise DcaHubError("transformers' server takes no --memory, --vllm or parallel options: leave them out.")
     return _transformers(args)
 
 
@@ -93,7 +93,7 @@ def _vllm(args: argparse.Namespace) -> int:
 
 
 def _transformers(args: argparse.Namespace) -> int:
-    from dca_hub.load import load
+    from dca_hub.loading import load
     from dca_hub.serving.transformers_server import run as run_server
 
     if args.dry_run:

@@ -27,10 +27,10 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.errors import UserError
+    from dca_hub.errors import DcaHubError
 
     if find_spec("gradio") is None:
-        raise UserError("A Space needs Gradio, which is not installed: pip install -r requirements.txt, or '.[app]'.")
+        raise DcaHubError("A Space needs Gradio, which is not installed: pip install -r requirements.txt, or '.[app]'.")
     from dca_hub.space.folder import write
 
     files = write(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 
 @dataclass
@@ -31,10 +31,10 @@ def save_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
 
 
 def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Fill model and optimizer. Raises UserError when there is no state in `folder` or it is of another model."""
+    """Fill model and optimizer. Raises DcaHubError when there is no state in `folder` or it is of another model."""
     file = folder / "trainer.safetensors"
     if not file.is_file():
-        raise UserError(f"There is no trainer.safetensors in {folder} to resume from; start without --resume.")
+        raise DcaHubError(f"There is no trainer.safetensors in {folder} to resume from; start without --resume.")
     tensors = load_file(file)
     parameters = dict(model.named_parameters())
     try:
@@ -42,7 +42,9 @@ def load_state(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Opti
             for name, parameter in parameters.items():
                 parameter.copy_(tensors[f"model.{name}"])
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"{file} is of a model of another shape; resume with the settings it was made with.") from error
+        raise DcaHubError(
+            f"{file} is of a model of another shape; resume with the settings it was made with."
+        ) from error
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):

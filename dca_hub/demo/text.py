@@ -3,7 +3,7 @@
 import gzip
 from pathlib import Path
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 _DROPPED = {ord("\ufeff"): None, ord("\u200b"): None, ord("\xa0"): " ", ord("\r"): None}
 
@@ -11,7 +11,7 @@ _DROPPED = {ord("\ufeff"): None, ord("\u200b"): None, ord("\xa0"): " ", ord("\r"
 def read_books(source: str | Path) -> list[str]:
     """The books in one .txt or .txt.gz file, or in all such files of a folder (sorted by name).
 
-    Form feeds part books within a file. Raises UserError when there is no text.
+    Form feeds part books within a file. Raises DcaHubError when there is no text.
     """
     path = Path(source)
     if path.is_dir():
@@ -19,10 +19,10 @@ def read_books(source: str | Path) -> list[str]:
     elif path.is_file():
         files = [path]
     else:
-        raise UserError(f"There is no file or folder {path}; give --text a .txt or .txt.gz file or a folder of them.")
+        raise DcaHubError(f"There is no file or folder {path}; give --text a .txt or .txt.gz file or a folder of them.")
     books = [book for file in files for book in _read(file).split("\f") if book.strip()]
     if not books:
-        raise UserError(f"No text was found in {path}; give --text a .txt or .txt.gz file or a folder of them.")
+        raise DcaHubError(f"No text was found in {path}; give --text a .txt or .txt.gz file or a folder of them.")
     return books
 
 
@@ -32,4 +32,4 @@ def _read(file: Path) -> str:
         text = gzip.decompress(data) if file.name.endswith(".gz") else data
         return text.decode("utf-8", errors="replace").translate(_DROPPED)
     except (OSError, EOFError) as error:
-        raise UserError(f"{file} cannot be read ({error}); give another file.") from error
+        raise DcaHubError(f"{file} cannot be read ({error}); give another file.") from error

@@ -20,7 +20,7 @@ from dca_hub.demo.rows import RowMaker
 from dca_hub.demo.state import Progress, load_state
 from dca_hub.demo.text import read_books
 from dca_hub.demo.tokenizer import PieceEncoder, save_tokenizer, train_tokenizer
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.set_verbosity_error()
     try:
         train(options)
-    except UserError as error:
+    except DcaHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

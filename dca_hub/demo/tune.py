@@ -18,7 +18,7 @@ from dca_hub import extend
 from dca_hub.demo import MODEL_DIR, quoting, wordings
 from dca_hub.demo.questions import ask, key_sentence
 from dca_hub.demo.text import read_books
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, passkey, perplexity
 from dca_hub.evaluation.grid import spread
 from dca_hub.evaluation.prefill import PIECE
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.out:
                 with open(options.out, "a", encoding="utf-8") as stream:
                     stream.write(text + "\n")
-    except UserError as error:
+    except DcaHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 from enum import Enum
 from pathlib import PurePath
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 
 class Reason(str, Enum):
@@ -62,7 +62,7 @@ SENTENCES = {
 }
 
 
-class DocumentError(UserError):
+class DocumentError(DcaHubError):
     """A document that cannot be used. `reason` is a `Reason`; the message is one sentence without any path."""
 
     def __init__(self, reason: Reason | str, name: str, **facts: object) -> None:

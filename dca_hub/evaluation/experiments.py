@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dca_hub import __version__, manifest, sources
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.log import Log
 from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
-from dca_hub.load import Loaded
+from dca_hub.loading import Loaded
 
 Progress = Callable[[int, int], None]
 PIECE = 2048  # tokens read at a time: the same on every machine, so that every machine computes the same
@@ -113,11 +113,11 @@ def measure_perplexity(
         windows: how many windows, evenly spaced; 0 for one each `stride` tokens.
         out: the file to write to, and go on from.
 
-    Raises UserError for texts that are too short, lengths without room, or a file of another run.
+    Raises DcaHubError for texts that are too short, lengths without room, or a file of another run.
     """
     lengths = sorted(set(lengths))
     if not lengths or lengths[0] <= stride:
-        raise UserError(f"Every length must be longer than the stride of {stride} tokens: give longer --lengths.")
+        raise DcaHubError(f"Every length must be longer than the stride of {stride} tokens: give longer --lengths.")
     tokenizer = subject.loaded.tokenizer
     ids = [tokenizer.encode(text, add_special_tokens=False, verbose=False) for text in texts]
     chosen = perplexity.places([len(one) for one in ids], lengths[-1], stride, windows)
@@ -163,7 +163,7 @@ def measure_needles(
         task: passkey or needle.
         text: the haystack, where the grid's is none of prose, grass and pairs.
 
-    Raises UserError for an empty haystack, lengths without room, or a file of another run.
+    Raises DcaHubError for an empty haystack, lengths without room, or a file of another run.
     """
     maker = needle.prompts(subject.loaded.tokenizer, grid, text)
     settings = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles}

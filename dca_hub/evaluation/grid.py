@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Grid:
     """What is asked: lengths in tokens (the answer's room included), depths from 0 (beginning) to 1, trials a cell,
     how many needles a prompt holds. The haystack `pairs` is no text but keys and values.
 
-    Raises UserError for a grid that is none.
+    Raises DcaHubError for a grid that is none.
     """
 
     lengths: tuple[int, ...]
@@ -23,9 +23,9 @@ class Grid:
 
     def __post_init__(self):
         if not self.lengths or not self.depths or self.trials < 1:
-            raise UserError("A needle test needs at least one length, one depth and one trial.")
+            raise DcaHubError("A needle test needs at least one length, one depth and one trial.")
         if min(self.lengths) < 1 or any(not 0 <= depth <= 1 for depth in self.depths):
-            raise UserError("Lengths are numbers of tokens above 0, depths lie from 0 to 1.")
+            raise DcaHubError("Lengths are numbers of tokens above 0, depths lie from 0 to 1.")
         object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))
         object.__setattr__(self, "depths", tuple(sorted(set(self.depths))))
 

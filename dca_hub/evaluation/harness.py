@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import experiments, processes, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.experiments import Subject
 from dca_hub.evaluation.runs import Run, Sample
-from dca_hub.load import Loaded
+from dca_hub.loading import Loaded
 from dca_hub.sources import resolve
 
 OURS = Path(__file__).with_name("tasks")
@@ -29,12 +29,12 @@ _NEEDED = 'This needs lm-evaluation-harness: pip install "dca-hub[evaluate]".'
 def task_manager(names: Sequence[str], metadata: dict[str, Any]):
     """The tasks of the harness and ours, or ours alone where that is enough: it takes a while to look through its own.
 
-    Raises UserError for a task that there is not, with the names that come close, and when the harness is missing.
+    Raises DcaHubError for a task that there is not, with the names that come close, and when the harness is missing.
     """
     try:
         from lm_eval.tasks import TaskManager
     except ImportError:
-        raise UserError(_NEEDED) from None
+        raise DcaHubError(_NEEDED) from None
     ours = {path.stem for path in OURS.glob("*.yaml")}
     manager = TaskManager(include_path=str(OURS), include_defaults=not set(names) <= ours, metadata=metadata)
     _check(names, manager.all_tasks)
@@ -48,7 +48,7 @@ def _check(names: Sequence[str], known: Sequence[str]) -> None:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(close)}?" if close else "`lm-eval ls tasks` lists them."
-            raise UserError(f"There is no task {name!r}: {hint}")
+            raise DcaHubError(f"There is no task {name!r}: {hint}")
 
 
 def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], name: str):
@@ -65,7 +65,7 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
             return [respond(_place(one), Request("loglikelihood", *one.args)) for one in requests]
 
         def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
-            raise UserError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
+            raise DcaHubError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
 
         def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
             return loaded.tokenizer.apply_chat_template(
@@ -110,13 +110,13 @@ def _evaluate(model, names: Sequence[str], metadata: dict, limit: int | None, ch
                 log_samples=False,
                 metadata=metadata,
             )
-    except UserError:
+    except DcaHubError:
         raise
     except ImportError as error:
-        raise UserError(f'A task lacks a package ({error!s:.200}): pip install "dca-hub[evaluate]".') from None
+        raise DcaHubError(f'A task lacks a package ({error!s:.200}): pip install "dca-hub[evaluate]".') from None
     except (OSError, ConnectionError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
+        raise DcaHubError(
             f"lm-evaluation-harness could not prepare {', '.join(names)} ({reason:.200}): connect to the network for "
             "its data, or give --data for ours."
         ) from None
@@ -144,12 +144,12 @@ def measure_tasks(
         chat: prompts in the model's chat format; by default where it has one.
         out: the file of results. Answers are kept in `OUT.answers.jsonl` beside it, and gone on from.
 
-    Raises UserError for a missing package, an unknown task, data that is not there or not in the right format.
+    Raises DcaHubError for a missing package, an unknown task, data that is not there or not in the right format.
     """
     loaded = subject.loaded
     chat = bool(loaded.tokenizer.chat_template) if chat is None else chat
     if chat and not loaded.tokenizer.chat_template:
-        raise UserError("This model has no chat format: leave --chat out.")
+        raise DcaHubError("This model has no chat format: leave --chat out.")
     metadata = {"tokenizer": str(resolve(name, weights=False).folder), **({"data": data} if data else {})}
     settings = {
         "tasks": sorted(names),
@@ -207,7 +207,7 @@ def _score(subject: Subject, answers: Run, names, lengths, metadata: dict, limit
 
             def respond(at: str, request: Request, known: dict = known, taken: dict = taken):
                 if at not in known:
-                    raise UserError(f"{at.partition('/')[0]} asks something else each time: leave this task out.")
+                    raise DcaHubError(f"{at.partition('/')[0]} asks something else each time: leave this task out.")
                 one = taken[at] = known[at]
                 return one["answer"] if "answer" in one else (one["logprob"], one["greedy"])
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, line, place, read
 
 
@@ -22,12 +22,12 @@ class Log:
         writes: whether this process writes; of several that do all the work together one does.
 
     Raises:
-        UserError: the file holds a run of something else, or cannot be written.
+        DcaHubError: the file holds a run of something else, or cannot be written.
     """
 
     def __init__(self, path: Path | None, header: Header, rank: int = 0, count: int = 1, writes: bool = True):
         if path is None and count > 1:
-            raise UserError("Several processes need a file to put their results together: give --out FILE.jsonl.")
+            raise DcaHubError("Several processes need a file to put their results together: give --out FILE.jsonl.")
         self.path, self.header, self.rank, self.count, self.writes = path, header, rank, count, writes
         self._memory: dict[tuple, Sample] = {}
         self._begun = False
@@ -40,12 +40,12 @@ class Log:
                 _mend(self.path)
                 self._join_parts()
             except OSError as error:
-                raise UserError(
+                raise DcaHubError(
                     f"{self.path.name!r} cannot be written ({error.strerror}): choose another --out."
                 ) from None
 
     def known(self) -> dict[tuple, Sample]:
-        """The samples that are there already, by place. Raises UserError for a file of another run."""
+        """The samples that are there already, by place. Raises DcaHubError for a file of another run."""
         if self.path is None or not self.path.is_file() or not self.path.stat().st_size:
             return dict(self._memory)
         known: dict[tuple, Sample] = {}
@@ -89,13 +89,13 @@ class Log:
     def _refuse_other(self, held: Header) -> None:
         for key in SAME:
             if held.get(key) != self.header.get(key):
-                raise UserError(
+                raise DcaHubError(
                     f"{self.path.name!r} holds another run ({_difference(key, held.get(key), self.header.get(key))}): "
                     "choose another --out, or the same settings to go on with it."
                 )
         for name, one in self.header["variants"].items():
             if held["variants"].get(name, one) != one:
-                raise UserError(f"{self.path.name!r} holds another {name!r} than this one: choose another --out.")
+                raise DcaHubError(f"{self.path.name!r} holds another {name!r} than this one: choose another --out.")
 
 
 def _difference(key: str, held: Any, asked: Any) -> str:

@@ -9,7 +9,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 _LETTERS = re.compile(r"(?<![A-Za-z])[A-D]{1,4}(?![A-Za-z])")
 _PARTLY = 0.25  # of a point for some of several right letters and no wrong one, as L-Eval has it
@@ -46,7 +46,7 @@ def rouge(answer: str, references: Sequence[str]) -> tuple[float, float, float]:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise UserError('ROUGE needs the package rouge-score: pip install "dca-hub[evaluate]".') from None
+        raise DcaHubError('ROUGE needs the package rouge-score: pip install "dca-hub[evaluate]".') from None
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
     every = [scorer.score(reference, answer) for reference in references]
     return tuple(max(one[kind].fmeasure for one in every) for kind in ("rouge1", "rouge2", "rougeL"))

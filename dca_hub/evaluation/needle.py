@@ -15,7 +15,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import passkey
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
@@ -56,14 +56,14 @@ class Result:
 def haystack_text(kind: str, own: str = "") -> str:
     """The text of a haystack, once through: prose (a novel), grass, or `own` for any other kind.
 
-    Raises UserError when there is none.
+    Raises DcaHubError when there is none.
     """
     if kind == "grass":
         return GRASS
     if kind == "prose":
         return "\n\n".join(line.removeprefix("# ") for line in example_text() if PASS_KEY_SENTENCE not in line)
     if not own.strip():
-        raise UserError("The haystack is empty: paste a text, or choose prose or grass.")
+        raise DcaHubError("The haystack is empty: paste a text, or choose prose or grass.")
     return own.strip()
 
 
@@ -77,12 +77,12 @@ def build_haystack(tokenizer: PreTrainedTokenizerBase, text: str, longest: int, 
 def prompts(tokenizer: PreTrainedTokenizerBase, grid: Grid, text: str = "") -> Maker:
     """What the prompts of a grid are cut out of. `text` is the haystack, where the grid's is one's own.
 
-    Raises UserError for an empty text, and for several needles among pairs.
+    Raises DcaHubError for an empty text, and for several needles among pairs.
     """
     if grid.haystack != "pairs":
         return build_haystack(tokenizer, haystack_text(grid.haystack, text), max(grid.lengths), grid.needles)
     if grid.needles != 1:
-        raise UserError("Keys and values are many needles already: leave --needles out, or choose another haystack.")
+        raise DcaHubError("Keys and values are many needles already: leave --needles out, or choose another haystack.")
     return Pairs(tokenizer)
 
 
@@ -193,7 +193,7 @@ def from_lines(lines: Iterable[str]) -> list[Result]:
     """Results out of JSON lines; a last line that was cut off in the middle is left out, and so is what a
     run of the command line has beside the DCA model and the plain one.
 
-    Raises UserError for anything else that is no result.
+    Raises DcaHubError for anything else that is no result.
     """
     rows = [line for line in lines if line.strip()]
     found = []
@@ -205,7 +205,7 @@ def from_lines(lines: Iterable[str]) -> list[Result]:
         except (ValueError, TypeError, KeyError, AttributeError):
             if number == len(rows) and number > 1:
                 break
-            raise UserError(
+            raise DcaHubError(
                 f"Line {number} is no result of a needle test: give the file that a run has written."
             ) from None
     return found

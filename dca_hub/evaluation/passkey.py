@@ -10,7 +10,7 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 ANSWER_ROOM = 24  # tokens of the length that are left to the answer
 _SENTENCE_END = re.compile(r"[.!?][\"')\u201d\u2019]*$")
@@ -67,18 +67,18 @@ class Haystack:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, text: str, needles: int = 1):
         if not 1 <= needles <= len(NAMES):
-            raise UserError(f"A prompt can hold 1 to {len(NAMES)} needles, not {needles}.")
+            raise DcaHubError(f"A prompt can hold 1 to {len(NAMES)} needles, not {needles}.")
         self.tokenizer, self.needles = tokenizer, needles
         self.ids = _encode(tokenizer, text)
         pieces = tokenizer.convert_ids_to_tokens(self.ids)
         self.ends = [i + 1 for i, piece in enumerate(pieces) if _SENTENCE_END.search(piece)]
         if not self.ends:
-            raise UserError("The text for the pass-key test has no sentence in it; give ordinary prose.")
+            raise DcaHubError("The text for the pass-key test has no sentence in it; give ordinary prose.")
 
     def prompt(self, length: int, depth: float, rng: random.Random, wording: Wording = Wording()) -> Prompt:
         """A prompt that leaves ANSWER_ROOM of `length` tokens; the key stands at the sentence end next to `depth`.
 
-        Raises UserError when the text is too short, or the length too small to hold the question.
+        Raises DcaHubError when the text is too short, or the length too small to hold the question.
         """
         keys, names = [str(rng.randrange(10_000, 100_000))], [""]
         if self.needles > 1:
@@ -89,7 +89,7 @@ class Haystack:
         first = [self.tokenizer.bos_token_id] if self.tokenizer.bos_token_id is not None else []
         room = length - ANSWER_ROOM - len(first) - sum(map(len, needles)) - len(question)
         if room < 0:
-            raise UserError(f"{length} tokens are too few for a pass-key prompt; give at least {length - room}.")
+            raise DcaHubError(f"{length} tokens are too few for a pass-key prompt; give at least {length - room}.")
         prose, ends = self._cut(room, rng)
         ends = (0, *ends, room)
         at = [min(ends, key=lambda end: abs(end - depth * room)), *(rng.choice(ends) for _ in needles[1:])]
@@ -103,7 +103,7 @@ class Haystack:
     def _cut(self, room: int, rng: random.Random) -> tuple[list[int], list[int]]:
         starts = [end for end in (0, *self.ends) if end + room <= len(self.ids)]
         if not starts:
-            raise UserError(f"The text has {len(self.ids)} tokens, {room} are needed; give a longer one.")
+            raise DcaHubError(f"The text has {len(self.ids)} tokens, {room} are needed; give a longer one.")
         start = rng.choice(starts)
         return self.ids[start : start + room], [end - start for end in self.ends if start < end < start + room]
 
@@ -121,7 +121,7 @@ class Pairs:
     def prompt(self, length: int, depth: float, rng: random.Random, wording: Wording = Wording()) -> Prompt:
         """A prompt of as many pairs as leave ANSWER_ROOM of `length` tokens, the one asked for at `depth` of them.
 
-        Raises UserError when there is no room for one.
+        Raises DcaHubError when there is no room for one.
         """
         key, name = str(rng.randrange(10_000, 100_000)), str(rng.randrange(10**7, 10**8))
         asked = _encode(self.tokenizer, self._PAIR.format(name=name, key=key))
@@ -130,7 +130,7 @@ class Pairs:
         question = _encode(self.tokenizer, f'}}\n\nKey: "{name}"\nCorresponding value: "')
         room = length - ANSWER_ROOM - len(head) - len(asked) - len(question)
         if room < 0:
-            raise UserError(f"{length} tokens are too few for a key-value prompt; give at least {length - room}.")
+            raise DcaHubError(f"{length} tokens are too few for a key-value prompt; give at least {length - room}.")
         others: list[list[int]] = []
         while True:
             pair = self._PAIR.format(name=rng.randrange(10**7, 10**8), key=rng.randrange(10_000, 100_000))

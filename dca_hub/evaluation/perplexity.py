@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from dca_hub.caches import with_cache
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import averages
 from dca_hub.evaluation.prefill import PIECE, prefill
 
@@ -51,13 +51,13 @@ def places(sizes: Sequence[int], longest: int, stride: int, most: int) -> list[W
         longest: the longest context, in tokens; a document that is shorter has no windows.
         most: how many are wanted; of more, that many at even distances are taken. 0 takes all.
 
-    Raises UserError when no document is long enough.
+    Raises DcaHubError when no document is long enough.
     """
     found = [
         Window(number, end) for number, size in enumerate(sizes) for end in range(longest, size + 1, max(1, stride))
     ]
     if not found:
-        raise UserError(
+        raise DcaHubError(
             f"The longest text has {max(sizes, default=0):,} tokens and the longest context {longest:,}: give a longer "
             "text or shorter --lengths."
         )
@@ -106,11 +106,11 @@ def measure(
     progress: called with (tokens read, tokens in all) after each piece of at most `piece` tokens; raising from it stops
     the work.
 
-    Raises UserError when the text is shorter than the longest context, or a context has no room for scored tokens.
+    Raises DcaHubError when the text is shorter than the longest context, or a context has no room for scored tokens.
     """
     longest = max(first, *contexts)
     if len(ids) < longest or min(contexts) <= scored:
-        raise UserError(f"Contexts must be longer than {scored} and at most the text's {len(ids)} tokens.")
+        raise DcaHubError(f"Contexts must be longer than {scored} and at most the text's {len(ids)} tokens.")
     span = (len(ids) - longest) / max(1, windows - 1)
     ends = sorted({longest + round(k * span) for k in range(windows)})
     found, read, total = [], 0, sum(contexts) * len(ends)

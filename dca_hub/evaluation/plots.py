@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import summary
 from dca_hub.evaluation.runs import Run
 
@@ -164,12 +164,12 @@ def _bytes(figure: Figure, kind: str, dpi: int) -> bytes:
 def picture(runs: Sequence[Run]) -> bytes:
     """A PNG of one run or of several that belong together: needles as heat maps side by side, all else as curves.
 
-    Raises UserError for runs of several kinds, or of models with different trained lengths.
+    Raises DcaHubError for runs of several kinds, or of models with different trained lengths.
     """
     kinds = {(run.task in summary.NEEDLES, summary.metric(run)) for run in runs}
     trained = {run.header["trained"] for run in runs}
     if len(kinds) != 1 or len(trained) != 1:
-        raise UserError("These runs cannot share a picture: give files of one kind, of models of one trained length.")
+        raise DcaHubError("These runs cannot share a picture: give files of one kind, of models of one trained length.")
     models = list(dict.fromkeys(run.header["model"] for run in runs))
     titled = [
         (run, name, name if len(runs) == 1 else f"{run.header['model']}, {name}" if len(models) > 1 else name)

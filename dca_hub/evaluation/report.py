@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dca_hub import card, catalogue, manifest, results, sources
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import plots, runs, summary
 from dca_hub.evaluation.runs import Run
 from dca_hub.results import Result
@@ -39,15 +39,15 @@ def collect(folder: Path) -> tuple[list[tuple[Path, Run]], list[Path]]:
     """Every run in the .jsonl files of a folder and those below it, in order of their names, and the files of that
     kind that hold none.
 
-    Raises UserError when there is no run, or a file is damaged.
+    Raises DcaHubError when there is no run, or a file is damaged.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder.name!r}: give the one that holds the files of --out.")
+        raise DcaHubError(f"There is no folder {folder.name!r}: give the one that holds the files of --out.")
     files = sorted(folder.rglob("*.jsonl"))
     read = [(file, run) for file in files if runs.is_run(file) for run in runs.read(file)]
     found = [(file, run) for file, run in read if run.task != ANSWERS]
     if not found:
-        raise UserError(
+        raise DcaHubError(
             f"{folder.name!r} holds no results: put the files there that perplexity, passkey, needle or evaluate wrote."
         )
     return found, [file for file in files if not runs.is_run(file)]
@@ -77,7 +77,7 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
 def write(folder: Path, made: list[Section]) -> list[Path]:
     """Writes the page in both forms, and its pictures, into a folder; gives what was written.
 
-    Raises UserError when the folder cannot be written to.
+    Raises DcaHubError when the folder cannot be written to.
     """
     files = {MARKDOWN: markdown(made).encode(), PAGE: page(made).encode()}
     files |= {section.picture: section.png for section in made}
@@ -85,7 +85,7 @@ def write(folder: Path, made: list[Section]) -> list[Path]:
         for name, content in files.items():
             (folder / name).write_bytes(content)
     except OSError as error:
-        raise UserError(
+        raise DcaHubError(
             f"{folder.name!r} cannot be written to ({error.strerror}): copy the results elsewhere."
         ) from None
     return [folder / name for name in files]
@@ -128,7 +128,7 @@ def _table(markdown: str) -> str:
 def into_package(folder: Path, measured: list[Result]) -> None:
     """Puts measurements into a package: its card's metadata and tables, a file beside it, and the manifest.
 
-    Raises UserError when it is no package, or they are of another model or other sizes.
+    Raises DcaHubError when it is no package, or they are of another model or other sizes.
     """
     held = manifest.read(folder)
     sizes = sources.read_config(folder)["dual_chunk_attention_config"]

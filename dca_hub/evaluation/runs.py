@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 FORMAT = 1
 # In the order of a file: first what a table has columns for.
@@ -79,12 +79,12 @@ def is_run(path: Path) -> bool:
 def read(path: Path) -> list[Run]:
     """The runs in a file; of two samples of one place the later counts. A last line that was cut off is left out.
 
-    Raises UserError naming the line that is neither a header nor a sample.
+    Raises DcaHubError naming the line that is neither a header nor a sample.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The results {path.name!r} cannot be read: {error}.") from None
+        raise DcaHubError(f"The results {path.name!r} cannot be read: {error}.") from None
     found: dict[str, tuple[Header, dict]] = {}
     header: Header | None = None
     for number, line in enumerate(lines, 1):
@@ -97,7 +97,7 @@ def read(path: Path) -> list[Run]:
             _check_header(value, f"{path.name}, line {number}")
             header, samples = _joined(found, value)
         elif header is None:
-            raise UserError(
+            raise DcaHubError(
                 f"{path.name!r} does not begin with the line that says what was measured: give a file that a run of "
                 "`dca-hub perplexity`, `passkey`, `needle` or `evaluate` wrote."
             )
@@ -105,7 +105,7 @@ def read(path: Path) -> list[Run]:
             _check_sample(value, header, f"{path.name}, line {number}")
             samples[place(value)] = value
     if not found:
-        raise UserError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
+        raise DcaHubError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
     return [assemble(header, samples) for header, samples in found.values()]
 
 
@@ -144,25 +144,27 @@ def _parse(line: str, where: str, last: bool) -> dict | None:
     except ValueError:
         if last:  # the machine died in the middle of it
             return None
-        raise UserError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
+        raise DcaHubError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
     if not isinstance(value, dict):
-        raise UserError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
+        raise DcaHubError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
     return value
 
 
 def _check_header(value: Header, where: str) -> None:
     if value["run"] != FORMAT:
-        raise UserError(f"{where}: this file is of format {value['run']!r}, and {FORMAT} is read here: measure again.")
+        raise DcaHubError(
+            f"{where}: this file is of format {value['run']!r}, and {FORMAT} is read here: measure again."
+        )
     for key, kind in _HEADER.items():
         if not isinstance(value.get(key), kind):
-            raise UserError(f"{where}: {key!r} is missing or of a wrong kind: give a file that the evaluation wrote.")
+            raise DcaHubError(f"{where}: {key!r} is missing or of a wrong kind: give a file that the evaluation wrote.")
 
 
 def _check_sample(value: Sample, header: Header, where: str) -> None:
     if value.get("variant") not in header["variants"]:
-        raise UserError(f"{where}: {value.get('variant')!r} is none of the variants of this run.")
+        raise DcaHubError(f"{where}: {value.get('variant')!r} is none of the variants of this run.")
     if not isinstance(value.get("length"), int) or value["length"] < 1:
-        raise UserError(f"{where}: length must be a positive number of tokens, not {value.get('length')!r}.")
+        raise DcaHubError(f"{where}: length must be a positive number of tokens, not {value.get('length')!r}.")
 
 
 def to_lines(run: Run) -> str:

@@ -8,8 +8,8 @@ import copy
 
 from transformers import PreTrainedModel
 
-from dca_hub.errors import UserError
-from dca_hub.extension import sharing
+from dca_hub.errors import DcaHubError
+from dca_hub.extending import sharing
 
 SCALINGS = {"linear": "linear", "ntk": "NTK", "yarn": "YaRN"}
 
@@ -17,15 +17,15 @@ SCALINGS = {"linear": "linear", "ntk": "NTK", "yarn": "YaRN"}
 def rope_parameters(config, kind: str, factor: float, trained: int) -> dict[str, float | int | str]:
     """The `rope_parameters` of a config for one of `SCALINGS`, for texts `factor` times as long as the `trained` ones.
 
-    Raises UserError for an unknown kind, a factor below 1, or a model that is scaled already.
+    Raises DcaHubError for an unknown kind, a factor below 1, or a model that is scaled already.
     """
     if kind not in SCALINGS:
-        raise UserError(f"There is no RoPE scaling {kind!r}: use {', '.join(SCALINGS)}.")
+        raise DcaHubError(f"There is no RoPE scaling {kind!r}: use {', '.join(SCALINGS)}.")
     if factor < 1:
-        raise UserError(f"A RoPE scaling stretches positions by a factor of at least 1, not {factor:g}.")
+        raise DcaHubError(f"A RoPE scaling stretches positions by a factor of at least 1, not {factor:g}.")
     held = getattr(config, "rope_parameters", None) or {}
     if held.get("rope_type", "default") != "default":
-        raise UserError(
+        raise DcaHubError(
             f"This model has a RoPE scaling of its own ({held['rope_type']}): compare scalings on a model without one."
         )
     theta = float(held.get("rope_theta") or 10000.0)

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from dca_hub.demo.text import read_books
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 PG19 = "emozilla/pg19"  # PG19 (Rae et al., arXiv 1911.05507) as Parquet files, which need no script
 
@@ -13,7 +13,7 @@ def read(source: str) -> tuple[list[str], str]:
     """The documents of a file, of a folder, or of `pg19`, and what to call them: the name of the file and the
     beginning of the text's hash, so that two texts of one name are told apart.
 
-    Raises UserError when there is no text, or PG19 cannot be had.
+    Raises DcaHubError when there is no text, or PG19 cannot be had.
     """
     if source == "pg19":
         return _pg19(), "PG19 validation"
@@ -26,11 +26,11 @@ def _pg19() -> list[str]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise UserError('PG19 comes through the datasets package: pip install "dca-hub[evaluate]".') from None
+        raise DcaHubError('PG19 comes through the datasets package: pip install "dca-hub[evaluate]".') from None
     try:
         return [row["text"] for row in load_dataset(PG19, split="validation", streaming=True)]
     except Exception as error:  # the client raises what its transport does
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
+        raise DcaHubError(
             f"PG19 could not be had from the Hub ({reason}): connect to the network, or give --text a file of books."
         ) from None

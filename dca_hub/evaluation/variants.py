@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.ablation import ABLATIONS, ablate
 from dca_hub.evaluation.scaling import SCALINGS, rescaled, rope_parameters
-from dca_hub.extension import extend
-from dca_hub.load import Loaded
+from dca_hub.extending import extend
+from dca_hub.loading import Loaded
 from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
@@ -50,15 +50,15 @@ def build(loaded: Loaded, compare: Iterable[str] = (), factor: float | None = No
         dca_factor: how far the scalings beside DCA stretch. The DCA sizes grow with it: what a scaling makes of a
             model is one of a longer window.
 
-    Raises UserError for an unknown name, or what cannot be made of this model.
+    Raises DcaHubError for an unknown name, or what cannot be made of this model.
     """
     geometry = loaded.geometry
     if geometry is None:
-        raise UserError("The model was loaded without DCA: load it with DCA to compare.")
+        raise DcaHubError("The model was loaded without DCA: load it with DCA to compare.")
     found = [Variant("DCA", True, lambda length: loaded.model, _sizes(geometry))]
     for name in dict.fromkeys(compare):
         if name not in COMPARED:
-            raise UserError(f"There is no {name!r} to compare with: use {', '.join(COMPARED)}.")
+            raise DcaHubError(f"There is no {name!r} to compare with: use {', '.join(COMPARED)}.")
         found.append(_make(name, loaded, geometry, factor, dca_factor))
     return found
 

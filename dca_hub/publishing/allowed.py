@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from dca_hub import manifest, results, sources
 from dca_hub.checkpoints import INDEX
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 _PACKAGE = {
     "config.json",
@@ -25,7 +25,7 @@ _SPACE_SUFFIXES = {
     *(".css", ".js", ".html", ".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".ico", ".pdf"),
     *(".safetensors", ".model"),
 }
-_LICENCE = re.compile(r"(licen[cs]e|notice|copying|use_policy)(\.(md|txt|rst)|-[a-z0-9.-]+)?", re.IGNORECASE)
+_LICENSE = re.compile(r"(licen[cs]e|notice|copying|use_policy)(\.(md|txt|rst)|-[a-z0-9.-]+)?", re.IGNORECASE)
 _PRIVATE = re.compile(
     r"\.env.*|.*\.(env|pem|key|p12|pfx|kdbx|crt)|id_(rsa|dsa|ecdsa|ed25519).*|.*(secret|credential|password|token)s?"
     r"(\.(json|txt|yaml|yml|toml))?|\.?netrc|\.?htpasswd|kaggle\.json",
@@ -49,7 +49,7 @@ def in_package(name: str) -> bool:
     if "/" in name or _is_private(name):
         return False
     known = name in _PACKAGE or _WEIGHTS.fullmatch(name) or _MODELING.fullmatch(name)
-    return bool(known or _LICENCE.fullmatch(name))
+    return bool(known or _LICENSE.fullmatch(name))
 
 
 def in_space(path: str) -> bool:
@@ -60,7 +60,7 @@ def in_space(path: str) -> bool:
     if name.startswith(".") or _is_private(name):
         return False
     known = name in _SPACE_NAMES or PurePosixPath(name).suffix.lower() in _SPACE_SUFFIXES
-    return bool(known or _LICENCE.fullmatch(name))
+    return bool(known or _LICENSE.fullmatch(name))
 
 
 def _is_private(name: str) -> bool:
@@ -68,11 +68,13 @@ def _is_private(name: str) -> bool:
 
 
 def refuse_secrets(name: str, content: bytes | Path) -> None:
-    """UserError when a file holds what looks like a secret; the message names the file and the kind, not the secret."""
+    """DcaHubError when a file holds what looks like a secret; it names the file and the kind, not the secret."""
     if isinstance(content, Path):
         if content.suffix == ".safetensors" or content.stat().st_size > _LOOKED_AT:
             return
         content = content.read_bytes()
     for kind, pattern in _SECRETS:
         if pattern.search(content):
-            raise UserError(f"{name!r} holds what looks like {kind}: take it out, and revoke it if it ever left here.")
+            raise DcaHubError(
+                f"{name!r} holds what looks like {kind}: take it out, and revoke it if it ever left here."
+            )

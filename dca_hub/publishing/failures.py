@@ -6,22 +6,22 @@ from collections.abc import Iterator
 
 from huggingface_hub import errors, get_token
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 _QUOTA = re.compile(r"quota|storage|limit reached|exceed|too large|payment|upgrade", re.IGNORECASE)
 _AGAIN = "run the same command again, and what has arrived is not sent twice"
 
 
-class Concurrent(UserError):
+class Concurrent(DcaHubError):
     """Somebody else pushed in the meantime."""
 
 
 @contextlib.contextmanager
 def in_words(repository: str) -> Iterator[None]:
-    """Turns what the Hub client raises into a UserError about that repository; defects pass through."""
+    """Turns what the Hub client raises into a DcaHubError about that repository; defects pass through."""
     try:
         yield
-    except (UserError, KeyboardInterrupt):
+    except (DcaHubError, KeyboardInterrupt):
         raise
     except Exception as error:
         words = explain(error, repository)
@@ -30,7 +30,7 @@ def in_words(repository: str) -> Iterator[None]:
         raise words from None
 
 
-def explain(error: BaseException, repository: str) -> UserError | None:
+def explain(error: BaseException, repository: str) -> DcaHubError | None:
     """The failure in words, or None for one that is not the Hub's."""
     error = _cause(error)
     if isinstance(error, errors.LocalTokenNotFoundError):
@@ -45,22 +45,24 @@ def explain(error: BaseException, repository: str) -> UserError | None:
             if isinstance(error, errors.OfflineModeIsEnabled)
             else ("the connection broke or no answer came")
         )
-        return UserError(f"The Hub could not be reached, {reason}: {_AGAIN}; nothing half-done is visible there.")
+        return DcaHubError(f"The Hub could not be reached, {reason}: {_AGAIN}; nothing half-done is visible there.")
     if isinstance(error, ValueError) and "LFS batch API" in str(error):
-        return _full(str(error)) if _QUOTA.search(str(error)) else UserError(f"The Hub refused a file: {scrub(error)}")
+        return (
+            _full(str(error)) if _QUOTA.search(str(error)) else DcaHubError(f"The Hub refused a file: {scrub(error)}")
+        )
     if isinstance(error, getattr(errors, "FileDuplicationError", ())):
-        return UserError(
+        return DcaHubError(
             f"The Hub could not copy the weights by itself ({scrub(error)}): use --weights reference or copy."
         )
     return None
 
 
-def no_token() -> UserError:
-    return UserError("There is no Hub token on this machine: log in with `hf auth login`, or set HF_TOKEN.")
+def no_token() -> DcaHubError:
+    return DcaHubError("There is no Hub token on this machine: log in with `hf auth login`, or set HF_TOKEN.")
 
 
-def bad_name(repository: str) -> UserError:
-    return UserError(
+def bad_name(repository: str) -> DcaHubError:
+    return DcaHubError(
         f"{repository!r} is no repository name: it reads owner/name, of letters, digits, hyphens, underscores and full "
         "stops, 96 characters at most."
     )
@@ -75,7 +77,7 @@ def status(error: BaseException) -> int | None:
 def is_network(error: BaseException) -> bool:
     """Whether the connection failed: by name, since the client's HTTP library differs between its versions."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"TransportError", "ConnectionError", "TimeoutError"}) and not isinstance(error, UserError)
+    return bool(names & {"TransportError", "ConnectionError", "TimeoutError"}) and not isinstance(error, DcaHubError)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -100,14 +102,14 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _answered(error: errors.HfHubHTTPError, repository: str) -> UserError:
+def _answered(error: errors.HfHubHTTPError, repository: str) -> DcaHubError:
     code, said = status(error), _said(error)
     if isinstance(error, errors.GatedRepoError):
-        return UserError(
-            f"{repository} is gated: accept its licence on its Hub page, then log in with `hf auth login`."
+        return DcaHubError(
+            f"{repository} is gated: accept its license on its Hub page, then log in with `hf auth login`."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return UserError(f"{repository} has no such revision: see its Hub page for branches and tags.")
+        return DcaHubError(f"{repository} has no such revision: see its Hub page for branches and tags.")
     if code == 412:
         return Concurrent(
             f"Somebody else pushed to {repository} while this was uploaded, so nothing of yours is there: look at what "
@@ -118,21 +120,21 @@ def _answered(error: errors.HfHubHTTPError, repository: str) -> UserError:
     if code == 401 and (get_token() is None):
         return no_token()
     if code == 401 and not isinstance(error, errors.RepositoryNotFoundError):
-        return UserError("The Hub does not accept your token: log in again with `hf auth login`, or mend HF_TOKEN.")
+        return DcaHubError("The Hub does not accept your token: log in again with `hf auth login`, or mend HF_TOKEN.")
     if code == 403:
-        return UserError(
+        return DcaHubError(
             f"Your token may not write to {repository}: use a token with write access, and a repository under your own "
             "name or an organisation that you may write for."
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return UserError(
+        return DcaHubError(
             f"There is no {repository} on the Hub that you may see: check the name, or log in with `hf auth login`."
         )
     if code == 429:
-        return UserError("The Hub says that these were too many requests: wait a few minutes and run it again.")
+        return DcaHubError("The Hub says that these were too many requests: wait a few minutes and run it again.")
     if code is not None and code >= 500:
-        return UserError(f"The Hub has trouble (it answered {code}), several times: {_AGAIN}.")
-    return UserError(f"The Hub refused ({code}) {repository}: {said or scrub(error)}")
+        return DcaHubError(f"The Hub has trouble (it answered {code}), several times: {_AGAIN}.")
+    return DcaHubError(f"The Hub refused ({code}) {repository}: {said or scrub(error)}")
 
 
 def _said(error: errors.HfHubHTTPError) -> str:
@@ -143,8 +145,8 @@ def _said(error: errors.HfHubHTTPError) -> str:
     return scrub(held) if held else ""
 
 
-def _full(said: str) -> UserError:
-    return UserError(
+def _full(said: str) -> DcaHubError:
+    return DcaHubError(
         f"The Hub has no room left for you ({said.rstrip('.') or 'quota'}): free or buy storage, or publish with "
         "--weights reference, which needs none."
     )

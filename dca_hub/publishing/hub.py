@@ -16,7 +16,7 @@ from huggingface_hub import (
 )
 
 from dca_hub import __version__
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.publishing import failures
 from dca_hub.publishing.contents import Changes, Contents, File, Held, Source
 
@@ -45,7 +45,7 @@ class Commit:
 
 
 class Hub:
-    """One repository. Every method raises UserError, in one sentence, for what goes wrong between here and there."""
+    """One repository. Every method raises DcaHubError, in one sentence, for what goes wrong between here and there."""
 
     def __init__(self, repository: str, kind: Kind = "model", *, silence: float = SILENCE):
         self.repository, self.kind = repository, kind
@@ -131,7 +131,7 @@ class Hub:
             return None
         try:
             now = self.state(branch)
-        except UserError:
+        except DcaHubError:
             return None
         gone = set(changes.removed)
         if now and not contents.against(now.files, lambda name: name not in gone):
@@ -139,13 +139,13 @@ class Hub:
         return None
 
     def tag(self, name: str, commit: str) -> None:
-        """Tags a commit. UserError when the tag is there already, on another commit."""
+        """Tags a commit. DcaHubError when the tag is there already, on another commit."""
         with failures.in_words(self.repository):
             held = self.tags().get(name)
             if held is None:
                 self.retried(self.api.create_tag, self.repository, tag=name, revision=commit, exist_ok=True)
             elif held != commit:
-                raise UserError(f"{self.repository} has a tag {name!r} on another revision already: choose another.")
+                raise DcaHubError(f"{self.repository} has a tag {name!r} on another revision already: choose another.")
 
     def tags(self) -> dict[str, str]:
         with failures.in_words(self.repository):

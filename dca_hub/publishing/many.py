@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from dca_hub import licences
+from dca_hub import licenses
 from dca_hub.catalogue import Entry
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.publishing import model
 from dca_hub.publishing.model import Options
 
@@ -36,13 +36,13 @@ class Outcome:
 
 
 def repository_name(entry: Entry, owner: str, suffix: str = "-DCA") -> str:
-    """The repository for an entry: called after its base, and as the base's licence wants it."""
+    """The repository for an entry: called after its base, and as the base's license wants it."""
     name = entry.name if entry.is_local else entry.base.rpartition("/")[2]
-    licence = licences.LICENCES.get(entry.licence)
-    if licence and licences.name_problem(licence, name):
+    license = licenses.LICENSES.get(entry.license)
+    if license and licenses.name_problem(license, name):
         bare = name.removeprefix("Meta-")
-        prefix = licence.name_prefix.replace(" ", "-")
-        name = f"{prefix}-{name}" if licences.name_problem(licence, bare) else bare
+        prefix = license.name_prefix.replace(" ", "-")
+        name = f"{prefix}-{name}" if licenses.name_problem(license, bare) else bare
     return f"{owner}/{name}{suffix}"
 
 
@@ -67,12 +67,12 @@ def publish(
         say(f"[{number}/{len(entries)}] {entry.name} as {repository}")
         try:
             yield _one(entry, repository, options, say, with_weights, dry_run)
-        except UserError as error:
+        except DcaHubError as error:
             yield Outcome(entry.name, repository, State.FAILED, None, str(error))
 
 
 def _one(entry: Entry, repository: str, options: Options, say: Say, with_weights: bool, dry_run: bool) -> Outcome:
-    from dca_hub.package import package
+    from dca_hub.packaging import package
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / entry.name

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from dca_hub import card, licences, manifest
-from dca_hub.errors import UserError
+from dca_hub import card, licenses, manifest
+from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
 from dca_hub.publishing import failures, visit
 from dca_hub.publishing.contents import Changes
@@ -64,7 +64,7 @@ class Published:
 
 
 def check_name(repository: str) -> None:
-    """UserError for what is no `owner/name`."""
+    """DcaHubError for what is no `owner/name`."""
     if not _OWNER_NAME.fullmatch(repository) or len(repository) > 96 or "--" in repository or ".." in repository:
         raise failures.bad_name(repository)
 
@@ -73,24 +73,24 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
     """What publishing a package would do; only asks the Hub, and changes nothing.
 
     Raises:
-        UserError: it cannot be published so; the message says why.
+        DcaHubError: it cannot be published so; the message says why.
     """
     folder = Path(folder).expanduser()
     check_name(repository)
     if options.pull_request and options.branch not in (None, "main"):
-        raise UserError("A pull request is made against main: leave out --revision, or --create-pr.")
+        raise DcaHubError("A pull request is made against main: leave out --revision, or --create-pr.")
     if not folder.is_dir():
-        raise UserError(f"There is no folder {str(folder)!r}: make a package with `dca-hub package`.")
+        raise DcaHubError(f"There is no folder {str(folder)!r}: make a package with `dca-hub package`.")
     held = manifest.read(folder)
     if "README.md" not in held.files or not (folder / "README.md").is_file():
-        raise UserError(f"{folder.name!r} has no README.md: package the model again.")
-    licence = card.licence_of((folder / "README.md").read_text(encoding="utf-8"))
-    _refuse_name(licence, repository)
+        raise DcaHubError(f"{folder.name!r} has no README.md: package the model again.")
+    license = card.license_of((folder / "README.md").read_text(encoding="utf-8"))
+    _refuse_name(license, repository)
     hub = Hub(repository, silence=options.silence)
     state = hub.state(options.branch)
     there = hub.state() if state is None and options.branch else state
     _refuse_repository(repository, there, options)
-    choice = choose(options.weights, held, find_base(held), licence, options.private or bool(there and there.private))
+    choice = choose(options.weights, held, find_base(held), license, options.private or bool(there and there.private))
     prepared = prepare(
         folder,
         held,
@@ -106,7 +106,7 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
 def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True) -> None:
     """Verifies a package, with the base's weights where it holds none, unless they are too many to fetch or not wanted.
 
-    Raises UserError with the first finding that failed.
+    Raises DcaHubError with the first finding that failed.
     """
     from dca_hub.verification import Outcome, verify
 
@@ -115,7 +115,7 @@ def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True)
         for finding in verify(whole):
             say(f"{finding.outcome.value:<8} {finding.check.value}: {finding.detail}")
             if finding.outcome is Outcome.FAILED:
-                raise UserError(
+                raise DcaHubError(
                     f"{folder.name!r} fails its verification ({finding.check.value}: {finding.detail}): package it "
                     "again, nothing was published."
                 )
@@ -125,7 +125,7 @@ def carry_out(plan: Plan) -> Published:
     """Makes the revision that was planned; with nothing to change there is none to make.
 
     Raises:
-        UserError: it did not come about, and the repository holds what it held before.
+        DcaHubError: it did not come about, and the repository holds what it held before.
     """
     hub = Hub(plan.repository, silence=plan.options.silence)
     if plan.state is not None and not plan.changes:
@@ -152,7 +152,7 @@ def _commit(plan: Plan, hub: Hub) -> Commit:
             hub.create_branch(options.branch)
         state = hub.state(options.branch)
         if state is None:
-            raise UserError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
+            raise DcaHubError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
         changes = _changes(plan.prepared, state)
     message = f"Publish {plan.held.base or plan.folder.name} with Dual Chunk Attention"
     return hub.commit(
@@ -180,7 +180,7 @@ def is_tagged(published: Published) -> bool:
 def tag(published: Published) -> None:
     """Gives the revision the tag that its card pins; done last, it marks a revision that was loaded back.
 
-    Raises UserError when it is on another revision already.
+    Raises DcaHubError when it is on another revision already.
     """
     if not is_tagged(published):
         plan = published.plan
@@ -195,11 +195,11 @@ def _is_kept(name: str) -> bool:
     return name == ".gitattributes" or PurePosixPath(name).suffix.lower() in _KEPT
 
 
-def _refuse_name(licence: str | None, repository: str) -> None:
-    known = licences.LICENCES.get(licence or "")
-    problem = licences.name_problem(known, repository) if known else None
+def _refuse_name(license: str | None, repository: str) -> None:
+    known = licenses.LICENSES.get(license or "")
+    problem = licenses.name_problem(known, repository) if known else None
     if problem:
-        raise UserError(problem)
+        raise DcaHubError(problem)
 
 
 def _refuse_repository(repository: str, state: State | None, options: Options) -> None:
@@ -207,9 +207,9 @@ def _refuse_repository(repository: str, state: State | None, options: Options) -
     if state is None:
         return
     if options.private and not state.private:
-        raise UserError(
+        raise DcaHubError(
             f"{repository} exists already and is public: make it private on its page, or leave out --private."
         )
     others = [name for name in state.files if not _is_kept(name) and name != "README.md"]
     if others and manifest.NAME not in state.files:
-        raise UserError(f"{repository} holds something else already ({others[0]}): choose another name.")
+        raise DcaHubError(f"{repository} holds something else already ({others[0]}): choose another name.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from dca_hub import card, catalogue, manifest, results, sources
 from dca_hub.card import Place
 from dca_hub.checkpoints import INDEX
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
 from dca_hub.modeling.dual_chunk_weights import WEIGHTS_KEY
 from dca_hub.publishing import allowed, weights
@@ -45,7 +45,7 @@ def prepare(
         measured: the evaluation's result files; their lines go into the card, and as `results.jsonl` beside it.
 
     Raises:
-        UserError: a file may not leave this machine, or the results are not of this package.
+        DcaHubError: a file may not leave this machine, or the results are not of this package.
     """
     files = [*_small_files(folder, held), *_weights(folder, held, choice)]
     found = _results(folder, held, measured or [])
@@ -66,11 +66,11 @@ def _small_files(folder: Path, held: Manifest) -> list[File]:
     names = [name for name in held.files if name not in heavy]
     for name in names:
         if not allowed.in_package(name):
-            raise UserError(
+            raise DcaHubError(
                 f"{name!r} is no file of a model and never leaves this machine: take it out of the package."
             )
         if (folder / name).is_symlink():
-            raise UserError(f"{name!r} is a link: only the weights of a package may be links.")
+            raise DcaHubError(f"{name!r} is a link: only the weights of a package may be links.")
     return [File.of(name, (folder / name).read_bytes()) for name in names]
 
 
@@ -91,7 +91,9 @@ def _fetched_digest(base: weights.Base, name: str) -> str:
     """The hash of a file that is too small for the Hub to list its hash: the index of the shards."""
     folder = sources.resolve(base.repository, weights=False, revision=base.commit).folder
     if name != INDEX or not (folder / name).is_file():
-        raise UserError(f"{name} of {base.repository} is kept in a way that cannot be copied: use --weights reference.")
+        raise DcaHubError(
+            f"{name} of {base.repository} is kept in a way that cannot be copied: use --weights reference."
+        )
     return manifest.digest(folder / name)
 
 

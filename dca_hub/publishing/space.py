@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from dca_hub import card_text
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.publishing import allowed, failures
 from dca_hub.publishing.contents import Changes, Contents, File
 from dca_hub.publishing.hub import SILENCE, Hub, State
@@ -52,18 +52,18 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
     """What publishing a Space would do; only asks the Hub, and changes nothing.
 
     Raises:
-        UserError: the folder is no Space, or holds or is given a secret.
+        DcaHubError: the folder is no Space, or holds or is given a secret.
     """
     folder = Path(folder).expanduser()
     check_name(repository)
     _check_variables(options.variables)
     if not folder.is_dir():
-        raise UserError(f"There is no folder {str(folder)!r}: make one with `dca-hub space --out DIR`.")
+        raise DcaHubError(f"There is no folder {str(folder)!r}: make one with `dca-hub space --out DIR`.")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     named = {path.relative_to(folder).as_posix(): path for path in paths}
     values, text = _front_matter(folder, options)
     if values.get("app_file", "app.py") not in named:
-        raise UserError(f"{folder.name!r} has no {values.get('app_file', 'app.py')}: make it with `dca-hub space`.")
+        raise DcaHubError(f"{folder.name!r} has no {values.get('app_file', 'app.py')}: make it with `dca-hub space`.")
     files = [
         File.of(name, path)
         for name, path in named.items()
@@ -80,14 +80,14 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
 
 
 def carry_out(plan: Plan) -> str:
-    """Makes or updates the Space, and gives its commit. UserError when that fails; it then runs what it ran before."""
+    """Makes or updates the Space; returns its commit. DcaHubError when that fails; it then runs what it ran before."""
     options, hub, state = plan.options, Hub(plan.repository, "space", silence=plan.options.silence), plan.state
     if state is None:
         variables = [{"key": key, "value": value} for key, value in options.variables.items()]
         hub.create(options.private, space_sdk=plan.sdk, space_variables=variables or None)
         state = hub.state()
         if state is None:
-            raise UserError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
+            raise DcaHubError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
     commit = state.commit
     changes = plan.contents.against(state.files, lambda name: name == ".gitattributes")
     if changes:
@@ -100,7 +100,7 @@ def wait(plan: Plan, commit: str, seconds: float, say: Say) -> None:
     """Waits until the Space runs that commit, saying each stage once.
 
     Raises:
-        UserError: it failed, was paused, or does not run after so many seconds; the Space's page has its log.
+        DcaHubError: it failed, was paused, or does not run after so many seconds; the Space's page has its log.
     """
     hub, told, end = Hub(plan.repository, "space", silence=plan.options.silence), None, time.monotonic() + seconds
     page = f"{constants.ENDPOINT}/spaces/{plan.repository}"
@@ -116,11 +116,13 @@ def wait(plan: Plan, commit: str, seconds: float, say: Say) -> None:
             return
         if stage not in _UNDER_WAY and stage != "RUNNING":
             reason = failures.scrub(runtime.raw.get("errorMessage") or "see its log")
-            raise UserError(
+            raise DcaHubError(
                 f"The Space does not run ({stage.lower().replace('_', ' ')}: {reason}): its log is at {page}."
             )
         if time.monotonic() > end:
-            raise UserError(f"The Space does not run after {seconds:,.0f} s: watch it at {page}, its files are there.")
+            raise DcaHubError(
+                f"The Space does not run after {seconds:,.0f} s: watch it at {page}, its files are there."
+            )
         time.sleep(plan.options.poll)
 
 
@@ -128,10 +130,10 @@ def _front_matter(folder: Path, options: Options) -> tuple[dict, str]:
     """The Space's settings at the head of its README.md, with what the options add."""
     path = folder / _README
     if not path.is_file():
-        raise UserError(f"{folder.name!r} has no README.md with the Space's settings: make it with `dca-hub space`.")
+        raise DcaHubError(f"{folder.name!r} has no README.md with the Space's settings: make it with `dca-hub space`.")
     values, text = card_text.front_matter(path.read_text(encoding="utf-8"))
     if values.get("sdk") not in constants.SPACES_SDK_TYPES:
-        raise UserError(f"README.md of {folder.name!r} names no sdk: make the folder with `dca-hub space --out DIR`.")
+        raise DcaHubError(f"README.md of {folder.name!r} names no sdk: make the folder with `dca-hub space --out DIR`.")
     if options.hardware:
         values["suggested_hardware"] = options.hardware
     preload = [*values.get("preload_from_hub", []), *options.preload]
@@ -147,7 +149,7 @@ def _leads_out(path: Path, folder: Path) -> bool:
 
 def _refuse_repository(repository: str, state: State | None, options: Options) -> None:
     if state is not None and options.private and not state.private:
-        raise UserError(
+        raise DcaHubError(
             f"{repository} exists already and is public: make it private on its page, or leave out --private."
         )
 
@@ -155,9 +157,9 @@ def _refuse_repository(repository: str, state: State | None, options: Options) -
 def _check_variables(variables: dict[str, str]) -> None:
     for name, value in variables.items():
         if not _VARIABLE_NAME.fullmatch(name):
-            raise UserError(f"{name!r} is no name of a variable: write NAME=VALUE.")
+            raise DcaHubError(f"{name!r} is no name of a variable: write NAME=VALUE.")
         if _SECRET_NAME.search(name):
-            raise UserError(
+            raise DcaHubError(
                 f"{name} looks like a secret, and everybody can read a Space's variables: add it as a secret in the "
                 "Space's settings."
             )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dca_hub import manifest
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.publishing import failures
 from dca_hub.publishing.weights import Base, own_weights
 from dca_hub.verification.borrow import with_weights_of
@@ -32,7 +32,7 @@ def compare(folder: Path, repository: str, revision: str, base: Base | None, wit
         with_weights: whether to fetch and run them, `size` bytes; LIMIT is the most that is fetched.
 
     Raises:
-        UserError: it does not load, or is another model.
+        DcaHubError: it does not load, or is another model.
     """
     with tempfile.TemporaryDirectory() as home:
         environment = _empty_home(Path(home), base)
@@ -45,12 +45,12 @@ def compare(folder: Path, repository: str, revision: str, base: Base | None, wit
             here = _visit(str(whole), "-", _TOKENS, Path(home) / "local.safetensors", local)
         difference = _difference(Path(home) / "hub.safetensors", Path(home) / "local.safetensors")
     if not difference <= _TOLERANCE:
-        raise UserError(
+        raise DcaHubError(
             f"{repository} does not give the logits of the package ({difference:.1e} of their spread apart): do not "
             "use it, and publish it again."
         )
     if said["tokenizer"] != here["tokenizer"]:
-        raise UserError(f"{repository} does not give the package's tokenizer: do not use it, and publish it again.")
+        raise DcaHubError(f"{repository} does not give the package's tokenizer: do not use it, and publish it again.")
     tokenizer = "the package's tokenizer" if said["tokenizer"] else "no tokenizer, as the package has none"
     return f"{said['model']}, {tokenizer}, logits within {difference:.0e} of the package's"
 
@@ -87,11 +87,13 @@ def _visit(name: str, revision: str, tokens: int, out: Path, environment: dict[s
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_HOUR)
     except subprocess.TimeoutExpired:
-        raise UserError(f"{name} could not be loaded within an hour: load it yourself before you rely on it.") from None
+        raise DcaHubError(
+            f"{name} could not be loaded within an hour: load it yourself before you rely on it."
+        ) from None
     lines, complaints = done.stdout.strip().splitlines(), done.stderr.strip().splitlines()
     said = json.loads(lines[-1]) if lines else {"error": complaints[-1] if complaints else f"exit {done.returncode}"}
     if "error" in said:
-        raise UserError(f"{name} does not load ({failures.scrub(said['error'])}): do not use it yet.")
+        raise DcaHubError(f"{name} does not load ({failures.scrub(said['error'])}): do not use it yet.")
     return said
 
 

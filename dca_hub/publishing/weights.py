@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from dca_hub import catalogue, licences
+from dca_hub import catalogue, licenses
 from dca_hub.checkpoints import INDEX, SINGLE
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
 from dca_hub.publishing import hub
 from dca_hub.publishing.contents import Held
@@ -63,19 +63,19 @@ def own_weights(held: Manifest) -> dict[str, dict[str, str | int]]:
     return {name: known for name, known in held.files.items() if _WEIGHTS.fullmatch(name)}
 
 
-def choose(asked: Mode | None, held: Manifest, base: Base | None, licence: str | None, private: bool) -> Choice:
-    """The way to go: the one asked for, or the one that suits the licence, the size and what is where.
+def choose(asked: Mode | None, held: Manifest, base: Base | None, license: str | None, private: bool) -> Choice:
+    """The way to go: the one asked for, or the one that suits the license, the size and what is where.
 
     Raises:
-        UserError: the way that was asked for does not exist here, or there is none.
+        DcaHubError: the way that was asked for does not exist here, or there is none.
     """
-    obstacles = {mode: obstacle(mode, held, base, licence, private) for mode in MODES}
+    obstacles = {mode: obstacle(mode, held, base, license, private) for mode in MODES}
     if asked is not None:
         if obstacles[asked]:
-            raise UserError(f"--weights {asked} does not work here: {obstacles[asked]}.")
+            raise DcaHubError(f"--weights {asked} does not work here: {obstacles[asked]}.")
         return Choice(asked, "as you asked", base)
     if obstacles["reference"] is None:
-        reason = _why_reference(base, licence) or obstacles["server-copy"]
+        reason = _why_reference(base, license) or obstacles["server-copy"]
         if reason:
             return Choice("reference", reason, base)
     if obstacles["server-copy"] is None:
@@ -84,16 +84,16 @@ def choose(asked: Mode | None, held: Manifest, base: Base | None, licence: str |
         )
     if obstacles["copy"] is None:
         return Choice("copy", obstacles["server-copy"], base)
-    raise UserError(f"There is no way to publish this package: {obstacles['copy']}.")
+    raise DcaHubError(f"There is no way to publish this package: {obstacles['copy']}.")
 
 
-def obstacle(mode: Mode, held: Manifest, base: Base | None, licence: str | None, private: bool) -> str | None:
+def obstacle(mode: Mode, held: Manifest, base: Base | None, license: str | None, private: bool) -> str | None:
     """Why the weights cannot go that way, as the end of a sentence; None where they can."""
     own = own_weights(held)
     if mode == "copy":
         if not own:
             return "the package holds no weights, package it again with --weights copy or link"
-        return _may_not_pass_on(held, base, licence, private)
+        return _may_not_pass_on(held, base, license, private)
     if base is None:
         return "the base model is not on the Hub" if held.base is None else f"{held.base} is not on the Hub any more"
     if not base.weights:
@@ -104,21 +104,21 @@ def obstacle(mode: Mode, held: Manifest, base: Base | None, licence: str | None,
         return None
     if not hub.copies_across_repositories():
         return "this version of huggingface_hub cannot copy between repositories, update it"
-    return _may_not_pass_on(held, base, licence, private)
+    return _may_not_pass_on(held, base, license, private)
 
 
-def _may_not_pass_on(held: Manifest, base: Base | None, licence: str | None, private: bool) -> str | None:
+def _may_not_pass_on(held: Manifest, base: Base | None, license: str | None, private: bool) -> str | None:
     if base is not None and base.gated and not private:
         return f"{base.repository} is gated, and a public copy would walk around its gate"
     return None
 
 
-def _why_reference(base: Base, licence: str | None) -> str | None:
+def _why_reference(base: Base, license: str | None) -> str | None:
     """Why it is better to leave the weights with the base, or None where a copy is as good."""
     if base.gated:
-        return f"{base.repository} is gated, so that whoever loads this model accepts its licence there"
-    if licence not in licences.LICENCES:
-        return f"what the licence of {base.repository} asks is not known here, so that its weights stay there"
+        return f"{base.repository} is gated, so that whoever loads this model accepts its license there"
+    if license not in licenses.LICENSES:
+        return f"what the license of {base.repository} asks is not known here, so that its weights stay there"
     if base.bytes > LARGE:
         return f"{base.bytes / 1e9:,.0f} GB of weights are at {base.repository} already"
     return None

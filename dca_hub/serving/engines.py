@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 Engine = Literal["vllm", "transformers"]
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "dca_hub"
@@ -25,18 +25,18 @@ def choose(asked: Engine | None = None) -> Chosen:
     """The engine that was asked for, or else vLLM where it can serve, or else transformers.
 
     Raises:
-        UserError: the engine that was asked for cannot serve here, or none can; the message says what to install.
+        DcaHubError: the engine that was asked for cannot serve here, or none can; the message says what to install.
     """
     refusals = {"vllm": vllm_refusal(), "transformers": transformers_refusal()}
     if asked is not None:
         if refusals[asked]:
-            raise UserError(f"This engine cannot serve here: {refusals[asked]}.")
+            raise DcaHubError(f"This engine cannot serve here: {refusals[asked]}.")
         return Chosen(asked, "asked for")
     if refusals["vllm"] is None:
         return Chosen("vllm", f"vLLM {_version('vllm')} is installed, with the plug-in for Dual Chunk Attention")
     if refusals["transformers"] is None:
         return Chosen("transformers", refusals["vllm"])
-    raise UserError(f"Nothing can serve here: {refusals['vllm']}; and {refusals['transformers']}.")
+    raise DcaHubError(f"Nothing can serve here: {refusals['vllm']}; and {refusals['transformers']}.")
 
 
 def vllm_refusal() -> str | None:

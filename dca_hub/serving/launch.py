@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from dca_hub.errors import UserError
-from dca_hub.load import USUAL_REACH
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import USUAL_REACH
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -49,19 +49,19 @@ def geometry_of(source: Source) -> DualChunkGeometry:
     """The sizes that a checkpoint's config states, or the catalogue, or else the authors' rule gives.
 
     Raises:
-        UserError: what the config states is no geometry, or it does not say how long the model was trained at.
+        DcaHubError: what the config states is no geometry, or it does not say how long the model was trained at.
     """
     config, entry = source.config, source.entry
     if config.get(CONFIG_KEY) is not None:
         try:
             return geometry_from_config(SimpleNamespace(**{CONFIG_KEY: config[CONFIG_KEY]}))
         except ValueError as error:
-            raise UserError(f"config.json of {source.folder.name!r}: {error}") from None
+            raise DcaHubError(f"config.json of {source.folder.name!r}: {error}") from None
     if entry is not None:
         return DualChunkGeometry(entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
     trained = config.get("max_position_embeddings")
     if not trained:
-        raise UserError(f"config.json of {source.folder.name!r} gives no max_position_embeddings: package the model.")
+        raise DcaHubError(f"config.json of {source.folder.name!r} gives no max_position_embeddings: package the model.")
     return DualChunkGeometry(*default_sizes(trained, source.model_type), trained)
 
 
@@ -75,7 +75,7 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
         free: bytes of free memory on a machine without GPU, None where there are GPUs.
 
     Raises:
-        UserError: the model or the length cannot be served so; the message says what can.
+        DcaHubError: the model or the length cannot be served so; the message says what can.
     """
     context = wanted.context or reach(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
@@ -106,11 +106,11 @@ def page_size(geometry: DualChunkGeometry) -> int:
     """Tokens of a page of the cache on a GPU, such that chunks are made of whole pages.
 
     Raises:
-        UserError: no page that vLLM has divides the chunk length.
+        DcaHubError: no page that vLLM has divides the chunk length.
     """
     fitting = [page for page in PAGES if geometry.chunk_length % page == 0]
     if not fitting:
-        raise UserError(
+        raise DcaHubError(
             f"On a GPU, vLLM serves chunks that are made of whole pages of {PAGES[-1]} tokens, and this model's have "
             f"{geometry.chunk_length:,}: package it with sizes whose difference is a multiple of {PAGES[-1]} (better "
             f"{PAGES[0]}), such as --local-size {_nearest_window(geometry)}."
@@ -154,7 +154,7 @@ def _cpu_space(source: Source, context: int, wanted: Wanted, free: int) -> tuple
     space = math.ceil(wanted.memory) if wanted.memory else max(least, min(room, 4 * least))
     if space < least or (not wanted.memory and least > free / GIB):
         fits = int((space if wanted.memory else room) * GIB / per_token)
-        raise UserError(
+        raise DcaHubError(
             f"One request of {context:,} tokens takes {per_token * context / GIB:.1f} GiB of KV cache, and there are "
             f"{space if wanted.memory else room} for it: give --context {fits}, or more --memory."
         )

@@ -7,7 +7,7 @@ model manager loads as everything in this package does.
 import inspect
 from importlib import import_module
 
-from dca_hub.load import Loaded
+from dca_hub.loading import Loaded
 
 _SERVING = "transformers.cli.serving"
 # The handlers that the server of one version or another takes, and the module and class of each.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dca_hub import prompts
 from dca_hub.conversation import Answered, Answering, Event, Reading, Sampling
 from dca_hub.documents import Document
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space import zero
 from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
@@ -59,7 +59,7 @@ class Answers:
         held, wanted = session.cache_bytes(), session.document_tokens + sampling.max_new_tokens
         limit = self.host.limit(held, copies)
         if limit < wanted <= self.host.limit(held):
-            raise UserError(
+            raise DcaHubError(
                 f"Side by side keeps the document twice, for which {wanted:,} tokens are too many here: ask DCA alone, "
                 f"or choose a page range of at most {max(0, limit - sampling.max_new_tokens):,} tokens."
             )
@@ -99,11 +99,11 @@ class Answers:
 
 
 def begin_turn(session: Session, question: str, mode: Mode) -> Turn:
-    """Puts a question at the end of the conversation. Raises UserError for one that cannot be asked."""
+    """Puts a question at the end of the conversation. Raises DcaHubError for one that cannot be asked."""
     if not question.strip():
-        raise UserError("The question is empty: ask something about the document.")
+        raise DcaHubError("The question is empty: ask something about the document.")
     if len(question) > LONGEST_QUESTION:
-        raise UserError(f"The question has more than {LONGEST_QUESTION:,} characters: ask a shorter one.")
+        raise DcaHubError(f"The question has more than {LONGEST_QUESTION:,} characters: ask a shorter one.")
     turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]}, len(session.readable))
     session.turns.append(turn)
     return turn

@@ -8,7 +8,7 @@ from gradio.utils import get_function_description
 
 from dca_hub import catalogue
 from dca_hub.conversation import Sampling
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle as needles
 from dca_hub.evaluation.grid import Grid, spread
 from dca_hub.space import uploads
@@ -179,7 +179,7 @@ class _Functions:
         """List the models that can be loaded here, and the one that is.
 
         Returns:
-            The name of the loaded model, and for each model its base repository, licence, trained length, reach with
+            The name of the loaded model, and for each model its base repository, license, trained length, reach with
             Dual Chunk Attention, and the bytes of its weights and of its cache for one token.
         """
         offered = [catalogue.get(name) for name in self.context.settings.choices()]
@@ -188,7 +188,7 @@ class _Functions:
 
     def check(self, holds: bool, problem: str) -> None:
         if not holds:
-            raise UserError(problem)
+            raise DcaHubError(problem)
 
     def most_tokens(self) -> str:
         return f"max_new_tokens is from 1 to {self.context.settings.max_answer:,}."
@@ -232,7 +232,7 @@ def _numbers(lengths: str) -> tuple[int, ...]:
     try:
         return tuple(int(part.replace("_", "")) for part in str(lengths).split(",") if part.strip())
     except ValueError:
-        raise UserError("lengths are whole numbers of tokens with commas between, such as 512,1024.") from None
+        raise DcaHubError("lengths are whole numbers of tokens with commas between, such as 512,1024.") from None
 
 
 def _needle_json(loaded, found: dict[str, list]) -> dict:

@@ -5,7 +5,7 @@ import socket
 import gradio as gr
 from starlette.middleware import Middleware
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space import api, chat, explain, leftovers, model, needle_lab, theme, uploads
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.guard import Guard
@@ -27,7 +27,7 @@ _MARK = (
 def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """The interface over a model that is loaded, and what it runs on.
 
-    Raises UserError when the model that the settings name cannot be loaded.
+    Raises DcaHubError when the model that the settings name cannot be loaded.
     """
     context = Context(settings)
     context.host.begin()
@@ -116,7 +116,7 @@ def _free_port(host: str, wanted: int) -> int:
             except OSError:
                 continue
             return port
-    raise UserError(f"Ports {wanted} to {wanted + _PORTS - 1} are all in use: choose another one with --port.")
+    raise DcaHubError(f"Ports {wanted} to {wanted + _PORTS - 1} are all in use: choose another one with --port.")
 
 
 def _header(context: Context) -> str:

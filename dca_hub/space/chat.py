@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from dca_hub.conversation import Sampling
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space import export, transcript, uploads, viewer, welcome
 from dca_hub.space.answers import begin_turn
 from dca_hub.space.chat_layout import Parts, lay_out
@@ -89,7 +89,7 @@ class _Chat:
         for path in paths or []:
             try:
                 added.append(uploads.take(session, path, self.context.settings))
-            except UserError as error:
+            except DcaHubError as error:
                 problem = notice(str(error), "error")
         yield from self._read(session, added, problem)
 
@@ -144,7 +144,7 @@ class _Chat:
         try:
             self._check(session)
             begin_turn(session, question or "", mode)
-        except UserError as error:
+        except DcaHubError as error:
             return (gr.skip(), *self._refused(error))
         return ("", *self._asked(session))
 
@@ -153,9 +153,9 @@ class _Chat:
         try:
             self._check(session)
             if not session.turns:
-                raise UserError("There is no question to try again yet.")
+                raise DcaHubError("There is no question to try again yet.")
             begin_turn(session, session.turns.pop().question, mode)
-        except UserError as error:
+        except DcaHubError as error:
             return self._refused(error)
         return self._asked(session)
 
@@ -207,14 +207,14 @@ class _Chat:
             return gr.skip(), gr.skip(), problem
         try:
             return viewer.page(session, citation, self.context.settings), gr.update(visible=True), ""
-        except UserError as error:
+        except DcaHubError as error:
             return gr.skip(), gr.skip(), notice(str(error), "error")
 
     def _check(self, session: Session) -> None:
         if session.busy:
-            raise UserError("The last question is still being answered: wait for it, or stop it.")
+            raise DcaHubError("The last question is still being answered: wait for it, or stop it.")
         if not session.readable:
-            raise UserError(self._idle() if session.forgotten else _NOTHING_TO_ASK)
+            raise DcaHubError(self._idle() if session.forgotten else _NOTHING_TO_ASK)
 
     def _idle(self) -> str:
         minutes = self.context.settings.idle_minutes
@@ -227,7 +227,7 @@ class _Chat:
         if session.turns:
             session.turns[-1].stop()
 
-    def _refused(self, error: UserError) -> tuple:
+    def _refused(self, error: DcaHubError) -> tuple:
         return (gr.skip(), gr.skip(), notice(str(error), "warning"), gr.skip(), gr.skip(), gr.skip())
 
     def _asked(self, session: Session) -> tuple:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, perplexity
 from dca_hub.space import picture
 from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
@@ -107,7 +107,7 @@ def _picture(trained: float, chunk: float, local: float, length: float) -> str:
 def _redraw(trained: float, chunk: float, local: float, length: float) -> tuple:
     try:
         return _picture(trained, chunk, local, length), ""
-    except UserError as error:
+    except DcaHubError as error:
         return gr.skip(), notice(str(error), "warning")
 
 
@@ -161,7 +161,7 @@ class _Curve:
         allowed = {value for _, value in lengths_for(self.context)[0]}
         chosen = sorted(int(n) for n in lengths or () if int(n) in allowed)
         if not chosen:
-            raise UserError("Choose at least one length.")
+            raise DcaHubError("Choose at least one length.")
         ids = loaded.tokenizer.encode(needle.haystack_text("prose"), add_special_tokens=False)
         for name, model in (("DCA", loaded.model), ("plain", loaded.base)):
             tell((name, 0, 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from dca_hub import catalogue
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space.settings import FILE, Settings
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -44,7 +44,7 @@ def write(
     model, models: what the Space begins with and what visitors may load, by catalogue name. hardware: a suggestion to
     whoever duplicates the Space.
 
-    Raises UserError when `out` is there and `force` is not given, when it holds something else than a Space, or for a
+    Raises DcaHubError when `out` is there and `force` is not given, when it holds something else than a Space, or for a
     model that is not in the catalogue.
     """
     settings = Settings(model=catalogue.find(model).name, models=models, public=True)
@@ -63,9 +63,9 @@ def _check_place(out: Path, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise UserError(f"{str(out)!r} is there already: choose another folder, or give --force to write it anew.")
+        raise DcaHubError(f"{str(out)!r} is there already: choose another folder, or give --force to write it anew.")
     if not out.is_dir() or (any(out.iterdir()) and not (out / "app.py").is_file()):
-        raise UserError(f"{str(out)!r} is no Space that could be replaced: choose another folder.")
+        raise DcaHubError(f"{str(out)!r} is no Space that could be replaced: choose another folder.")
 
 
 def _fill(folder: Path, settings: Settings, title: str, hardware: str | None) -> None:
@@ -80,9 +80,9 @@ def _fill(folder: Path, settings: Settings, title: str, hardware: str | None) ->
     (folder / "README.md").write_text(_readme(settings, title, hardware), encoding="utf-8")
     chosen = {"model": settings.model, "models": settings.models}
     (folder / FILE).write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
-    licence = Path(str(resources.files("dca_hub"))).parent / "LICENSE"
-    if licence.is_file():
-        shutil.copyfile(licence, folder / "LICENSE")
+    license = Path(str(resources.files("dca_hub"))).parent / "LICENSE"
+    if license.is_file():
+        shutil.copyfile(license, folder / "LICENSE")
 
 
 def _requirements() -> str:

@@ -14,8 +14,8 @@ from dca_hub.conversation import Conversation
 from dca_hub.devices import free_bytes
 from dca_hub.documents import Document
 from dca_hub.endpoint import EndpointConversation, Served, connect
-from dca_hub.errors import UserError
-from dca_hub.load import Loaded, fetch, load
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import Loaded, fetch, load
 from dca_hub.pretrained import Quantization
 from dca_hub.progress import Report
 from dca_hub.prompts import Prompter
@@ -51,9 +51,9 @@ class Host:
 
     @property
     def loaded(self) -> Loaded | Served:
-        """The model, or what stands for one behind an endpoint. Raises UserError while a model is being changed."""
+        """The model, or what stands for one behind an endpoint. Raises DcaHubError while a model is being changed."""
         if self._loaded is None:
-            raise UserError("The model is being changed: try again in a moment.")
+            raise DcaHubError("The model is being changed: try again in a moment.")
         return self._loaded
 
     @property
@@ -70,7 +70,7 @@ class Host:
     def fetch(self, choice: Choice, report: Report | None = None) -> None:
         """Brings a model's files onto this machine, where they are not, while the loaded one goes on being used.
 
-        Raises UserError when the model may not or cannot be had, or would not fit in memory even alone.
+        Raises DcaHubError when the model may not or cannot be had, or would not fit in memory even alone.
         """
         self.check(choice.name)
         fetch(
@@ -82,7 +82,7 @@ class Host:
         """Frees the model and loads another one, whose files are fetched already; runs in the lane, where nothing else
         uses the model. Whatever `report` raises gives it up.
 
-        Raises UserError when the model may not or cannot be loaded. The one before is then loaded again, as it is when
+        Raises DcaHubError when the model may not or cannot be loaded. The one before is then loaded again, as when
         the loading was given up.
         """
         self.check(choice.name)
@@ -96,13 +96,13 @@ class Host:
             raise
 
     def check(self, name: str) -> None:
-        """Raises UserError unless a visitor may load this model."""
+        """Raises DcaHubError unless a visitor may load this model."""
         if not name.strip():
-            raise UserError("Choose a model first.")
+            raise DcaHubError("Choose a model first.")
         if self.settings.endpoint:
-            raise UserError("The model runs behind an endpoint and cannot be changed from here.")
+            raise DcaHubError("The model runs behind an endpoint and cannot be changed from here.")
         if not self.settings.any_model and name not in self.settings.choices():
-            raise UserError("That model is not offered here: choose one from the list.")
+            raise DcaHubError("That model is not offered here: choose one from the list.")
 
     def count(self, text: str) -> int:
         """Tokens of a text. The lane's thread has the model's own tokenizer; this is another one."""

@@ -10,7 +10,7 @@ from gradio.events import Dependency
 
 from dca_hub import catalogue
 from dca_hub.devices import usual_dtype
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context
@@ -81,7 +81,7 @@ class _Model:
         session = self.context.session(request)
         try:
             choice = self._choice(session, name, other, quantization, device)
-        except UserError as error:
+        except DcaHubError as error:
             return notice(str(error), "error") + _state(self.context), gr.skip(), gr.skip()
         host, lane = self.context.host, self.context.lane
 
@@ -124,14 +124,14 @@ class _Model:
             session.loading.stop()  # the loading's own event shows it, and the end
 
     def _choice(self, session: Session, name: str, other: str, quantization: str, device: str) -> hosts.Choice:
-        """What is meant. Raises UserError for a choice that is none."""
+        """What is meant. Raises DcaHubError for a choice that is none."""
         settings, other = self.context.settings, (other or "").strip()
         wanted = other if settings.any_model and other else (name or "")
         if session.loading is not None and not session.loading.wait(0):
-            raise UserError("A model is being loaded already: wait for it, or stop it.")
+            raise DcaHubError("A model is being loaded already: wait for it, or stop it.")
         self.context.host.check(wanted)
         if quantization not in ("", "8bit", "4bit") or device not in hosts.devices():
-            raise UserError("Choose a quantization and a device from the list.")
+            raise DcaHubError("Choose a quantization and a device from the list.")
         return hosts.Choice(wanted, quantization or None, device)
 
 
@@ -188,7 +188,7 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
                    "for each 1,000 tokens"),
         ("Trained at", f"{entry.trained:,} tokens"),
         ("With DCA", f"{reach.stated} ({reach.by})" if reach else "not measured yet"),
-        ("Licence", entry.licence + (", gated: accept it on the model's Hub page first" if entry.gated else "")),
+        ("License", entry.license + (", gated: accept it on the model's Hub page first" if entry.gated else "")),
         ("Sizes from", entry.dca.source),
     ]  # fmt: skip
     base = "" if entry.is_local else tag("p", text(entry.base), class_="dh-label")
@@ -211,7 +211,7 @@ def _definitions(facts: list[tuple[str, str]]) -> str:
 
 
 def _table(names: list[str], device: str, context: Context) -> str:
-    heads = ("Model", "Download", "Memory for 1,000 tokens", "Trained", "With DCA", "Licence")
+    heads = ("Model", "Download", "Memory for 1,000 tokens", "Trained", "With DCA", "License")
     rows = [tag("tr", *(tag("th", head, scope="col") for head in heads))]
     for name in names:
         entry = catalogue.get(name)
@@ -224,7 +224,7 @@ def _table(names: list[str], device: str, context: Context) -> str:
             amount(1000 * entry.cache_bytes_per_token(_dtype(entry, device, context))),
             f"{entry.trained:,}",
             reach.stated if reach else "-",
-            entry.licence + (", gated" if entry.gated else ""),
+            entry.license + (", gated" if entry.gated else ""),
         )
         rows.append(tag("tr", tag("th", text(name), scope="row"), *(tag("td", text(cell)) for cell in cells)))
     return tag("div", tag("table", tag("tbody", *rows), class_="dh-table"), class_="dh-scroll")

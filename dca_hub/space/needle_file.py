@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, runs
 from dca_hub.evaluation.experiments import Subject, header
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
 from dca_hub.evaluation.variants import build
-from dca_hub.load import Loaded
+from dca_hub.loading import Loaded
 from dca_hub.space.turns import SIDES, Mode
 
 _LARGEST_FILE = 20_000_000  # bytes
@@ -44,16 +44,16 @@ def content(results: Sequence[Result], grid: Grid, mode: Mode, loaded: Loaded) -
 
 
 def read(path: str) -> Saved:
-    """The results of one run. Raises UserError for a file that holds something else."""
+    """The results of one run. Raises DcaHubError for a file that holds something else."""
     file = Path(path)
     if file.stat().st_size > _LARGEST_FILE:
-        raise UserError("The file is too large to be the results of a needle test.")
+        raise DcaHubError("The file is too large to be the results of a needle test.")
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     results = needle.from_lines(lines)
     if not results:
-        raise UserError("The file holds no results: give the one that a run has written.")
+        raise DcaHubError("The file holds no results: give the one that a run has written.")
     if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
-        raise UserError("The file mixes models or haystacks: give the results of one run.")
+        raise DcaHubError("The file mixes models or haystacks: give the results of one run.")
     lengths, depths, trials, sides = _planned(lines[0])
     sides = sides | {"dca" if r.dca else "plain" for r in results}
     grid = Grid(
@@ -64,7 +64,7 @@ def read(path: str) -> Saved:
         results[0].seed,
     )
     if grid.prompts > _LARGEST_GRID:
-        raise UserError(f"A map shows at most {_LARGEST_GRID:,} prompts: give a file of fewer lengths and depths.")
+        raise DcaHubError(f"A map shows at most {_LARGEST_GRID:,} prompts: give a file of fewer lengths and depths.")
     return Saved(results, grid, "both" if len(sides) == 2 else sides.pop())
 
 
@@ -78,7 +78,7 @@ def _planned(line: str) -> tuple[tuple[int, ...], tuple[float, ...], int, set[st
             int(planned["trials"]),
         )
         return grid.lengths, grid.depths, grid.trials, set(SIDES[planned["mode"]])
-    except (ValueError, TypeError, KeyError, OverflowError, UserError):
+    except (ValueError, TypeError, KeyError, OverflowError, DcaHubError):
         return (), (), 1, set()
 
 

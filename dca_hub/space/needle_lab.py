@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid, spread
 from dca_hub.space import needle_file, needle_run
@@ -118,9 +118,9 @@ class _Lab:
         session = self.context.session(request)
         try:
             if session.busy:
-                raise UserError("The model still works on your last request: wait for it, or stop it.")
+                raise DcaHubError("The model still works on your last request: wait for it, or stop it.")
             grid = self._grid(lengths, depths, trials, haystack, own, mode)
-        except UserError as error:
+        except DcaHubError as error:
             session.grid_ready = False
             return (notice(str(error), "warning"), *[gr.skip()] * 4)
         if session.grid is not None and session.grid.haystack != grid.haystack:
@@ -182,9 +182,9 @@ class _Lab:
         session = self.context.session(request)
         try:
             if session.busy:
-                raise UserError("The model still works on your last request: wait for it, or stop it.")
+                raise DcaHubError("The model still works on your last request: wait for it, or stop it.")
             saved = needle_file.read(path)
-        except UserError as error:
+        except DcaHubError as error:
             return (notice(str(error), "error"), *[gr.skip()] * 9)
         grid = session.grid = saved.grid
         session.needle[:] = saved.results
@@ -205,17 +205,17 @@ class _Lab:
 
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
         if haystack not in {value for _, value in HAYSTACKS} or mode not in SIDES:
-            raise UserError("Choose a haystack and an attention from the list.")
+            raise DcaHubError("Choose a haystack and an attention from the list.")
         grid = Grid(tuple(int(n) for n in lengths or ()), spread(int(depths)), int(trials), haystack)
         prompts = grid.prompts * len(SIDES[mode])
         if prompts > self.context.settings.max_cells:
-            raise UserError(
+            raise DcaHubError(
                 f"That is {prompts:,} prompts, more than the {self.context.settings.max_cells:,} of one run: "
                 "choose fewer lengths, depths or trials."
             )
         most = self.context.host.fits()
         if max(grid.lengths) > most:
-            raise UserError(f"{max(grid.lengths):,} tokens do not fit in memory here: choose at most {most:,}.")
+            raise DcaHubError(f"{max(grid.lengths):,} tokens do not fit in memory here: choose at most {most:,}.")
         if haystack == "own":  # a text has its own name, so that results of another one are not taken for its
             text_of = needle.haystack_text(haystack, own or "")
             return dataclasses.replace(grid, haystack=f"own-{hashlib.sha256(text_of.encode()).hexdigest()[:8]}")

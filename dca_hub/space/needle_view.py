@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
-from dca_hub.load import Loaded
+from dca_hub.loading import Loaded
 from dca_hub.space import needle_file
 from dca_hub.space.markup import download, seconds, steps, tag, text
 from dca_hub.space.turns import NAMES, SIDES, Mode

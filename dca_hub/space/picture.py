@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
 from dca_hub.space.markup import tag, text
 
@@ -18,16 +18,16 @@ LEGEND = (
 
 
 def geometry(trained: int, chunk: int, local: int) -> DualChunkGeometry:
-    """Raises UserError, in the letters of the sliders, for sizes that describe none."""
+    """Raises DcaHubError, in the letters of the sliders, for sizes that describe none."""
     trained, chunk, local = int(trained), int(chunk), int(local)
     if chunk > trained:
-        raise UserError(f"C ({chunk}) must not exceed L ({trained}), the trained length: lower C or raise L.")
+        raise DcaHubError(f"C ({chunk}) must not exceed L ({trained}), the trained length: lower C or raise L.")
     if local >= chunk:
-        raise UserError(f"w ({local}) must be smaller than C ({chunk}), or no chunk is left: lower w or raise C.")
+        raise DcaHubError(f"w ({local}) must be smaller than C ({chunk}), or no chunk is left: lower w or raise C.")
     try:
         return DualChunkGeometry(chunk, local, trained)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise DcaHubError(str(error)) from None
 
 
 def data(sizes: DualChunkGeometry, length: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space import zero  # noqa: F401  (before torch, as ZeroGPU asks)
 from dca_hub.space.leftovers import upload_folder
 from dca_hub.space.settings import FILE, read
@@ -22,7 +22,7 @@ def main(folder: Path) -> int:
                 serve(blocks, settings)
             finally:
                 context.close()
-    except UserError as error:
+    except DcaHubError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
     return 0

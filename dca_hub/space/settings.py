@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dca_hub import catalogue
 from dca_hub.documents import Limits
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 PREFIX = "DCA_"
 FILE = "settings.json"
@@ -56,15 +56,15 @@ class Settings:
     def __post_init__(self):
         for name in ("max_pages", "max_file_mb", "max_documents", "max_answer", "max_cells", "cache_mb", "queue"):
             if getattr(self, name) < 1:
-                raise UserError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}.")
+                raise DcaHubError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}.")
         if self.idle_minutes < 1 or self.max_tokens < 0:
-            raise UserError("--idle-minutes must be at least 1 and --max-tokens at least 0.")
+            raise DcaHubError("--idle-minutes must be at least 1 and --max-tokens at least 0.")
         if self.quantization not in ("", "4bit", "8bit"):
-            raise UserError(f"--quantization is 4bit or 8bit, not {self.quantization!r}.")
+            raise DcaHubError(f"--quantization is 4bit or 8bit, not {self.quantization!r}.")
         if self.public and self.any_model:
-            raise UserError("--any-model is not for a public Space: list the models with --models instead.")
+            raise DcaHubError("--any-model is not for a public Space: list the models with --models instead.")
         if self.mcp and importlib.util.find_spec("mcp") is None:
-            raise UserError("--mcp needs the package mcp, which is not installed: pip install 'gradio[mcp]'.")
+            raise DcaHubError("--mcp needs the package mcp, which is not installed: pip install 'gradio[mcp]'.")
         self.choices()
 
     @property
@@ -89,7 +89,7 @@ def read(
 ) -> Settings:
     """Options win over variables, variables over a file of settings (JSON), and that over defaults.
 
-    Raises UserError for a value that is none. `--help` and unknown options end the process, as argparse does.
+    Raises DcaHubError for a value that is none. `--help` and unknown options end the process, as argparse does.
     """
     given = {key: value for key, value in vars(_parser().parse_args(argv)).items() if value is not None}
     values = {"public": True, "host": "0.0.0.0"} if environ.get("SPACE_ID") else {}
@@ -118,21 +118,21 @@ def _from_file(file: Path) -> dict:
         values = json.loads(file.read_text(encoding="utf-8"))
         unfit = [name for name, value in values.items() if type(value) is not kinds.get(name)]
     except (ValueError, AttributeError):
-        raise UserError(f"{file.name} is no JSON object: write it again with `dca-hub space`.") from None
+        raise DcaHubError(f"{file.name} is no JSON object: write it again with `dca-hub space`.") from None
     if unfit:
-        raise UserError(f"{file.name}: {unfit[0]} is no setting, or of the wrong type; see `python app.py --help`.")
+        raise DcaHubError(f"{file.name}: {unfit[0]} is no setting, or of the wrong type; see `python app.py --help`.")
     return values
 
 
 def _value(f, text: str):
     if f.type is bool:
         if text.strip().lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off", ""):
-            raise UserError(f"{_variable(f.name)} is yes or no, not {text!r}.")
+            raise DcaHubError(f"{_variable(f.name)} is yes or no, not {text!r}.")
         return text.strip().lower() in ("1", "true", "yes", "on")
     try:
         return f.type(text.strip()) if text.strip() or f.type is str else f.default
     except ValueError:
-        raise UserError(f"{_variable(f.name)} is a whole number, not {text!r}.") from None
+        raise DcaHubError(f"{_variable(f.name)} is a whole number, not {text!r}.") from None
 
 
 def _flag(name: str) -> str:

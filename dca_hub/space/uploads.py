@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dca_hub.documents import DocumentError, Reason, read_pdf
 from dca_hub.documents.example import write_example
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Job, Tell, aside
@@ -19,13 +19,13 @@ _PASSWORD_REASONS = (Reason.ENCRYPTED, Reason.WRONG_PASSWORD)
 
 
 def take(session: Session, path: str, settings: Settings) -> Upload:
-    """Copies an uploaded file to the session; Gradio deletes its own copy. Raises UserError past the bounds."""
+    """Copies an uploaded file to the session; Gradio deletes its own copy. Raises DcaHubError past the bounds."""
     if len(session.uploads) >= settings.max_documents:
-        raise UserError(f"A conversation takes at most {settings.max_documents} documents: remove one first.")
+        raise DcaHubError(f"A conversation takes at most {settings.max_documents} documents: remove one first.")
     if not Path(path).is_file():
-        raise UserError("The upload is not here any more: upload the file again.")
+        raise DcaHubError("The upload is not here any more: upload the file again.")
     if Path(path).stat().st_size > settings.limits.file_bytes:
-        raise UserError(f"{Path(path).name} is larger than {settings.max_file_mb} MB, the limit here: split it.")
+        raise DcaHubError(f"{Path(path).name} is larger than {settings.max_file_mb} MB, the limit here: split it.")
     folder = _new_folder(session)
     copied = folder / Path(path).name
     shutil.copyfile(path, copied)

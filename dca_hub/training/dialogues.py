@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 Message = dict[str, str]
 IGNORED = -100  # the label that the loss leaves out
@@ -46,15 +46,15 @@ class Document:
 def read(path: Path) -> list[list[Message]]:
     """The dialogues in a file, with roles user, assistant and system.
 
-    Raises UserError naming the entry that is no dialogue, and when there is none at all.
+    Raises DcaHubError naming the entry that is no dialogue, and when there is none at all.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The dialogues {path.name!r} cannot be read: {error}.") from None
+        raise DcaHubError(f"The dialogues {path.name!r} cannot be read: {error}.") from None
     found = [_dialogue(entry, where) for where, entry in _entries(text, path.name)]
     if not found:
-        raise UserError(f"{path.name!r} holds no dialogues: give a JSON list or JSON lines of them.")
+        raise DcaHubError(f"{path.name!r} holds no dialogues: give a JSON list or JSON lines of them.")
     return found
 
 
@@ -63,7 +63,7 @@ def _entries(text: str, name: str) -> Iterator[tuple[str, Any]]:
         try:
             entries = json.loads(text)
         except ValueError as error:
-            raise UserError(f"{name!r} is not valid JSON ({error}): mend it.") from None
+            raise DcaHubError(f"{name!r} is not valid JSON ({error}): mend it.") from None
         yield from ((f"{name}, entry {number}", entry) for number, entry in enumerate(entries, 1))
         return
     for number, line in enumerate(text.splitlines(), 1):
@@ -71,14 +71,14 @@ def _entries(text: str, name: str) -> Iterator[tuple[str, Any]]:
             try:
                 yield f"{name}, line {number}", json.loads(line)
             except ValueError:
-                raise UserError(f"{name}, line {number} is not JSON: give a JSON list or JSON lines.") from None
+                raise DcaHubError(f"{name}, line {number} is not JSON: give a JSON list or JSON lines.") from None
 
 
 def _dialogue(entry: Any, where: str) -> list[Message]:
     entry = entry if isinstance(entry, dict) else {}
     turns = _paired(entry, where) if "inputs" in entry else entry.get("messages", entry.get("conversations"))
     if not isinstance(turns, list) or not turns:
-        raise UserError(
+        raise DcaHubError(
             f"{where} has neither messages (role, content) nor conversations (from, value) nor inputs and outputs."
         )
     found = []
@@ -86,10 +86,10 @@ def _dialogue(entry: Any, where: str) -> list[Message]:
         said = turn if isinstance(turn, dict) else {}
         role, content = said.get("role", said.get("from")), said.get("content", said.get("value"))
         if role not in _ROLES or not isinstance(content, str):
-            raise UserError(f"{where}: a turn needs a role ({', '.join(_ROLES)}) and a text, not {turn!r:.80}.")
+            raise DcaHubError(f"{where}: a turn needs a role ({', '.join(_ROLES)}) and a text, not {turn!r:.80}.")
         found.append({"role": _ROLES[role], "content": content})
     if not any(message["role"] == "assistant" for message in found):
-        raise UserError(f"{where} holds no answer, so there is nothing to learn from it: take it out.")
+        raise DcaHubError(f"{where} holds no answer, so there is nothing to learn from it: take it out.")
     return found
 
 
@@ -97,7 +97,7 @@ def _paired(entry: dict, where: str) -> list[Message]:
     """The turns of the authors' format."""
     asked, answered = entry["inputs"], entry.get("outputs")
     if not isinstance(asked, list) or not isinstance(answered, list) or len(asked) != len(answered):
-        raise UserError(f"{where}: inputs and outputs must be lists of texts, an output for each input.")
+        raise DcaHubError(f"{where}: inputs and outputs must be lists of texts, an output for each input.")
     roles = ("user", "assistant")
     return [{"role": r, "content": text} for pair in zip(asked, answered) for r, text in zip(roles, pair)]
 
@@ -121,10 +121,10 @@ def joined(dialogues: list[list[Message]], size: int, count) -> list[list[Messag
 def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Document:
     """A dialogue in the tokenizer's chat format, with the answers and what ends them as labels.
 
-    Raises UserError for a tokenizer or a format in which the answers cannot be told from the rest.
+    Raises DcaHubError for a tokenizer or a format in which the answers cannot be told from the rest.
     """
     if not tokenizer.is_fast:
-        raise UserError("Loss on answers alone needs a fast tokenizer (tokenizer.json): convert this one first.")
+        raise DcaHubError("Loss on answers alone needs a fast tokenizer (tokenizer.json): convert this one first.")
     text = _render(tokenizer, messages)
     spans = []
     for number, message in enumerate(messages):
@@ -133,7 +133,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Doc
             start = _agreed(asked, text)
             end = _agreed(_render(tokenizer, messages[: number + 1]), text)
             if message["content"].strip() not in text[start:end]:
-                raise UserError(
+                raise DcaHubError(
                     "The chat format of this model rewrites earlier turns, so that its answers cannot be told from the "
                     "rest: give the tokenizer a chat template that does not."
                 )
@@ -161,4 +161,4 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_gen
             messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
     except Exception as error:  # templates raise what they like
-        raise UserError(f"The chat format of this model refuses a dialogue ({error}): mend the dialogue.") from None
+        raise DcaHubError(f"The chat format of this model refuses a dialogue ({error}): mend the dialogue.") from None

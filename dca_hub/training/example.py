@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from dca_hub.demo import MODEL_DIR
 from dca_hub.demo.text import read_books
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.passkey import NAMED, NAMES
 
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         books = read_books(options.text)
-    except UserError as error:
+    except DcaHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     tokenizer, rng = AutoTokenizer.from_pretrained(options.tokenizer), random.Random(options.seed)

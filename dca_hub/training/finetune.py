@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from dca_hub.errors import UserError
-from dca_hub.load import Loaded, load
-from dca_hub.package import Package, package
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import Loaded, load
+from dca_hub.packaging import Package, package
 from dca_hub.training import dialogues
 from dca_hub.training.dialogues import TEMPLATE, Document
 from dca_hub.training.saving import save
@@ -56,12 +56,12 @@ def finetune(
     Gives None in all processes but the first.
 
     Raises:
-        UserError: a package is missing, the data will not do, or there is something else in `out`.
+        DcaHubError: a package is missing, the data will not do, or there is something else in `out`.
         KeyboardInterrupt: it was stopped; a checkpoint was written first.
     """
     trl = require("trl", "datasets", *(["peft"] if settings.lora else []))
     if out.exists() and not force:
-        raise UserError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
+        raise DcaHubError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
     work = out.with_name(f"{out.name}.training")
     said = dialogues.read(data)
     # The trainer moves the model to its device, or shards it there.
@@ -86,7 +86,7 @@ def finetune(
 
 
 def require(*names: str):
-    """The first of these packages, all being there. Raises UserError saying how to install what is not."""
+    """The first of these packages, all being there. Raises DcaHubError saying how to install what is not."""
     from importlib import import_module
 
     found = []
@@ -94,7 +94,7 @@ def require(*names: str):
         try:
             found.append(import_module(name))
         except ImportError:
-            raise UserError(f'Fine-tuning needs the package {name}: pip install "dca-hub[finetune]".') from None
+            raise DcaHubError(f'Fine-tuning needs the package {name}: pip install "dca-hub[finetune]".') from None
     return found[0]
 
 
@@ -120,7 +120,7 @@ def prepare(loaded: Loaded, said: list, settings: Settings, say: Say) -> list[Do
     if len(found) < len(cut):
         say(f"note: {len(cut) - len(found):,} dialogues hold no answer within the length and are left out.")
     if not found:
-        raise UserError(f"No dialogue has an answer within {settings.length:,} tokens: give a greater --length.")
+        raise DcaHubError(f"No dialogue has an answer within {settings.length:,} tokens: give a greater --length.")
     return found
 
 
@@ -176,10 +176,10 @@ def _lora(settings: Settings):
 
 
 def _keep_settings(work: Path, settings: dict[str, Any]) -> None:
-    """Writes down what is trained and how; UserError where the folder holds another training."""
+    """Writes down what is trained and how; DcaHubError where the folder holds another training."""
     path = work / "settings.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
-        raise UserError(
+        raise DcaHubError(
             f"{work.name!r} holds a training with other settings: choose another --out, or remove that folder."
         )
     work.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dca_hub import card_text, licences, sources
+from dca_hub import card_text, licenses, sources
 
 
 def save(
     trainer, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path, base: Callable[[], PreTrainedModel]
 ) -> None:
-    """Writes the trained weights, adapters merged, with tokenizer and licence, as a checkpoint that can be packaged.
+    """Writes the trained weights, adapters merged, with tokenizer and license, as a checkpoint that can be packaged.
 
     All processes call it. `name` is what was trained; `base` loads it anew.
     """
@@ -50,15 +50,15 @@ def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> Pre
 
 
 def _write_origin(source: sources.Source, folder: Path) -> None:
-    """Licence and origin of the base, where packaging looks for them."""
-    for path in licences.licence_files(source.folder):
+    """License and origin of the base, where packaging looks for them."""
+    for path in licenses.license_files(source.folder):
         shutil.copyfile(path, folder / path.name)
     stated: dict[str, Any] = {}
     if source.entry is not None:
-        licence = licences.find(source.entry.licence)
-        stated = {"license": licence.hub_id, "language": list(source.entry.languages)}
-        if licence.hub_id == "other":
-            stated |= {"license_name": licence.key, "license_link": licence.link}
+        license = licenses.find(source.entry.license)
+        stated = {"license": license.hub_id, "language": list(source.entry.languages)}
+        if license.hub_id == "other":
+            stated |= {"license_name": license.key, "license_link": license.link}
     elif (source.folder / "README.md").is_file():
         held = card_text.front_matter((source.folder / "README.md").read_text(encoding="utf-8", errors="replace"))[0]
         stated = {key: held[key] for key in ("license", "license_name", "license_link", "language") if key in held}

@@ -14,7 +14,7 @@ def with_weights_of(repository: str, revision: str | None, folder: Path) -> Iter
     """A folder of links that has all of a package, and the weights of its base model beside it.
 
     Raises:
-        UserError: the weights cannot be had, or are damaged.
+        DcaHubError: the weights cannot be had, or are damaged.
     """
     found, held = find_weights(sources.resolve(repository, revision=revision).folder), manifest.read(folder)
     with tempfile.TemporaryDirectory() as place:

@@ -6,7 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from dca_hub import families, manifest, sources
 from dca_hub.checkpoints import find_weights
-from dca_hub.errors import UserError, one_line
+from dca_hub.errors import DcaHubError, one_line
 from dca_hub.manifest import Manifest
 from dca_hub.modeling.dual_chunk_config import PUBLIC_ATTENTION, geometry_from_config
 from dca_hub.modeling.dual_chunk_guards import refuse_unfit
@@ -29,7 +29,7 @@ def check_files(folder: Path, held: Manifest) -> Finding:
     try:
         if held.weights != "none":
             find_weights(folder)
-    except UserError as error:
+    except DcaHubError as error:
         wrong.append(str(error))
     if wrong:
         return Finding(Check.FILES, Outcome.FAILED, "; ".join(wrong))
@@ -45,7 +45,7 @@ def check_config(folder: Path) -> Finding:
         settings = family.config_class(**{k: v for k, v in config.items() if k != "auto_map"})
         geometry = geometry_from_config(settings)
         refuse_unfit(settings)
-    except (UserError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
+    except (DcaHubError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
         return Finding(Check.CONFIG, Outcome.FAILED, one_line(error))
     if config.get("attn_implementation") != PUBLIC_ATTENTION:
         return Finding(Check.CONFIG, Outcome.FAILED, f'attn_implementation is not "{PUBLIC_ATTENTION}"')

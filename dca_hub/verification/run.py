@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dca_hub import manifest
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 from .borrow import with_weights_of
 from .files import check_config, check_files
@@ -25,11 +25,11 @@ def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu", fetch
     it may be given at a time. `fetch` gets the base model's weights for a package that has none.
 
     Raises:
-        UserError: the folder is no package, or the weights cannot be fetched.
+        DcaHubError: the folder is no package, or the weights cannot be fetched.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise UserError(f"There is no folder {str(folder)!r}.")
+        raise DcaHubError(f"There is no folder {str(folder)!r}.")
     held = manifest.read(folder)
     findings = [check_files(folder, held), check_config(folder)]
     yield from findings

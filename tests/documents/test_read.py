@@ -8,7 +8,7 @@ import pdfs
 import pytest
 
 from dca_hub.documents import DocumentError, Limits, Reason, page_mark, read_pdf
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 THREE = ["Herons stand in the shallows.", "Otters sleep on their backs.", "Larks rise at dawn."]
 
@@ -23,7 +23,7 @@ def refusal(path, **options) -> DocumentError:
     with pytest.raises(DocumentError) as caught:
         read_pdf(path, **options)
     message = str(caught.value)
-    assert isinstance(caught.value, UserError)
+    assert isinstance(caught.value, DcaHubError)
     assert path.name in message
     assert str(path.parent) not in message
     assert message.endswith(".") and "\n" not in message and ". " not in message

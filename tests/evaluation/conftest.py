@@ -24,6 +24,6 @@ def text_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def loaded(folder):
-    from dca_hub.load import load
+    from dca_hub.loading import load
 
     return load(str(folder))

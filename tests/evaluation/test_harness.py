@@ -10,7 +10,7 @@ from launching import launch
 from tiny_checkpoints import byte_tokenizer
 
 from dca_hub import cli
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import harness, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.cutting import cut, marked, unmarked
@@ -55,9 +55,9 @@ def test_documents_are_cut_at_the_side_that_is_marked():
     )
     assert text(cut(tokenizer, "0123456789", 4, special=False)) == "6789"
     assert unmarked(left) == "ab0123456789yz"
-    with pytest.raises(UserError, match="4 tokens around its document, and 4 are left"):
+    with pytest.raises(DcaHubError, match="4 tokens around its document, and 4 are left"):
         cut(tokenizer, left, 4, special=False)
-    with pytest.raises(UserError, match="as many tokens as there are in all"):
+    with pytest.raises(DcaHubError, match="as many tokens as there are in all"):
         cut(tokenizer, "0123456789", 0, special=False)
 
 

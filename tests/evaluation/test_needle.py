@@ -5,11 +5,11 @@ import io
 import pytest
 from PIL import Image
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, plots
 from dca_hub.evaluation.grid import Grid, spread
 from dca_hub.evaluation.needle import Result
-from dca_hub.load import load
+from dca_hub.loading import load
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_grid_is_sorted_and_checked():
     assert Grid((512, 256, 512), (1.0, 0.0)).lengths == (256, 512)
     assert list(Grid((256,), (0.0, 1.0), 2).places())[:2] == [(256, 0.0, 0), (256, 0.0, 1)]
     for wrong in (((), (0.5,)), ((256,), ()), ((256,), (1.5,)), ((0,), (0.5,))):
-        with pytest.raises(UserError):
+        with pytest.raises(DcaHubError):
             Grid(*wrong)
     assert spread(5) == (0.0, 0.25, 0.5, 0.75, 1.0) and spread(1) == (0.5,)
 
@@ -84,7 +84,7 @@ def test_grass_and_ones_own_text_serve_as_haystacks(demo):
         grid = Grid((256,), (0.5,), 1, kind)
         (result,) = needle.run(demo.model, demo.tokenizer, grid, name="demo", dca=True, text=text)
         assert ("grass is green" if kind == "grass" else "heron") in result.around
-    with pytest.raises(UserError, match="empty"):
+    with pytest.raises(DcaHubError, match="empty"):
         needle.haystack_text("own", "  ")
     assert "pass key" not in needle.haystack_text("prose")
 
@@ -93,7 +93,7 @@ def test_lines_that_are_no_results_are_refused():
     line = needle.to_line(_result())
     assert needle.from_lines([line, "", line[:20]]) == [_result()]
     for bad in (["{}"], [line, "nonsense", line], ["[]", line], [line.replace("256", '"256"'), line]):
-        with pytest.raises(UserError, match="Line"):
+        with pytest.raises(DcaHubError, match="Line"):
             needle.from_lines(bad)
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Pairs
@@ -25,7 +25,7 @@ def test_several_needles_are_in_the_prompt_and_one_is_asked_for(loaded):
         name = text.rsplit("What is the pass key of ", 1)[1].partition("?")[0]
         assert text.count(f"The pass key of {name} is {prompt.key}.") == 1
         assert abs(text.index(prompt.key) / len(text) - depth) < 0.3
-    with pytest.raises(UserError, match="1 to 32 needles"):
+    with pytest.raises(DcaHubError, match="1 to 32 needles"):
         Haystack(loaded.tokenizer, "A heron stood. ", needles=33)
 
 
@@ -43,10 +43,10 @@ def test_keys_and_values_fill_the_length_and_the_key_stands_at_its_depth(loaded)
         lines = [line for line in text.splitlines() if line.startswith(('"', '{"'))]
         at = next(i for i, line in enumerate(lines) if name in line)
         assert prompt.key in lines[at] and abs(at / (len(lines) - 1) - depth) < 0.06
-    with pytest.raises(UserError, match="too few for a key-value prompt"):
+    with pytest.raises(DcaHubError, match="too few for a key-value prompt"):
         Pairs(loaded.tokenizer).prompt(60, 0.5, random.Random(0))
 
 
 def test_pairs_are_many_needles_already(loaded):
-    with pytest.raises(UserError, match="leave --needles out"):
+    with pytest.raises(DcaHubError, match="leave --needles out"):
         needle.prompts(loaded.tokenizer, Grid((256,), (0.5,), haystack="pairs", needles=2))

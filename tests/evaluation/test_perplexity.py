@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import tiny_dca, tokens
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import perplexity
 from dca_hub.evaluation.perplexity import Window
 
@@ -71,12 +71,12 @@ def test_windows_lie_within_documents_at_even_distances():
         Window(0, 64), Window(0, 80), Window(0, 96), Window(2, 64)
     ]  # fmt: skip
     assert perplexity.places([100, 40, 64], 64, 16, 2) == [Window(0, 64), Window(2, 64)]
-    with pytest.raises(UserError, match="100 tokens and the longest context 128"):
+    with pytest.raises(DcaHubError, match="100 tokens and the longest context 128"):
         perplexity.places([100], 128, 16, 0)
 
 
 def test_a_text_that_is_too_short_is_named(model):
-    with pytest.raises(UserError, match="at most the text's 50 tokens"):
+    with pytest.raises(DcaHubError, match="at most the text's 50 tokens"):
         perplexity.measure(model, tokens(50)[0].tolist(), [60], scored=16)
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from dca_hub import card_text, cli, results
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import plots, report, runs, summary
-from dca_hub.package import package
+from dca_hub.packaging import package
 from dca_hub.verification import Outcome, verify
 
 SIZES = {"chunk_size": 96, "local_size": 16, "original_max_position_embeddings": 128}
@@ -66,7 +66,7 @@ def test_results_go_into_a_package_that_still_passes(folder, tmp_path_factory):
     other = {"DCA": {"dca": True, "dual_chunk_attention_config": {**SIZES, "chunk_size": 90}}}
     found = [{"variant": "DCA", "length": 8, "depth": 0, "trial": 0, "found": True}]
     write_run(folder / "other.jsonl", "passkey", found, variants=other)
-    with pytest.raises(UserError, match="measure it again"):
+    with pytest.raises(DcaHubError, match="measure it again"):
         report.into_package(out, results.read(folder / "other.jsonl"))
 
 
@@ -96,7 +96,7 @@ def test_scores_of_our_tasks_are_drawn_in_percent_as_their_tables_are(tmp_path, 
 
 def test_folders_without_results_are_named(tmp_path):
     for place, words in ((tmp_path, "holds no results"), (tmp_path / "none", "no folder")):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(DcaHubError, match=words):
             report.collect(place)
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import runs
 from dca_hub.evaluation.log import Log, carry_out
 
@@ -132,7 +132,7 @@ def test_files_may_be_joined_and_hold_several_runs(tmp_path):
 def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
     path = tmp_path / "r.jsonl"
     carry_out(Log(path, header()), PLACES, measure)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(DcaHubError, match=words):
         carry_out(Log(path, header(**changes)), PLACES, measure)
 
 
@@ -152,13 +152,13 @@ def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
 def test_damaged_files_are_named(tmp_path, lines, words):
     path = tmp_path / "r.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(DcaHubError, match=words):
         runs.read(path)
 
 
 def test_several_processes_need_a_file_and_a_file_needs_a_place(tmp_path):
-    with pytest.raises(UserError, match="give --out"):
+    with pytest.raises(DcaHubError, match="give --out"):
         Log(None, header(), 0, 2)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(DcaHubError, match="cannot be written"):
         carry_out(Log(tmp_path / "file" / "r.jsonl", header()), PLACES, measure)

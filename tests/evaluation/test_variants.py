@@ -6,7 +6,7 @@ from explicit_reference import explicit_logits
 from tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from transformers import AutoModelForCausalLM
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import variants
 from dca_hub.evaluation.ablation import ablate
 from dca_hub.evaluation.prefill import prefill
@@ -100,10 +100,10 @@ def test_the_command_line_offers_what_there_is():
 
 
 def test_what_cannot_be_compared_is_named(loaded, plain):
-    with pytest.raises(UserError, match="no 'plane' to compare"):
+    with pytest.raises(DcaHubError, match="no 'plane' to compare"):
         variants.build(loaded, ["plane"])
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(DcaHubError, match="at least 1"):
         variants.build(loaded, ["yarn"], factor=0.5)
     scaled = rescaled(plain, "linear", 2.0, 32)
-    with pytest.raises(UserError, match="scaling of its own"):
+    with pytest.raises(DcaHubError, match="scaling of its own"):
         rope_parameters(scaled.config, "yarn", 2.0, 32)

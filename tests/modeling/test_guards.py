@@ -7,7 +7,7 @@ import torch
 from tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from transformers import DynamicCache, MistralConfig
 
-from dca_hub import UserError, extend
+from dca_hub import DcaHubError, extend
 
 
 @pytest.mark.parametrize("name", ["sdpa", "eager", "flash_attention_2", "flex_attention", "paged|sdpa", "nothing"])
@@ -61,13 +61,13 @@ def test_sliding_window_is_refused(family):
     changes = {"sliding_window": 16}
     if family.startswith("qwen"):
         changes |= {"use_sliding_window": True, "max_window_layers": 1}
-    with pytest.raises(UserError, match=r"sliding window.*set sliding_window to null"):
+    with pytest.raises(DcaHubError, match=r"sliding window.*set sliding_window to null"):
         as_dca(tiny_model(family, **changes))
 
 
 def test_mistrals_default_window_is_refused():
     assert MistralConfig().sliding_window == 4096
-    with pytest.raises(UserError, match=r"sliding window \(4096 tokens\)"):
+    with pytest.raises(DcaHubError, match=r"sliding window \(4096 tokens\)"):
         as_dca(tiny_model("mistral", sliding_window=4096))
 
 
@@ -92,7 +92,7 @@ def test_longrope_is_refused():
         "long_factor": [2.0] * 8,
         "original_max_position_embeddings": 32,
     }
-    with pytest.raises(UserError, match="does not serve rope_type 'longrope'"):
+    with pytest.raises(DcaHubError, match="does not serve rope_type 'longrope'"):
         as_dca(tiny_model("llama", rope_parameters=rope))
 
 
@@ -163,5 +163,5 @@ def test_geometry_stands_in_the_config(models):
         "original_max_position_embeddings": GEOMETRY.pretraining_length,
     }
     assert not hasattr(plain.config, "dual_chunk_attention_config")
-    with pytest.raises(UserError, match="a DCA model already"):
+    with pytest.raises(DcaHubError, match="a DCA model already"):
         extend(dca)

@@ -20,7 +20,7 @@ WORDS = ["the", "a", "pass", "key", "is", "model", "reads", "long", "text", "and
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory) -> Path:
-    """A plain tiny Llama with a tokenizer, a card and a licence, as it would lie in a repository."""
+    """A plain tiny Llama with a tokenizer, a card and a license, as it would lie in a repository."""
     folder = tmp_path_factory.mktemp("base") / "tiny-llama"
     vocabulary = {word: index for index, word in enumerate(["<unk>", "<s>", "</s>", *WORDS])}
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def on_hub(hub, base_files):
 @pytest.fixture(scope="session")
 def made_package(base_folder, tmp_path_factory) -> Path:
     """A package of the base model with its weights, made once."""
-    from dca_hub.package import package
+    from dca_hub.packaging import package
 
     return package(str(base_folder), tmp_path_factory.mktemp("package") / "tiny-dca").folder
 
@@ -110,7 +110,7 @@ def push(machine):
     ) -> dict:
         code = (
             "import json, sys\n"
-            "from dca_hub.errors import UserError\n"
+            "from dca_hub.errors import DcaHubError\n"
             "from dca_hub.publishing import hub, model\n"
             "hub._PAUSE = 0.05\n"
             f"options = model.Options(**{options!r})\n"
@@ -120,7 +120,7 @@ def push(machine):
             "    said = {'commit': done.commit.commit, 'new': done.new, 'weights': done.plan.choice.mode,\n"
             "            'why': done.plan.choice.why, 'tag': done.plan.prepared.tag, 'snippet': done.snippet,\n"
             "            'pull_request': done.commit.pull_request}\n"
-            "except UserError as error:\n"
+            "except DcaHubError as error:\n"
             "    said = {'problem': str(error), 'kind': type(error).__name__}\n"
             "print(json.dumps(said))\n"
             "sys.exit('problem' in said)\n"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dca_hub import manifest
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.publishing import allowed
 
 TOKEN = b"hf_" + b"aB3" * 12
@@ -83,7 +83,7 @@ def test_files_of_a_space(path, may):
 
 
 def test_a_secret_in_a_file_is_named_and_not_shown():
-    with pytest.raises(UserError, match=r"'config\.json' holds what looks like a Hub token") as raised:
+    with pytest.raises(DcaHubError, match=r"'config\.json' holds what looks like a Hub token") as raised:
         allowed.refuse_secrets("config.json", b'{"token": "' + TOKEN + b'"}')
     assert TOKEN.decode() not in str(raised.value)
     allowed.refuse_secrets("README.md", b"set HF_TOKEN to hf_... and go")

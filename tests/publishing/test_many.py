@@ -2,7 +2,7 @@
 
 import pytest
 
-from dca_hub import catalogue, licences
+from dca_hub import catalogue, licenses
 from dca_hub.publishing.many import repository_name
 
 
@@ -21,9 +21,9 @@ def test_repositories_are_called_after_their_base(entry, name):
     assert found == name or (found.startswith("me/Llama-3") and base.startswith("Meta-"))
 
 
-def test_every_name_suits_its_licence():
+def test_every_name_suits_its_license():
     for entry in catalogue.entries():
-        assert licences.name_problem(licences.find(entry.licence), repository_name(entry, "me")) is None
+        assert licenses.name_problem(licenses.find(entry.license), repository_name(entry, "me")) is None
 
 
 def test_one_that_fails_stops_none_of_the_others(hub, base_files, machine):

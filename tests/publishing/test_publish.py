@@ -35,7 +35,7 @@ print(json.dumps(dict(model=type(model).__name__, bare=type(bare).__name__, toke
 OURS = f"""
 import torch
 from safetensors.torch import save_file
-from dca_hub.load import load
+from dca_hub.loading import load
 with torch.inference_mode():
     logits = load({{name!r}}, revision={{revision!r}}).model(torch.tensor({IDS.tolist()}), use_cache=False).logits
 save_file(dict(logits=logits.clone()), "ours.safetensors")

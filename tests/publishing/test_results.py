@@ -7,7 +7,7 @@ import yaml
 from machines import BASE
 
 from dca_hub import card_text, results
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 
 SIZES = {"chunk_size": 48, "local_size": 8, "original_max_position_embeddings": 64}
 
@@ -79,7 +79,7 @@ def test_foreign_results_are_refused(changes, words, hub, package_folder, push, 
     ],
 )
 def test_damaged_results_are_named(changes, words, tmp_path):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(DcaHubError, match=words):
         results.read(write(tmp_path / "r.jsonl", line(**changes)))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
 from dca_hub.publishing.contents import Held
 from dca_hub.publishing.weights import LARGE, Base, choose
@@ -22,7 +22,7 @@ def base(gated: bool = False, size: int = 1000, weights: bool = True) -> Base:
 
 
 @pytest.mark.parametrize(
-    "held, there, licence, mode, why",
+    "held, there, license, mode, why",
     [
         (package(), base(), "apache-2.0", "server-copy", "may be passed on"),
         (package(False), base(), "apache-2.0", "server-copy", "may be passed on"),
@@ -36,8 +36,8 @@ def base(gated: bool = False, size: int = 1000, weights: bool = True) -> Base:
         (package(), base(weights=False), "apache-2.0", "copy", "no safetensors"),
     ],
 )
-def test_the_default_suits_licence_and_size(held, there, licence, mode, why):
-    choice = choose(None, held, there, licence, private=False)
+def test_the_default_suits_license_and_size(held, there, license, mode, why):
+    choice = choose(None, held, there, license, private=False)
     assert choice.mode == mode and why in choice.why
 
 
@@ -54,7 +54,7 @@ def test_the_default_suits_licence_and_size(held, there, licence, mode, why):
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(asked, held, there, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(DcaHubError, match=words):
         choose(asked, held, there, "apache-2.0", private=False)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_checkpoints import write_checkpoint
 
-from dca_hub import UserError, cli, sources
+from dca_hub import DcaHubError, cli, sources
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.serving import engines
@@ -74,13 +74,13 @@ def test_memory_on_a_cpu():
     made = launch(QWEN_1M, free=64 * GIB, context=100_000)
     assert int(made.environment["VLLM_CPU_KVCACHE_SPACE"]) * GIB >= per_token * 100_000
     assert "--block-size" not in made.command
-    with pytest.raises(UserError, match=r"give --context \d+, or more --memory"):
+    with pytest.raises(DcaHubError, match=r"give --context \d+, or more --memory"):
         launch(QWEN_1M, free=8 * GIB)
     fits = int(8 * GIB * 0.5 / per_token)
-    with pytest.raises(UserError, match=f"--context {fits}"):
+    with pytest.raises(DcaHubError, match=f"--context {fits}"):
         launch(QWEN_1M, free=8 * GIB)
     launch(QWEN_1M, free=8 * GIB, context=fits)
-    with pytest.raises(UserError, match="there are 1 for it"):
+    with pytest.raises(DcaHubError, match="there are 1 for it"):
         launch(QWEN_1M, free=64 * GIB, context=100_000, memory=1)
 
 
@@ -95,7 +95,7 @@ def test_pages_divide_chunks(chunk, local, page):
 
 
 def test_chunks_without_pages_are_refused_with_a_size_that_has_them():
-    with pytest.raises(UserError, match="--local-size 20"):
+    with pytest.raises(DcaHubError, match="--local-size 20"):
         page_size(DualChunkGeometry(100, 10, 100))
     assert page_size(DualChunkGeometry(100, 20, 100)) == 16
 
@@ -136,7 +136,7 @@ def test_transformers_where_vllm_cannot(monkeypatch, there, why):
     installed(monkeypatch, **there)
     chosen = engines.choose()
     assert chosen.engine == "transformers" and why in chosen.why
-    with pytest.raises(UserError, match=why.split(",")[0]):
+    with pytest.raises(DcaHubError, match=why.split(",")[0]):
         engines.choose("vllm")
 
 

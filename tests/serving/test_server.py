@@ -15,7 +15,7 @@ import torch
 
 from dca_hub.documents import Document, Page
 from dca_hub.documents.example import PASS_KEY, example_text
-from dca_hub.load import load
+from dca_hub.loading import load
 from dca_hub.prompts import Prompter, Turn
 
 pytestmark = pytest.mark.vllm

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space import folder, settings
 
 
@@ -26,13 +26,13 @@ def test_a_space_folder_is_whole_and_says_what_a_space_needs(tmp_path):
     assert front["models"] == front["preload_from_hub"] == ["HuggingFaceTB/SmolLM-360M-Instruct"]
     read = settings.read([], {"SPACE_ID": "a/b"}, out / "settings.json")
     assert read.choices() == ["demo", "smollm-360m-instruct"]
-    with pytest.raises(UserError, match="--force"):
+    with pytest.raises(DcaHubError, match="--force"):
         folder.write(out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="no Space"):
+    with pytest.raises(DcaHubError, match="no Space"):
         folder.write(tmp_path / "mine", force=True)
-    with pytest.raises(UserError, match="catalogue"):
+    with pytest.raises(DcaHubError, match="catalogue"):
         folder.write(tmp_path / "other", model="no-such")
     assert not (tmp_path / "other").exists()
 

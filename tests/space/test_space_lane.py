@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space.lane import Job, Lane, Stopped, aside
 
 
@@ -55,8 +55,8 @@ def test_a_job_stopped_in_line_never_runs_and_errors_pass_through():
     waiting.stop()
     gate.set()
     assert list(waiting.events()) == [] and not ran
-    with pytest.raises(UserError, match="no"):
-        list(lane.stream(lambda tell: (_ for _ in ()).throw(UserError("no"))))
+    with pytest.raises(DcaHubError, match="no"):
+        list(lane.stream(lambda tell: (_ for _ in ()).throw(DcaHubError("no"))))
     lane.close()
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
 from dca_hub.space import needle_file
@@ -46,13 +46,13 @@ def test_a_file_that_does_not_say_what_was_planned_holds_its_results(tmp_path, p
 
 
 def test_a_grid_that_no_map_can_show_is_refused(tmp_path):
-    with pytest.raises(UserError, match="10,000"):
+    with pytest.raises(DcaHubError, match="10,000"):
         needle_file.read(_write(tmp_path, replace(_RESULT, trial=10**9)))
     many = [replace(_RESULT, length=200 + n, depth=n / 200) for n in range(150)]
-    with pytest.raises(UserError, match="10,000"):
+    with pytest.raises(DcaHubError, match="10,000"):
         needle_file.read(_write(tmp_path, *many))
 
 
 def test_results_of_two_runs_are_refused(tmp_path):
-    with pytest.raises(UserError, match="one run"):
+    with pytest.raises(DcaHubError, match="one run"):
         needle_file.read(_write(tmp_path, _RESULT, replace(_RESULT, model="other")))

@@ -8,7 +8,7 @@ import pytest
 
 from dca_hub.conversation import Answered, Answering, Reading, Stats
 from dca_hub.documents import Citation
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
 from dca_hub.space import answers, export, failures, markup, picture, transcript
 from dca_hub.space.sessions import Sessions
@@ -119,11 +119,11 @@ def test_the_picture_is_the_geometry(sizes):
     [((16, 8, 8), r"w \(8\) .* C \(8\).*: lower w"), ((24, 60, 6), r"C \(60\) .* L \(24\).*: lower C")],
 )
 def test_the_picture_refuses_sizes_in_the_letters_of_its_sliders(sizes, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(DcaHubError, match=words):
         picture.geometry(*sizes)
 
 
 def test_only_failures_for_people_are_told_in_their_own_words(caplog):
-    assert failures.sentence(UserError("Choose a model first.")) == "Choose a model first."
+    assert failures.sentence(DcaHubError("Choose a model first.")) == "Choose a model first."
     said = failures.sentence(OSError("/home/me/secret"))
     assert "secret" not in said and "log" in said and "secret" in caplog.text

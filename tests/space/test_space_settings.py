@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space import settings
 
 
@@ -44,5 +44,5 @@ def test_a_space_is_public_and_offers_its_model_alone():
     ],
 )
 def test_wrong_settings_are_refused_in_a_sentence(arguments, environment):
-    with pytest.raises(UserError):
+    with pytest.raises(DcaHubError):
         settings.read(arguments, environment)

@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.space.host import Choice
 from dca_hub.space.model import _Model
 
@@ -154,7 +154,7 @@ def test_a_public_space_loads_its_list_only_and_fetches_no_address(another_space
     assert space.context.settings.choices() == ["demo", "smollm-135m-instruct"]
     tab, visitor = _Model(space.context), SimpleNamespace(session_hash="stranger")
     for name in ("stranger/remote-code", "/etc", "../x", "llama-3.1-8b-instruct"):
-        with pytest.raises(UserError, match="not offered here"):
+        with pytest.raises(DcaHubError, match="not offered here"):
             space.context.host.change(Choice(name))
         said = tab.begin(name, "", "", "cpu", visitor)[0]
         assert "not offered here" in said and f">{name}<" not in said

@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_checkpoints import byte_tokenizer
 
-from dca_hub.errors import UserError
-from dca_hub.load import load
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import load
 from dca_hub.training import dialogues
 from dca_hub.training.dialogues import IGNORED, TEMPLATE
 
@@ -88,16 +88,16 @@ def test_both_formats_are_read(tmp_path, entry, lines):
 def test_files_that_are_no_dialogues_are_named(tmp_path, text, words):
     path = tmp_path / "d.jsonl"
     path.write_text(text)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(DcaHubError, match=words):
         dialogues.read(path)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(DcaHubError, match="cannot be read"):
         dialogues.read(tmp_path / "none.json")
 
 
 def test_a_format_that_rewrites_earlier_turns_is_refused():
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] if loop.last else m['role'] }}{% endfor %}"
-    with pytest.raises(UserError, match="rewrites earlier turns"):
+    with pytest.raises(DcaHubError, match="rewrites earlier turns"):
         dialogues.tokenize(tokenizer, SAID)
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from transformers import TrainerControl
 
 from dca_hub import card_text
-from dca_hub.errors import UserError
-from dca_hub.load import load
+from dca_hub.errors import DcaHubError
+from dca_hub.loading import load
 from dca_hub.training import dialogues, stopping
 from dca_hub.training.finetune import Settings, finetune, make_trainer, prepare
 from dca_hub.training.saving import merged, save
@@ -118,9 +118,9 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_end(tuned, folder, data, tmp_p
     assert f"going on from {checkpoint.name}" in said
     for mine, whole in zip(load(str(out)).base.parameters(), load(str(tuned)).base.parameters()):
         torch.testing.assert_close(mine, whole, rtol=1e-5, atol=1e-7)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(DcaHubError, match="exists already"):
         finetune(str(folder), data, out, SETTINGS, silent)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(DcaHubError, match="other settings"):
         finetune(str(folder), data, out, Settings(length=128), silent, force=True)
 
 
@@ -212,5 +212,5 @@ def test_long_dialogues_are_joined_cut_and_said(folder, data):
     said, loaded = [], load(str(folder), device="cpu")
     found = prepare(loaded, dialogues.read(data), Settings(length=150, concatenate=True), said.append)
     assert all(len(document.input_ids) <= 150 for document in found) and any("are cut there" in one for one in said)
-    with pytest.raises(UserError, match="No dialogue has an answer within 5 tokens"):
+    with pytest.raises(DcaHubError, match="No dialogue has an answer within 5 tokens"):
         prepare(loaded, dialogues.read(data), Settings(length=5), said.append)

@@ -3,12 +3,12 @@
 import pytest
 
 from dca_hub import cli
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.training.finetune import require
 
 
 def test_a_package_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"needs the package surely_not_there: pip install \"dca-hub\[finetune\]\""):
+    with pytest.raises(DcaHubError, match=r"needs the package surely_not_there: pip install \"dca-hub\[finetune\]\""):
         require("surely_not_there")
 
 

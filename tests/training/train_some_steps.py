@@ -18,7 +18,7 @@ from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch.distributed.tensor import DTensor
 
-from dca_hub.load import load
+from dca_hub.loading import load
 from dca_hub.training import dialogues
 from dca_hub.training.finetune import Settings, make_trainer, prepare
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import metrics
 from dca_hub.evaluation.cutting import marked
 
@@ -25,22 +25,22 @@ def _lines(name: str, data: str | None, default: str | None, what: str) -> list[
     try:
         found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} is not JSON lines ({error}): get the file again.") from None
+        raise DcaHubError(f"{path.name} is not JSON lines ({error}): get the file again.") from None
     if not found or not all(isinstance(one, dict) for one in found):
-        raise UserError(f"{path.name} holds no documents: it must be {what}.")
+        raise DcaHubError(f"{path.name} holds no documents: it must be {what}.")
     return found
 
 
 def _find(name: str, place: str | None, what: str) -> Path:
     if place is None:
-        raise UserError(f"{name} is not on the Hub: give --data, the folder that holds {what}.")
+        raise DcaHubError(f"{name} is not on the Hub: give --data, the folder that holds {what}.")
     folder = Path(place).expanduser()
     if not folder.is_dir() and not _HUB_NAME.fullmatch(place):
-        raise UserError(f"There is no folder {folder.name!r}: give the folder of {what}.")
+        raise DcaHubError(f"There is no folder {folder.name!r}: give the folder of {what}.")
     if folder.is_dir():
         found = next(iter(sorted(folder.rglob(name))), None)
         if found is None:
-            raise UserError(f"There is no {name} in {folder.name!r}: give the folder of {what}.")
+            raise DcaHubError(f"There is no {name} in {folder.name!r}: give the folder of {what}.")
         return found
     from huggingface_hub import hf_hub_download, list_repo_files
 
@@ -49,22 +49,22 @@ def _find(name: str, place: str | None, what: str) -> Path:
         if files:
             return Path(hf_hub_download(place, files[0], repo_type="dataset"))
     except Exception as error:  # the client raises what its transport does
-        raise UserError(
+        raise DcaHubError(
             f"{place} could not be had from the Hub ({type(error).__name__}): connect to the network, or give --data, "
             f"the folder of {what}."
         ) from None
-    raise UserError(f"The data set {place} holds no {name}: give --data, the folder of {what}.")
+    raise DcaHubError(f"The data set {place} holds no {name}: give --data, the folder of {what}.")
 
 
 def _want(entry: dict, kinds: dict[str, type], name: str) -> None:
     wrong = f"{name}.jsonl is not in the authors' format: an entry"
     missing = [key for key in kinds if key not in entry]
     if missing:
-        raise UserError(f"{wrong} lacks {', '.join(missing)}.")
+        raise DcaHubError(f"{wrong} lacks {', '.join(missing)}.")
     for key, kind in kinds.items():
         held = entry[key] if kind is list else [entry[key]]
         if not isinstance(held, list) or not all(isinstance(one, str) for one in held):
-            raise UserError(f"{wrong} has {entry[key]!r:.40} as {key}, which must be {_WORDS[kind]}.")
+            raise DcaHubError(f"{wrong} has {entry[key]!r:.40} as {key}, which must be {_WORDS[kind]}.")
 
 
 def few_shot(name: str, data: str | None = None, **_: Any) -> dict[str, Dataset]:
@@ -168,7 +168,7 @@ def sci_fi(data: str | None = None, **_):
     for document, question, reference in _leval("sci_fi", data):
         by_document, found, fact = reference.lower().partition("[fact:")
         if not found:
-            raise UserError(
+            raise DcaHubError(
                 f"sci_fi.jsonl: {reference!r:.60} names no fact: get L-Eval's file of October 2023 or later."
             )
         asked = question.replace("based on the world described in the document.", world)

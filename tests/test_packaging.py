@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_checkpoints import write_checkpoint
 
-from dca_hub import UserError
+from dca_hub import DcaHubError
 from dca_hub.families import FAMILIES
 from dca_hub.manifest import read as read_manifest
-from dca_hub.package import package
+from dca_hub.packaging import package
 
 SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
 
@@ -114,7 +114,7 @@ def test_a_source_without_tokenizer_is_packaged_with_a_warning(tmp_path):
 def test_an_existing_folder_is_not_overwritten_without_force(checkpoint, tmp_path):
     out = tmp_path / "out"
     package(str(checkpoint), out, **SIZES)
-    with pytest.raises(UserError, match="--force"):
+    with pytest.raises(DcaHubError, match="--force"):
         package(str(checkpoint), out, **SIZES)
     made = package(str(checkpoint), out, pretraining_length=32, chunk_size=20, local_size=4, force=True)
     assert config_of(made.folder)["dual_chunk_attention_config"]["chunk_size"] == 20
@@ -125,7 +125,7 @@ def test_force_never_replaces_what_is_no_package(checkpoint, tmp_path):
     precious = tmp_path / "out"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
-    with pytest.raises(UserError, match="not a package"):
+    with pytest.raises(DcaHubError, match="not a package"):
         package(str(checkpoint), precious, **SIZES, force=True)
     assert (precious / "thesis.txt").read_text() == "years"
 
@@ -143,7 +143,7 @@ def test_an_interrupted_run_leaves_nothing(stop, checkpoint, tmp_path):
 def test_a_full_disk_is_said(checkpoint, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    with pytest.raises(UserError, match="space"):
+    with pytest.raises(DcaHubError, match="space"):
         package(str(checkpoint), tmp_path / "out", **SIZES)
     assert list(tmp_path.iterdir()) == []
 
@@ -233,7 +233,7 @@ def change(folder, **values):
 def test_a_source_that_will_not_do(damage, words, checkpoint, tmp_path):
     source = shutil.copytree(checkpoint, tmp_path / "bad")
     damage(source)
-    with pytest.raises(UserError, match=words) as raised:
+    with pytest.raises(DcaHubError, match=words) as raised:
         package(str(source), tmp_path / "out")
     assert str(tmp_path) not in str(raised.value) and "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
@@ -242,17 +242,17 @@ def test_a_source_that_will_not_do(damage, words, checkpoint, tmp_path):
 def test_a_shard_that_is_missing(tmp_path):
     source = write_checkpoint(tmp_path / "source", shards=True)
     next(source.glob("*.safetensors")).unlink()
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(DcaHubError, match="missing"):
         package(str(source), tmp_path / "out", **SIZES)
 
 
 def test_the_output_never_lies_in_the_source(checkpoint):
-    with pytest.raises(UserError, match="--out"):
+    with pytest.raises(DcaHubError, match="--out"):
         package(str(checkpoint), checkpoint / "out", **SIZES)
 
 
 def test_a_name_that_nobody_knows():
-    with pytest.raises(UserError, match="demo"):
+    with pytest.raises(DcaHubError, match="demo"):
         package("demmo", "/nowhere/out")
 
 

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from huggingface_hub.errors import StrictDataclassError
 
-from dca_hub import card, families, licences, manifest, sources
+from dca_hub import card, families, licenses, manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import Weights, find_weights
-from dca_hub.errors import UserError, one_line
+from dca_hub.errors import DcaHubError, one_line
 from dca_hub.families import Family
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -87,7 +87,7 @@ def package(
         progress: told (bytes done, bytes in all).
 
     Raises:
-        UserError: the source or the sizes will not do, or the folder cannot be written. Nothing is left behind.
+        DcaHubError: the source or the sizes will not do, or the folder cannot be written. Nothing is left behind.
     """
     found = sources.resolve(source, weights=weights != "none", revision=revision)
     plan = make_plan(found, pretraining_length, chunk_size, local_size, temperature, weights)
@@ -106,14 +106,14 @@ def make_plan(
     temperature: float | None = None,
     mode: Literal["copy", "link", "none"] = "copy",
 ) -> Plan:
-    """Decides what a package of a source will be; UserError where it cannot be one."""
+    """Decides what a package of a source will be; DcaHubError where it cannot be one."""
     family = families.find(source.model_type)
     try:
         native = family.config_class(**{k: v for k, v in source.config.items() if k not in ("auto_map",)})
         refuse_unfit(native)
         geometry, sizes_from = _geometry(source, pretraining_length, chunk_size, local_size, temperature)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise UserError(f"{source.folder.name!r} cannot be a DCA model: {one_line(error)}") from None
+        raise DcaHubError(f"{source.folder.name!r} cannot be a DCA model: {one_line(error)}") from None
     weights = find_weights(source.folder) if mode != "none" else None
     return Plan(source, family, geometry, sizes_from, _context(source, geometry), weights, mode)
 
@@ -164,14 +164,14 @@ def _free_target(target: Path, source: Path, force: bool) -> Path:
     """The folder to make, checked: never the source, never something that is not a package."""
     target = target.absolute()
     if target.resolve() == source or source in target.resolve().parents:
-        raise UserError(f"{target.name!r} lies in the folder of the source: choose another --out.")
+        raise DcaHubError(f"{target.name!r} lies in the folder of the source: choose another --out.")
     if target.is_dir() and not any(target.iterdir()):
         return target
     if target.exists() or target.is_symlink():
         if not force:
-            raise UserError(f"{target.name!r} exists already: choose another --out, or replace it with --force.")
+            raise DcaHubError(f"{target.name!r} exists already: choose another --out, or replace it with --force.")
         if target.is_symlink() or not (target / manifest.NAME).is_file():
-            raise UserError(f"{target.name!r} is not a package that --force may replace: choose another --out.")
+            raise DcaHubError(f"{target.name!r} is not a package that --force may replace: choose another --out.")
     return target
 
 
@@ -182,7 +182,7 @@ def _assembled(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.incomplete-", dir=target.parent))
     except OSError as error:
-        raise UserError(f"Nothing can be written beside {target.name!r}: {error.strerror}.") from None
+        raise DcaHubError(f"Nothing can be written beside {target.name!r}: {error.strerror}.") from None
     try:
         yield partial
         partial.chmod(0o755)
@@ -196,7 +196,7 @@ def _assembled(target: Path) -> Iterator[Path]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "free some space or use --weights link" if full else "check the folder"
-        raise UserError(f"{target.name!r} could not be written ({error.strerror or error}): {fix}.") from None
+        raise DcaHubError(f"{target.name!r} could not be written ({error.strerror or error}): {fix}.") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -210,7 +210,7 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None
     _copy_tokenizer(source, folder, plan, notes)
     if (source / "generation_config.json").is_file():
         shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
-    _write_licences(plan, folder, notes)
+    _write_licenses(plan, folder, notes)
     (folder / "README.md").write_text(card.model_card(plan), encoding="utf-8")
     if plan.weights is not None:
         _put_weights(plan, folder, hashes, progress)
@@ -240,21 +240,21 @@ def _copy_tokenizer(source: Path, folder: Path, plan: Plan, notes: list[str]) ->
             _write_json(folder / "tokenizer_config.json", {**values, "model_max_length": plan.context})
 
 
-def _write_licences(plan: Plan, folder: Path, notes: list[str]) -> None:
-    """Licence, notice and use policy, as `licences.licence_files` lays down."""
-    found = licences.licence_files(plan.source.folder)
+def _write_licenses(plan: Plan, folder: Path, notes: list[str]) -> None:
+    """License, notice and use policy, as `licenses.license_files` lays down."""
+    found = licenses.license_files(plan.source.folder)
     for path in found:
         shutil.copyfile(path, folder / path.name)
-    key = card.licence_key(plan)
-    if key is None or key not in licences.LICENCES:
-        notes.append("The licence of the base model is not known here: see to what it asks before you publish.")
+    key = card.license_key(plan)
+    if key is None or key not in licenses.LICENSES:
+        notes.append("The license of the base model is not known here: see to what it asks before you publish.")
         return
-    licence = licences.find(key)
-    if licence.copy_needed and not any("licen" in path.name.lower() for path in found):
-        notes.append(f"The source holds no copy of its licence: add the text of {licence.title} ({licence.link}).")
+    license = licenses.find(key)
+    if license.copy_needed and not any("licen" in path.name.lower() for path in found):
+        notes.append(f"The source holds no copy of its license: add the text of {license.title} ({license.link}).")
     held = "".join((folder / path.name).read_text(encoding="utf-8", errors="replace") for path in found)
-    if licence.notice and licence.notice not in held:
-        (folder / licence.notice_file).write_text(licence.notice + "\n", encoding="utf-8")
+    if license.notice and license.notice not in held:
+        (folder / license.notice_file).write_text(license.notice + "\n", encoding="utf-8")
 
 
 def _put_weights(plan: Plan, folder: Path, hashes: dict[str, str], progress: Progress | None) -> None:

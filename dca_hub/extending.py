@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from dca_hub import families
-from dca_hub.errors import UserError
+from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_attention import turn
 from dca_hub.modeling.dual_chunk_config import (
     CLASS_PREFIX,
@@ -54,14 +54,14 @@ def extend(
         temperature: f of the attention temperature; by default what its config says, else none.
 
     Raises:
-        UserError: the model has no rotary positions, is a DCA model already, or cannot be served; the message says why.
+        DcaHubError: the model has no rotary positions, is a DCA model already, or cannot be served; it says why.
     """
     if not isinstance(model, PreTrainedModel):
-        raise UserError(
+        raise DcaHubError(
             f"extend takes a transformers model, not {type(model).__name__}: extend the model before it is wrapped."
         )
     if isinstance(model, DualChunkMixin) or getattr(model.config, "attn_implementation", None) == "dca":
-        raise UserError("This is a DCA model already: load the base model without DCA to choose other sizes.")
+        raise DcaHubError("This is a DCA model already: load the base model without DCA to choose other sizes.")
     try:
         geometry = _geometry(model.config, pretraining_length, chunk_size, local_size, temperature)
         dca_class, config_class = _classes(model)
@@ -71,7 +71,7 @@ def extend(
         setattr(config, CONFIG_KEY, config_from_geometry(geometry))
         extended = sharing(model, dca_class, config)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise DcaHubError(str(error)) from None
     rotary = copy.copy(model.base_model.rotary_emb)  # a shell of its own: its buffers may be replaced, never changed
     rotary._buffers = dict(rotary._buffers)
     for name in ("_hf_hook", "_old_forward", "forward"):  # of accelerate, they would call the module that was copied
@@ -127,12 +127,12 @@ def _refuse_unfit_family(model: PreTrainedModel) -> None:
     name, base = type(model).__name__, model.base_model
     rotary = getattr(base, "rotary_emb", None)
     if rotary is None or not isinstance(getattr(rotary, "inv_freq", None), torch.Tensor):
-        raise UserError(f"{name} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE.")
+        raise DcaHubError(f"{name} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE.")
     if not getattr(model, "_supports_attention_backend", False):
-        raise UserError(f"{name} computes its attention in its own code, where Dual Chunk Attention has no way in.")
+        raise DcaHubError(f"{name} computes its attention in its own code, where Dual Chunk Attention has no way in.")
     apply = getattr(sys.modules[type(base).__module__], "apply_rotary_pos_emb", None)
     if apply is None or not _rotations_compose(rotary, apply, model.config):
-        raise UserError(f"{name} lays out its rotary dimensions in a way that Dual Chunk Attention does not know.")
+        raise DcaHubError(f"{name} lays out its rotary dimensions in a way that Dual Chunk Attention does not know.")
 
 
 @torch.no_grad()
@@ -149,7 +149,7 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
         model.eval(), extended.eval()
         mine, its = (m.base_model(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
     except (TypeError, ValueError) as error:
-        raise UserError(
+        raise DcaHubError(
             f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: its "
             "layers do not hand on what comes with a call."
         ) from error
@@ -158,7 +158,7 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
         model.train(was_training), extended.train(was_training)
     allowed = 0.01 if model.dtype in (torch.float32, torch.float64) else 0.1
     if not (mine - its).square().mean().sqrt() <= allowed * its.square().mean().sqrt():
-        raise UserError(
+        raise DcaHubError(
             f"{type(model).__name__} does something to its attention that Dual Chunk Attention does not know: where "
             "it should equal the given model, the extended one differs."
         )

@@ -26,7 +26,7 @@ from transformers import (
     SmolLM3Config,
 )
 
-from dca_hub import UserError, extend
+from dca_hub import DcaHubError, extend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.sizes import choose_geometry, default_sizes
 
@@ -171,16 +171,16 @@ def test_temperature():
     ],
 )
 def test_sizes_that_are_none_are_refused_in_a_sentence(arguments, words):
-    with pytest.raises(UserError, match=words) as error:
+    with pytest.raises(DcaHubError, match=words) as error:
         extend(tiny_model("llama"), **arguments)
     assert str(error.value).endswith(".") and "\n" not in str(error.value)
 
 
 def test_what_is_no_model_is_refused():
     for thing in (nn.Linear(2, 2), "llama", nn.DataParallel(tiny_model("llama"))):
-        with pytest.raises(UserError, match="extend takes a transformers model"):
+        with pytest.raises(DcaHubError, match="extend takes a transformers model"):
             extend(thing)
-    with pytest.raises(UserError, match="a DCA model already"):
+    with pytest.raises(DcaHubError, match="a DCA model already"):
         extend(as_dca(tiny_model("llama")))
 
 
@@ -204,7 +204,7 @@ def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, change
         model = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=97, n_embd=64, n_layer=2, n_head=4, **changes))
     else:
         model = built(config_class, **changes)
-    with pytest.raises(UserError, match=words) as error, warnings.catch_warnings():
+    with pytest.raises(DcaHubError, match=words) as error, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         extend(model, 32)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
@@ -215,7 +215,7 @@ def test_layers_without_rotary_positions_are_found():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 1]), 32)
-        with pytest.raises(UserError, match="does something to its attention"):
+        with pytest.raises(DcaHubError, match="does something to its attention"):
             extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 0]), 32)
 
 
@@ -223,7 +223,7 @@ def test_layers_with_a_mask_of_their_own_are_found():
     model = built(DogeConfig, num_key_value_heads=2)
     for layer in model.model.layers:
         nn.init.normal_(layer.self_attn.A)
-    with pytest.raises(UserError, match="does something to its attention"), warnings.catch_warnings():
+    with pytest.raises(DcaHubError, match="does something to its attention"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         extend(model, 32)
 

@@ -14,8 +14,8 @@ from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import find_weights
 from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
-from dca_hub.errors import UserError, one_line
-from dca_hub.extension import extend
+from dca_hub.errors import DcaHubError, one_line
+from dca_hub.extending import extend
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -91,7 +91,7 @@ def load(
         report: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
     Raises:
-        UserError: there is no such model, it cannot be loaded so, or it does not fit in memory.
+        DcaHubError: there is no such model, it cannot be loaded so, or it does not fit in memory.
     """
     plan = _plan(name, device, dtype, quantization, revision, report)
     source, need, trained = plan.source, plan.need, plan.trained
@@ -126,7 +126,7 @@ def fetch(
 
     freed: bytes that will be free by then besides what is now, such as those of a model that goes first.
 
-    Raises UserError as `load` does; before the weights are fetched if they would not fit.
+    Raises DcaHubError as `load` does; before the weights are fetched if they would not fit.
     """
     plan = _plan(name, device, dtype, quantization, None, report)
     _refuse_too_large(plan.source, replace(plan.need, free=plan.need.free + freed), plan.trained)
@@ -168,7 +168,7 @@ def _refuse_too_large(source: Source, need: Need, context: int) -> None:
         fix = f"{need.tokens():,} tokens would fit: give --max-context {need.tokens()}, or shorter --lengths to measure"
     else:
         fix = "use --load-in-4bit, a smaller model, or a machine with more memory"
-    raise UserError(
+    raise DcaHubError(
         f"{source.folder.name if source.base is None else source.base} needs {_gb(need.weights)} for its weights and "
         f"{_gb(context * need.cache_per_token)} for {context:,} tokens of cache, and {need.device} has "
         f"{_gb(need.free)} free; {fix}."
@@ -185,7 +185,7 @@ def _native_config(source: Source):
     try:
         return AutoConfig.for_model(**kept)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise UserError(
+        raise DcaHubError(
             f"config.json of {source.folder.name!r} describes no model that transformers knows: {one_line(error)}"
         ) from None
 
@@ -196,7 +196,7 @@ def _geometry(source: Source, native) -> DualChunkGeometry | None:
         if getattr(native, CONFIG_KEY, None):
             return geometry_from_config(native)
     except ValueError as error:
-        raise UserError(f"config.json of {source.folder.name!r}: {error}") from None
+        raise DcaHubError(f"config.json of {source.folder.name!r}: {error}") from None
     if source.entry is None:
         return None
     dca = source.entry.dca
@@ -221,7 +221,7 @@ def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.d
         return dtype
     if dtype not in (None, "auto"):
         if dtype not in _DTYPES:
-            raise UserError(f"Unknown dtype {dtype!r}: use {', '.join(_DTYPES)} or auto.")
+            raise DcaHubError(f"Unknown dtype {dtype!r}: use {', '.join(_DTYPES)} or auto.")
         return _DTYPES[dtype]
     stated = getattr(native, "dtype", None) or torch.float32
     stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
@@ -234,7 +234,7 @@ def _weights_source(name: str, source: Source, revision: str | None, report: Rep
         held = manifest.read(source.folder)
         if held.weights == "none":
             if held.base is None:
-                raise UserError(
+                raise DcaHubError(
                     f"{source.folder.name!r} holds no weights and names no base model: package it with them."
                 )
             return str(sources.resolve(held.base, revision=held.revision, report=report).folder)
@@ -247,11 +247,11 @@ def _weights_source(name: str, source: Source, revision: str | None, report: Rep
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    """A checkpoint's tokenizer. Raises UserError where it has none that can be loaded."""
+    """A checkpoint's tokenizer. Raises DcaHubError where it has none that can be loaded."""
     try:
         return AutoTokenizer.from_pretrained(str(source.folder))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
+        raise DcaHubError(
             f"{source.folder.name!r} has no tokenizer that can be loaded ({str(error).splitlines()[0]}): add the base "
             "model's tokenizer files."
         ) from None

@@ -1,9 +1,9 @@
-"""What licences ask, against their own words."""
+"""What licenses ask, against their own words."""
 
 import pytest
 
-from dca_hub import catalogue, licences
-from dca_hub.errors import UserError
+from dca_hub import catalogue, licenses
+from dca_hub.errors import DcaHubError
 
 # Section 1.b.iii of the Llama agreements, section 3.c of the Tongyi Qianwen agreement.
 NOTICES = {
@@ -22,9 +22,9 @@ NOTICES = {
 
 @pytest.mark.parametrize("key, notice", NOTICES.items())
 def test_notice_word_for_word(key, notice):
-    licence = licences.find(key)
-    assert (licence.notice, licence.notice_file, licence.copy_needed) == (notice, "Notice", True)
-    assert any(notice in sentence for sentence in licences.obligations(licence))
+    license = licenses.find(key)
+    assert (license.notice, license.notice_file, license.copy_needed) == (notice, "Notice", True)
+    assert any(notice in sentence for sentence in licenses.obligations(license))
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_notice_word_for_word(key, notice):
     ],
 )
 def test_display_and_name(key, display, prefix):
-    licence = licences.find(key)
-    assert (licence.display, licence.name_prefix) == (display, prefix)
-    assert licence.hub_id == ("other" if key == "tongyi-qianwen" else key)
+    license = licenses.find(key)
+    assert (license.display, license.name_prefix) == (display, prefix)
+    assert license.hub_id == ("other" if key == "tongyi-qianwen" else key)
 
 
-def test_every_licence_of_the_catalogue_and_no_other():
-    assert {entry.licence for entry in catalogue.entries()} == set(licences.LICENCES)
+def test_every_license_of_the_catalogue_and_no_other():
+    assert {entry.license for entry in catalogue.entries()} == set(licenses.LICENSES)
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_every_licence_of_the_catalogue_and_no_other():
     ],
 )
 def test_names(key, repository, fine):
-    problem = licences.name_problem(licences.find(key), repository)
+    problem = licenses.name_problem(licenses.find(key), repository)
     assert (problem is None) is fine
     if not fine:
         assert repository.rpartition("/")[2] in problem
 
 
-def test_licence_files(tmp_path):
-    wanted = ["LICENSE", "LICENSE.txt", "Notice", "NOTICE.md", "USE_POLICY.md", "licence-llama.txt"]
+def test_license_files(tmp_path):
+    wanted = ["LICENSE", "LICENSE.txt", "Notice", "NOTICE.md", "USE_POLICY.md", "license-llama.txt"]
     for name in [*wanted, "README.md", "config.json", "notices.safetensors", "license_tool.py"]:
         (tmp_path / name).touch()
     (tmp_path / "licenses").mkdir()
-    assert sorted(path.name for path in licences.licence_files(tmp_path)) == sorted(wanted)
+    assert sorted(path.name for path in licenses.license_files(tmp_path)) == sorted(wanted)
 
 
-def test_unknown_licence():
-    with pytest.raises(UserError, match="gemma"):
-        licences.find("gemma")
+def test_unknown_license():
+    with pytest.raises(DcaHubError, match="gemma"):
+        licenses.find("gemma")
