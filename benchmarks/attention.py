@@ -1,7 +1,7 @@
 """Speed of Dual Chunk Attention against plain causal attention, on the same tensors, in one run.
 
 Both sides start from queries and keys before rotation and end with the output: plain rotates at the position and calls
-PyTorch's scaled_dot_product_attention; DCA rotates at the position within the chunk, turns the queries for the other
+PyTorch's scaled_dot_product_attention; DCA rotates at the position within the chunk, rotates the queries for the other
 two relations and runs its parts. Tables of cosines and sines, which a model makes once for all its layers, are ready on
 both sides. Every case is first compared with the naive twin, and no speed is told for a case that
 does not match. Ends with a line of JSON for each case.
@@ -23,9 +23,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention, query_turns, turn
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations, rotate
 
 THETA = 10_000.0
 
@@ -81,17 +82,17 @@ class Plain:
         self.query, self.value, self.shape = query, value, shape
         self.at = torch.arange(key.shape[2], device=key.device)
         self.inv_freq = inverse_frequencies(shape.head_dim, key.device)
-        angle = self.placed().unsqueeze(-1) * self.inv_freq
+        angle = self.rotary_position().unsqueeze(-1) * self.inv_freq
         self.cos, self.sin = angle.cos(), angle.sin()
         self.fresh = key[:, :, -query.shape[2] :]
         self.cached = self.rotate(key)
 
-    def placed(self) -> torch.Tensor:
+    def rotary_position(self) -> torch.Tensor:
         return self.at
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
         """Rotates the last rows of the sequence."""
-        return turn(x, self.cos[-x.shape[2] :], self.sin[-x.shape[2] :])
+        return rotate(x, self.cos[-x.shape[2] :], self.sin[-x.shape[2] :])
 
     def rotated(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The query, and all keys: those of this call are rotated now."""
@@ -110,25 +111,27 @@ class Dca(Plain):
     def __init__(self, query, key, value, shape: Shape, backend: str | None):
         super().__init__(query, key, value, shape)
         self.backend = backend
-        self.turns = query_turns(self.at[-query.shape[2] :], self.inv_freq, shape.geometry)
+        self.rotations = relation_rotations(self.at[-query.shape[2] :], self.inv_freq, shape.geometry)
 
-    def placed(self) -> torch.Tensor:
+    def rotary_position(self) -> torch.Tensor:
         return self.at % self.shape.geometry.chunk_length
 
     def __call__(self) -> torch.Tensor:
         query, key = self.rotated()
         geometry = self.shape.geometry
-        return dual_chunk_attention(query, key, self.value, geometry=geometry, turns=self.turns, backend=self.backend)
+        return dual_chunk_attention(
+            query, key, self.value, geometry=geometry, rotations=self.rotations, backend=self.backend
+        )
 
     def naive(self, rows: int) -> torch.Tensor:
         """The last rows by the naive twin, in float64 from the same rotated tensors."""
         query, key = self.rotated()
-        turns = query_turns(self.at[-rows:], self.inv_freq, self.shape.geometry)
+        rotations = relation_rotations(self.at[-rows:], self.inv_freq, self.shape.geometry)
         out, _ = naive_dual_chunk_attention(
             query[:, :, -rows:].double(),
             key.double(),
             self.value.double(),
-            turns,
+            rotations,
             self.at[None, -rows:],
             self.at[None],
             self.shape.geometry.chunk_length,

@@ -20,8 +20,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import RelationRotations, relation_rotations
 
 GEOMETRY = DualChunkGeometry(chunk_size=96, local_size=16, pretraining_length=128)
 TOKENS, HEADS, SIZE = 600, 4, 64
@@ -46,24 +47,24 @@ def relations(tokens: int, chunk_length: int) -> tuple[torch.Tensor, ...]:
     return seen & (apart == 0), seen & (apart == 1), seen & (apart > 1)
 
 
-def scores(query, key, turns: QueryTurns) -> torch.Tensor:
+def scores(query, key, rotations: RelationRotations) -> torch.Tensor:
     """The logits of every relation, [3, B, H, Q, K]."""
-    return turns.all(query) @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return rotations.stacked(query) @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
 
 
-def exact(query, key, value, turns: QueryTurns, masks) -> torch.Tensor:
+def exact(query, key, value, rotations: RelationRotations, masks) -> torch.Tensor:
     """The definition: one softmax over the three relations' logits."""
-    every = scores(query, key, turns)
+    every = scores(query, key, rotations)
     logits = torch.full_like(every[0], -math.inf)
     for part, mask in zip(every, masks):
         logits = torch.where(mask, part, logits)
     return logits.softmax(-1) @ value
 
 
-def authors(query, key, value, turns: QueryTurns, masks) -> torch.Tensor:
+def authors(query, key, value, rotations: RelationRotations, masks) -> torch.Tensor:
     """Three attentions, merged by weights that carry no gradient."""
     outs, lses = [], []
-    for part, mask in zip(scores(query, key, turns), masks):
+    for part, mask in zip(scores(query, key, rotations), masks):
         logits = part.masked_fill(~mask, torch.finfo(part.dtype).min)
         outs.append(logits.softmax(-1) @ value)
         lse = torch.where(mask.any(-1), logits.logsumexp(-1), -math.inf)
@@ -72,15 +73,15 @@ def authors(query, key, value, turns: QueryTurns, masks) -> torch.Tensor:
     return sum(weight * out for weight, out in zip(weights, outs))
 
 
-def ours(query, key, value, turns: QueryTurns, masks) -> torch.Tensor:
+def ours(query, key, value, rotations: RelationRotations, masks) -> torch.Tensor:
     """The attention that is published."""
-    return dual_chunk_attention(query, key, value, geometry=GEOMETRY, turns=turns)
+    return dual_chunk_attention(query, key, value, geometry=GEOMETRY, rotations=rotations)
 
 
-def gradients(attend, tensors, turns, masks, grad) -> list[torch.Tensor]:
+def gradients(attend, tensors, rotations, masks, grad) -> list[torch.Tensor]:
     """The output and the gradients of query, key and value, in float64."""
     leaves = [one.clone().requires_grad_() for one in tensors]
-    out = attend(*leaves, turns, masks)
+    out = attend(*leaves, rotations, masks)
     out.backward(grad.to(out.dtype))
     return [one.detach().double() for one in (out, *(leaf.grad for leaf in leaves))]
 
@@ -95,14 +96,14 @@ def compare(spread: float, seed: int = 0) -> dict[str, Errors]:
     inv_freq = 10_000.0 ** -(torch.arange(0, SIZE, 2, dtype=torch.float64) / SIZE)
     masks = relations(TOKENS, GEOMETRY.chunk_length)
 
-    def turns(dtype):
-        return query_turns(torch.arange(TOKENS), inv_freq.to(dtype), GEOMETRY)
+    def rotations(dtype):
+        return relation_rotations(torch.arange(TOKENS), inv_freq.to(dtype), GEOMETRY)
 
-    wanted = gradients(exact, (query, key, value), turns(torch.float64), masks, grad)
+    wanted = gradients(exact, (query, key, value), rotations(torch.float64), masks, grad)
     single = [one.float() for one in (query, key, value)]
     found = {}
     for name, attend in (("exact, this project", ours), ("constant weights, the authors' recipe", authors)):
-        got = gradients(attend, single, turns(torch.float32), masks, grad)
+        got = gradients(attend, single, rotations(torch.float32), masks, grad)
         found[name] = Errors(*(((a - b).norm() / b.norm()).item() for a, b in zip(got, wanted)))
     return found
 

@@ -21,8 +21,9 @@ from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl, CPUAtte
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dca_hub.modeling.dual_chunk_attention import QueryTurns, naive_dual_chunk_attention, query_turns, turn
+from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import RelationRotations, relation_rotations, rotate
 from dca_hub.serving.backend_cpu import DualChunkCPUImpl, DualChunkCPUMetadata, step_of
 from dca_hub.serving.paged import PageShape
 from dca_hub.serving.rotation import RotaryTable
@@ -171,10 +172,10 @@ class Case:
         keys, values = (pages[:, :, kind].transpose(0, 1).flatten(1, 2)[None, :, : self.length] for kind in (0, 1))
         at = self.at[: self.queries][-rows:]
         angle = (at % self.geometry.chunk_length - at).unsqueeze(-1) * self.inv_freq.double()
-        query = turn(self.query[: self.queries][-rows:].transpose(0, 1), angle.cos(), angle.sin()).unsqueeze(0)
-        turns: QueryTurns = query_turns(at, self.inv_freq, self.geometry)
+        query = rotate(self.query[: self.queries][-rows:].transpose(0, 1), angle.cos(), angle.sin()).unsqueeze(0)
+        rotations: RelationRotations = relation_rotations(at, self.inv_freq, self.geometry)
         everywhere, s = torch.arange(self.length)[None], self.geometry.chunk_length
-        expected, _ = naive_dual_chunk_attention(query, keys, values, turns, at[None], everywhere, s, size**-0.5)
+        expected, _ = naive_dual_chunk_attention(query, keys, values, rotations, at[None], everywhere, s, size**-0.5)
         return float((expected[0].transpose(0, 1) - found).abs().max())
 
 

@@ -27,9 +27,10 @@ from vllm.v1.worker.workspace import init_workspace_manager
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention, query_turns, turn
+from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations, rotate
 from dca_hub.serving.hooks import install
 
 MODEL = Path(__file__).resolve().parent.parent / "dca_hub" / "demo" / "model"
@@ -191,10 +192,13 @@ class Case:
         inv_freq = (THETA ** -(torch.arange(0, size, 2) / size)).cuda()
         angle = (at % self.geometry.chunk_length - at).unsqueeze(-1) * inv_freq.double()
         query = self.query[chosen].float().transpose(0, 1)
-        query = turn(query, angle.cos().float(), angle.sin().float()).unsqueeze(0)
-        turns, everywhere = query_turns(at, inv_freq, self.geometry), torch.arange(self.length, device="cuda")[None]
+        query = rotate(query, angle.cos().float(), angle.sin().float()).unsqueeze(0)
+        rotations, everywhere = (
+            relation_rotations(at, inv_freq, self.geometry),
+            torch.arange(self.length, device="cuda")[None],
+        )
         expected, _ = naive_dual_chunk_attention(
-            query, keys, values, turns, at[None], everywhere, self.geometry.chunk_length, size**-0.5
+            query, keys, values, rotations, at[None], everywhere, self.geometry.chunk_length, size**-0.5
         )
         expected = expected[0].transpose(0, 1)
         return float((expected - found).norm() / expected.norm())

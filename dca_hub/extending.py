@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from dca_hub import families
 from dca_hub.errors import DcaHubError
-from dca_hub.modeling.dual_chunk_attention import turn
 from dca_hub.modeling.dual_chunk_config import (
     CLASS_PREFIX,
     CONFIG_KEY,
@@ -20,6 +19,7 @@ from dca_hub.modeling.dual_chunk_config import (
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
+from dca_hub.modeling.dual_chunk_rotation import rotate
 from dca_hub.sizes import choose_geometry
 
 # What transformers and bitsandbytes note on a model after building it.
@@ -178,7 +178,7 @@ def _rotations_compose(rotary: nn.Module, apply, config) -> bool:
 
     angle = 5 * rotary.inv_freq.float()
     try:
-        return torch.allclose(turn(rotated(3), angle.cos(), angle.sin()), rotated(8), atol=1e-3)
+        return torch.allclose(rotate(rotated(3), angle.cos(), angle.sin()), rotated(8), atol=1e-3)
     except (RuntimeError, TypeError, ValueError):
         return False
 

@@ -9,20 +9,17 @@ exact share of the gradients, because `P = exp(S - LSE)` and `delta = rowsum(dO 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from .dual_chunk_geometry import Part, Relation, parts
 from .dual_chunk_kernels import CpuFlash, CudaFlash, FlashAttnPackage, FlashKernel, Portable, merge_into
 from .dual_chunk_onednn import OneDnnFlash
-
-if TYPE_CHECKING:
-    from .dual_chunk_attention import QueryTurns
+from .dual_chunk_rotation import RelationRotations
 
 _WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, "QueryTurns", int, float], torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, RelationRotations, int, float], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ def choose_backend(
 
 
 def _by_parts(kernel: FlashKernel) -> Attend:
-    def attend(query, key, value, turns, chunk_length, scaling):
-        return _PartsAttention.apply(query, key, value, turns, chunk_length, scaling, kernel)
+    def attend(query, key, value, rotations, chunk_length, scaling):
+        return _PartsAttention.apply(query, key, value, rotations, chunk_length, scaling, kernel)
 
     return attend
 
@@ -80,8 +77,8 @@ class _PartsAttention(torch.autograd.Function):
     """Parts, merge and exact backward, over any flash kernel."""
 
     @staticmethod
-    def forward(ctx, query, key, value, turns, chunk_length, scaling, kernel):
-        queries = _TurnedQueries(query, turns, chunk_length, key.shape[2])
+    def forward(ctx, query, key, value, rotations, chunk_length, scaling, kernel):
+        queries = _RotatedQueries(query, rotations, chunk_length, key.shape[2])
         out = torch.empty(query.shape, dtype=torch.promote_types(query.dtype, torch.float32), device=query.device)
         lse = torch.empty(query.shape[:3], dtype=out.dtype, device=query.device)
         for part in parts(query.shape[2], key.shape[2], chunk_length):
@@ -95,14 +92,14 @@ class _PartsAttention(torch.autograd.Function):
             _merge(out, lse, part_out, part_lse, part)
         result = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, result, lse)
-        ctx.turns, ctx.chunk_length, ctx.scaling, ctx.kernel = turns, chunk_length, scaling, kernel
+        ctx.rotations, ctx.chunk_length, ctx.scaling, ctx.kernel = rotations, chunk_length, scaling, kernel
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
         query, key, value, out, lse = ctx.saved_tensors
-        queries = _TurnedQueries(query, ctx.turns, ctx.chunk_length, key.shape[2])
+        queries = _RotatedQueries(query, ctx.rotations, ctx.chunk_length, key.shape[2])
         wide = torch.promote_types(query.dtype, torch.float32)
         grad_query = {r: torch.zeros_like(query, dtype=wide) for r in Relation}
         grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
@@ -120,15 +117,15 @@ class _PartsAttention(torch.autograd.Function):
             add_queries(grad_query[part.relation], shares[0], part)
             add_keys(grad_key, shares[1], part)
             add_keys(grad_value, shares[2], part)
-        total = sum(ctx.turns.unapply(share, relation) for relation, share in grad_query.items())
+        total = sum(ctx.rotations.transpose(share, relation) for relation, share in grad_query.items())
         return total.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
 
 
-class _TurnedQueries:
-    """The queries of each relation, turned at first use; those of early chunks, which have no use, are left as are."""
+class _RotatedQueries:
+    """The queries of each relation, rotated at first use; those of early chunks, which have no use, are left as are."""
 
-    def __init__(self, query: torch.Tensor, turns: "QueryTurns", chunk_length: int, key_length: int):
-        self.query, self.turns, self.ready = query, turns, {}
+    def __init__(self, query: torch.Tensor, rotations: RelationRotations, chunk_length: int, key_length: int):
+        self.query, self.rotations, self.ready = query, rotations, {}
         self.first = key_length - query.shape[2]
         self.chunk_length = chunk_length
 
@@ -136,8 +133,8 @@ class _TurnedQueries:
         if relation not in self.ready:
             chunks = {Relation.INTRA: 0, Relation.SUCCESSIVE: 1, Relation.INTER: 2}[relation]
             start = max(0, chunks * self.chunk_length - self.first)
-            turned = self.turns.apply(self.query[:, :, start:], relation, slice(start, None))
-            self.ready[relation] = torch.nn.functional.pad(turned, (0, 0, start, 0)) if start else turned
+            rotated = self.rotations.forward(self.query[:, :, start:], relation, slice(start, None))
+            self.ready[relation] = torch.nn.functional.pad(rotated, (0, 0, start, 0)) if start else rotated
         return self.ready[relation]
 
 
@@ -190,34 +187,34 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
         merge_into(rows, row_lse, part_out, part_lse)
 
 
-def attend_one_query(query, key, value, turns, chunk_length, scaling):
+def attend_one_query(query, key, value, rotations, chunk_length, scaling):
     """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
     batch, heads, _, size = query.shape
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
     chunk = (length - 1) // chunk_length * chunk_length
-    far = max(0, chunk - chunk_length)
+    before = max(0, chunk - chunk_length)  # where the previous chunk starts
     if query.device.type == "cpu" and query.dtype.itemsize < 4:
-        out = _attend_widened(turns.all(query.float()), keys, values, (far, chunk), scaling)
+        out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling)
         return out.to(value.dtype).view(batch, heads, 1, -1)
-    intra, successive, inter = turns.all(query).mul_(scaling).reshape(3, len(keys), -1, size)
-    # One product serves both near ranges; at most two chunks are scored for a relation that is not theirs.
-    near = torch.bmm(torch.cat([successive, intra], dim=1), keys[:, far:].transpose(1, 2))
-    scores = [near[:, : -intra.shape[1], : chunk - far], near[:, -intra.shape[1] :, chunk - far :]]
-    if far:
-        scores.insert(0, torch.bmm(inter, keys[:, :far].transpose(1, 2)))
+    intra, successive, inter = rotations.stacked(query).mul_(scaling).reshape(3, len(keys), -1, size)
+    # One product serves the last two relations; at most two chunks are scored for a relation that is not theirs.
+    last = torch.bmm(torch.cat([successive, intra], dim=1), keys[:, before:].transpose(1, 2))
+    scores = [last[:, : -intra.shape[1], : chunk - before], last[:, -intra.shape[1] :, chunk - before :]]
+    if before:
+        scores.insert(0, torch.bmm(inter, keys[:, :before].transpose(1, 2)))
     score = torch.cat(scores, dim=-1)
     weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32))
     return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
 
 
-def _attend_widened(turned, keys, values, borders: tuple[int, int], scaling: float) -> torch.Tensor:
+def _attend_widened(rotated, keys, values, borders: tuple[int, int], scaling: float) -> torch.Tensor:
     """The same in float32, keys and values widened block by block: a CPU's products of 16 bits are slower, and round
     the scores."""
-    (far, chunk), length = borders, keys.shape[1]
-    intra, successive, inter = turned.reshape(3, len(keys), -1, keys.shape[2])
+    (before, chunk), length = borders, keys.shape[1]
+    intra, successive, inter = rotated.reshape(3, len(keys), -1, keys.shape[2])
     block = max(64, _WIDENED // (len(keys) * keys.shape[2]))
     score = intra.new_empty(len(keys), intra.shape[1], length)
-    for query, begin, end in ((inter, 0, far), (successive, far, chunk), (intra, chunk, length)):
+    for query, begin, end in ((inter, 0, before), (successive, before, chunk), (intra, chunk, length)):
         for rows in _rows(begin, end, block):
             score[:, :, rows].baddbmm_(query, keys[:, rows].float().transpose(1, 2), beta=0, alpha=scaling)
     weights, out = torch.softmax(score, dim=-1), torch.zeros_like(intra)

@@ -129,8 +129,8 @@ def _makes_cache(model, kwargs: dict[str, Any]) -> bool:
 
 
 def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwargs: dict[str, Any]) -> None:
-    """Keys of packed documents each stand at places within their own: a call that went on from them, as from one text,
-    would read them wrong. The cache itself tells of them, or is not made."""
+    """Keys of packed documents are rotated at positions counted in their own document, so a call that continued them as
+    one text would be wrong. The cache itself is marked, or not made."""
     packed = any(len(row) > 1 for row in rows)
     if cache is None:
         if packed:

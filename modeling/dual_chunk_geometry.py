@@ -1,4 +1,4 @@
-"""The geometry of Dual Chunk Attention: where queries and keys are placed, and which keys are seen in which relation.
+"""The geometry of Dual Chunk Attention: rotary positions of queries and keys, and the relation each key is seen in.
 
 Definition: An et al., "Training-Free Long-Context Scaling of Large Language Models", arXiv 2402.17463, section 3.
 Symbols: C `chunk_size`, w `local_size`, L `original_max_position_embeddings`, s = C - w the chunk length.
@@ -61,7 +61,7 @@ class DualChunkGeometry:
 
     @property
     def chunk_length(self) -> int:
-        """s: keys are placed at `position mod s`."""
+        """s: keys are rotated at `position mod s`."""
         return self.chunk_size - self.local_size
 
     def relation(self, query: int, key: int) -> Relation:
@@ -71,14 +71,14 @@ class DualChunkGeometry:
 
     def distance(self, query: int, key: int) -> int:
         """The relative distance, in tokens, at which the query sees the key."""
-        return self.placed(query, self.relation(query, key)) - key % self.chunk_length
+        return self.rotary_position(query, self.relation(query, key)) - key % self.chunk_length
 
-    def placed(self, query: int, relation: Relation) -> int:
-        """The position at which a query is rotated for one relation."""
-        within = query % self.chunk_length
+    def rotary_position(self, query: int, relation: Relation) -> int:
+        """The rotary position of a query in one relation."""
+        in_chunk = query % self.chunk_length
         if relation is Relation.INTRA:
-            return within
-        return self.chunk_size if relation is Relation.INTER else min(within + self.chunk_length, self.chunk_size)
+            return in_chunk
+        return self.chunk_size if relation is Relation.INTER else min(in_chunk + self.chunk_length, self.chunk_size)
 
     def logit_factor(self, query: int) -> float:
         """The attention temperature's factor on the logits of a query at an absolute position."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from .dual_chunk_attention import QueryTurns, dual_chunk_attention, naive_dual_chunk_attention, query_turns
+from .dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_rotary import Frequencies
+from .dual_chunk_rotation import RelationRotations, relation_rotations
 
 Slots = slice | torch.Tensor
 
@@ -24,7 +25,7 @@ class Segment:
     rows: slice
     queries: Slots
     keys: Slots
-    turns: QueryTurns
+    rotations: RelationRotations
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class SegmentedLayout:
             value[rows][:, :, keys],
             geometry=geometry,
             scaling=scaling,
-            turns=segment.turns,
+            rotations=segment.rotations,
         )
 
 
@@ -66,7 +67,7 @@ class PositionedLayout:
 
     query_positions: torch.Tensor
     key_positions: torch.Tensor
-    turns: QueryTurns
+    rotations: RelationRotations
     visible: torch.Tensor | None = None
 
     def attend(self, query, key, value, geometry: DualChunkGeometry, scaling: float, dropout: float = 0.0):
@@ -74,7 +75,7 @@ class PositionedLayout:
             query,
             key,
             value,
-            self.turns.to(query.device),
+            self.rotations.to(query.device),
             self.query_positions.to(query.device),
             self.key_positions.to(query.device),
             geometry.chunk_length,
@@ -182,11 +183,11 @@ def segmented(
     """The segments of documents; neighbouring rows of one layout share a segment."""
     past, segments, ready = int(slotting.past), [], {}
 
-    def turns(first: int, last: int, length: int) -> QueryTurns:
+    def rotations(first: int, last: int, length: int) -> RelationRotations:
         if (first, last, length) not in ready:
             positions = torch.arange(first, last, device=slotting.device)
             inv_freq = frequencies.of(length).to(slotting.device)
-            ready[first, last, length] = query_turns(positions, inv_freq, geometry)
+            ready[first, last, length] = relation_rotations(positions, inv_freq, geometry)
         return ready[first, last, length]
 
     row = 0
@@ -198,8 +199,8 @@ def segmented(
             new = int((slots >= past).sum())
             if new:
                 queries, keys = _as_slots(slots[-new:] - past, slotting), _as_slots(slots, slotting)
-                turned = turns(len(slots) - new, len(slots), length)
-                segments.append(Segment(slice(row, end), queries, keys, turned))
+                its = rotations(len(slots) - new, len(slots), length)
+                segments.append(Segment(slice(row, end), queries, keys, its))
         row = end
     return SegmentedLayout(tuple(segments))
 
@@ -234,8 +235,8 @@ def positioned(
         visible = same if visible is None else _both(same, visible)
     query_positions = query_positions.to(slotting.device)
     inv_freq = frequencies.each(rows, past, slotting.queries).to(slotting.device)
-    turns = query_turns(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
-    return PositionedLayout(query_positions, key_positions.to(slotting.device), turns, visible)
+    rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
+    return PositionedLayout(query_positions, key_positions.to(slotting.device), rotations, visible)
 
 
 def _both(same: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -264,8 +265,8 @@ def compiled(
         visible = same if visible is None else _both(same, visible)
     key_positions = counted.masked_fill(~real, -1)
     query_positions = key_positions.gather(1, at)
-    turns = query_turns(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
-    return PositionedLayout(query_positions, key_positions, turns, visible), query_positions.clamp(min=0)
+    rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
+    return PositionedLayout(query_positions, key_positions, rotations, visible), query_positions.clamp(min=0)
 
 
 def _starts(positions: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

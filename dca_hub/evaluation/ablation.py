@@ -9,10 +9,11 @@ import dataclasses
 import torch
 from transformers import PreTrainedModel
 
-from dca_hub.modeling.dual_chunk_attention import ORDER, QueryTurns
+from dca_hub.modeling.dual_chunk_attention import QueryTurns
 from dca_hub.modeling.dual_chunk_call import DualChunkCall
 from dca_hub.modeling.dual_chunk_geometry import Relation
 from dca_hub.modeling.dual_chunk_layout import Segment, SegmentedLayout
+from dca_hub.modeling.dual_chunk_rotation import ORDER
 
 ABLATIONS = {"intra": "intra only", "intra+inter": "intra + inter"}
 

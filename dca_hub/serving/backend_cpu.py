@@ -15,9 +15,10 @@ from vllm.v1.attention.backends.cpu_attn import (
     CPUAttentionMetadataBuilder,
 )
 
-from dca_hub.modeling.dual_chunk_attention import QueryTurns, dual_chunk_attention, turn
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import RelationRotations, rotate
 from dca_hub.serving.last_tokens import attend_last
 from dca_hub.serving.paged import PageShape, Places, places, read, write
 from dca_hub.serving.refusals import refuse_layer
@@ -44,7 +45,7 @@ class Many:
 
     span: Span
     pages: torch.Tensor
-    turns: QueryTurns
+    turns: RelationRotations
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Lasts:
 
     rows: torch.Tensor
     seen: Visits
-    turns: QueryTurns
+    turns: RelationRotations
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,10 @@ def _lasts(
     return Lasts(rows, seen, _scaled(cos, sin, turns.factor_of(rows)))
 
 
-def _scaled(cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | None) -> QueryTurns:
-    return QueryTurns(cos, sin, None) if factor is None else QueryTurns(cos * factor, sin * factor, factor)
+def _scaled(cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | None) -> RelationRotations:
+    return (
+        RelationRotations(cos, sin, None) if factor is None else RelationRotations(cos * factor, sin * factor, factor)
+    )
 
 
 class DualChunkCPUImpl(CPUAttentionBackendImpl):
@@ -153,7 +156,7 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
         step, tokens = metadata.step, metadata.num_actual_tokens
         key, value = key[:tokens], value[:tokens]
         if step.place is not None:
-            key = turn(key, *step.place)
+            key = rotate(key, *step.place)
         write(_as_pages(kv_cache), step.written, key, value)
 
     def forward(
@@ -179,7 +182,7 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
             output.index_copy_(0, rows, attend_last(query.index_select(0, rows), cache, seen, turns, self.scale))
         for many in step.many:
             rows = slice(many.span.start, many.span.stop)
-            placed = query[rows] if step.place is None else turn(query[rows], *(x[rows] for x in step.place))
+            placed = query[rows] if step.place is None else rotate(query[rows], *(x[rows] for x in step.place))
             placed = placed.transpose(0, 1).unsqueeze(0)
             keys, values = read(cache, many.pages, many.span.length)
             attended = dual_chunk_attention(
@@ -188,7 +191,7 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
                 values,
                 geometry=step.geometry,
                 scaling=self.scale,
-                turns=many.turns,
+                rotations=many.turns,
                 backend=choose_backend(placed, keys)[0].name,
             )
             output[rows] = attended[0].transpose(0, 1)

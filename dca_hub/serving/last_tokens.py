@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 import torch
 
-from dca_hub.modeling.dual_chunk_attention import QueryTurns, turn
+from dca_hub.modeling.dual_chunk_rotation import RelationRotations, rotate
 from dca_hub.serving.visits import Visits
 
 SUM, MAX = 0, 2  # modes of embedding_bag
 
 
 def attend_last(
-    query: torch.Tensor, cache: torch.Tensor, seen: Visits, turns: QueryTurns, scaling: float
+    query: torch.Tensor, cache: torch.Tensor, seen: Visits, turns: RelationRotations, scaling: float
 ) -> torch.Tensor:
     """Dual Chunk Attention of the last token of each request over all of its tokens, [R, H, D].
 
@@ -40,10 +40,10 @@ def attend_last(
     return (out / total.unsqueeze(-1)).to(query.dtype)
 
 
-def _turned(query: torch.Tensor, turns: QueryTurns, scaling: float) -> torch.Tensor:
+def _turned(query: torch.Tensor, turns: RelationRotations, scaling: float) -> torch.Tensor:
     """[3, R, H, D]."""
     factor = None if turns.factor is None else turns.factor.unsqueeze(1)
-    return turn(query.float() * scaling, turns.cos.unsqueeze(2), turns.sin.unsqueeze(2), factor).to(query.dtype)
+    return rotate(query.float() * scaling, turns.cos.unsqueeze(2), turns.sin.unsqueeze(2), factor).to(query.dtype)
 
 
 def _scores(each: torch.Tensor, cache: torch.Tensor, seen: Visits) -> torch.Tensor:

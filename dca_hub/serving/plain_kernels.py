@@ -6,8 +6,8 @@ W pages of a request.
 
 import torch
 
-from dca_hub.modeling.dual_chunk_attention import logit_factors, query_places, turn
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import logit_factors, query_positions, rotate
 from dca_hub.serving.flash_layout import pages_of
 from dca_hub.serving.kernels import Rows
 from dca_hub.serving.rotation import RotaryTable
@@ -23,12 +23,12 @@ def turn_queries(
     factor = logit_factors(positions, geometry, torch.float32)
     out = query.new_empty(count + far, *query.shape[1:])
     indices = (torch.arange(count, device=query.device), _after(rows.successive, count), _after(rows.inter, count))
-    for place, index in zip(query_places(positions, geometry), indices):
+    for place, index in zip(query_positions(positions, geometry), indices):
         cos, sin = table.between(positions, place)
         if factor is not None:
             cos, sin = cos * factor, sin * factor
         scale = None if factor is None else factor.unsqueeze(1)
-        turned = turn(query[:count], cos.unsqueeze(1), sin.unsqueeze(1), scale)
+        turned = rotate(query[:count], cos.unsqueeze(1), sin.unsqueeze(1), scale)
         out[index[index >= 0]] = turned[index >= 0]
     return out
 
@@ -53,7 +53,7 @@ def write_keys(
     slots, at = slots[kept], positions[kept].long()
     cos, sin = table.between(at, at % geometry.chunk_length)
     page, offset = slots // cache[0].shape[1], slots % cache[0].shape[1]
-    cache[0][page, offset] = turn(key[kept], cos.unsqueeze(1), sin.unsqueeze(1))
+    cache[0][page, offset] = rotate(key[kept], cos.unsqueeze(1), sin.unsqueeze(1))
     cache[1][page, offset] = value[kept]
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from vllm.model_executor.layers import rotary_embedding
 
-from dca_hub.modeling.dual_chunk_attention import logit_factors, query_places
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import logit_factors, query_positions
 
 Turn = tuple[torch.Tensor, torch.Tensor]
 
@@ -54,7 +54,7 @@ class RotaryTable:
 
     def step(self, positions: torch.Tensor, geometry: DualChunkGeometry) -> StepTurns:
         """The turns for tokens at absolute positions [N]."""
-        places = query_places(positions, geometry)
+        places = query_positions(positions, geometry)
         turns = [self.between(positions, place) for place in places]
         cos, sin = (torch.stack(parts) for parts in zip(*turns))
         return StepTurns((cos, sin), logit_factors(positions, geometry, torch.float32))

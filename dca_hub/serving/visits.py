@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dca_hub.modeling.dual_chunk_attention import ORDER
+from dca_hub.modeling.dual_chunk_rotation import ORDER
 from dca_hub.serving.paged import PageShape
 from dca_hub.serving.spans import Span, pieces
 

@@ -3,8 +3,9 @@
 import torch
 from explicit_reference import rotate
 
-from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 
 GEOMETRY = DualChunkGeometry(24, 8, 32)
 WARM = DualChunkGeometry(24, 8, 32, temperature=0.3)
@@ -39,10 +40,10 @@ def naive(q, k, v, inv_freq, geometry=GEOMETRY, scaling=None):
     """The naive twin over contiguous positions."""
     Q, K = q.shape[2], k.shape[2]
     positions = torch.arange(K)
-    turns = query_turns(positions[-Q:], inv_freq, geometry)
+    rotations = relation_rotations(positions[-Q:], inv_freq, geometry)
     scaling = q.shape[-1] ** -0.5 if scaling is None else scaling
     return naive_dual_chunk_attention(
-        q, k, v, turns, positions[None, -Q:], positions[None], geometry.chunk_length, scaling
+        q, k, v, rotations, positions[None, -Q:], positions[None], geometry.chunk_length, scaling
     )[0]
 
 

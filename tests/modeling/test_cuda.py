@@ -4,9 +4,10 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, tiny_dca
 
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import BACKENDS
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 
 pytestmark = pytest.mark.gpu
 
@@ -18,7 +19,8 @@ def case(Q: int, K: int, dtype: torch.dtype, B: int = 2, H: int = 4, G: int = 2,
     generator = torch.Generator().manual_seed(Q + K)
     draw = lambda heads, rows: torch.randn(B, heads, rows, D, generator=generator).cuda().to(dtype)
     inv_freq = (10000.0 ** (-torch.arange(0, D, 2) / D)).cuda()
-    return draw(H, Q), draw(G, K), draw(G, K), query_turns(torch.arange(K - Q, K, device="cuda"), inv_freq, GEOMETRY)
+    rotations = relation_rotations(torch.arange(K - Q, K, device="cuda"), inv_freq, GEOMETRY)
+    return draw(H, Q), draw(G, K), draw(G, K), rotations
 
 
 def results(attend, tensors, dtype):
@@ -44,7 +46,7 @@ def relative(a, b):
     ],
 )
 def test_operation_is_as_exact_as_plain_low_precision(backend, dtype, shape):
-    q, k, v, turns = case(*shape, dtype)
+    q, k, v, rotations = case(*shape, dtype)
     refusal = next(b for b in BACKENDS if b.name == backend).refusal(q, k)
     if refusal:
         pytest.skip(refusal)
@@ -52,10 +54,10 @@ def test_operation_is_as_exact_as_plain_low_precision(backend, dtype, shape):
     at = torch.arange(K, device="cuda")[None]
 
     def naive(q, k, v):
-        return naive_dual_chunk_attention(q, k, v, turns, at[:, K - Q :], at, GEOMETRY.chunk_length, SCALING)[0]
+        return naive_dual_chunk_attention(q, k, v, rotations, at[:, K - Q :], at, GEOMETRY.chunk_length, SCALING)[0]
 
     def fast(q, k, v):
-        return dual_chunk_attention(q, k, v, geometry=GEOMETRY, turns=turns, backend=backend)
+        return dual_chunk_attention(q, k, v, geometry=GEOMETRY, rotations=rotations, backend=backend)
 
     wanted = results(naive, (q, k, v), torch.float64)
     for got, plain, exact in zip(results(fast, (q, k, v), dtype), results(naive, (q, k, v), dtype), wanted):
@@ -64,11 +66,11 @@ def test_operation_is_as_exact_as_plain_low_precision(backend, dtype, shape):
 
 @torch.no_grad()
 def test_one_query_on_cuda():
-    q, k, v, turns = case(1, 1000, torch.float32)
-    got = dual_chunk_attention(q, k, v, geometry=GEOMETRY, turns=turns)
+    q, k, v, rotations = case(1, 1000, torch.float32)
+    got = dual_chunk_attention(q, k, v, geometry=GEOMETRY, rotations=rotations)
     at = torch.arange(1000, device="cuda")[None]
     wanted = naive_dual_chunk_attention(
-        q.double(), k.double(), v.double(), turns, at[:, -1:], at, GEOMETRY.chunk_length, SCALING
+        q.double(), k.double(), v.double(), rotations, at[:, -1:], at, GEOMETRY.chunk_length, SCALING
     )[0]
     assert relative(got, wanted) < 1e-5
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import GEOMETRY, WARM, inputs, inverse_frequencies, naive, placed, relative, unrotated
 
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 
 BACKENDS = ("cpu_flash", "portable")
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -182,22 +183,22 @@ def test_temperature_turns_on_at_the_trained_length_without_a_jump():
     plain = dual_chunk_attention(q, k, v, inv_freq, geometry=GEOMETRY)
     torch.testing.assert_close(warm[:, :, :32], plain[:, :, :32], rtol=0, atol=1e-13)
     assert ((warm - plain)[:, :, 32:].abs().amax(dim=(0, 1, 3)) > 0).all()
-    factor = query_turns(torch.arange(70), inv_freq, WARM).factor.flatten()
+    factor = relation_rotations(torch.arange(70), inv_freq, WARM).factor.flatten()
     torch.testing.assert_close(factor, torch.tensor([WARM.logit_factor(i) for i in range(70)], dtype=factor.dtype))
 
 
 def test_shared_turns_give_what_inverse_frequencies_give():
     q, k, v, inv_freq = inputs(WARM, Q=20, K=70)
-    turns = query_turns(torch.arange(50, 70), inv_freq, WARM)
-    a = dual_chunk_attention(q, k, v, geometry=WARM, turns=turns)
+    rotations = relation_rotations(torch.arange(50, 70), inv_freq, WARM)
+    a = dual_chunk_attention(q, k, v, geometry=WARM, rotations=rotations)
     assert torch.equal(a, dual_chunk_attention(q, k, v, inv_freq, geometry=WARM))
 
 
 def test_unapply_is_the_transpose_of_apply():
     x, y = torch.randn(2, 2, 3, 9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
-    turns = query_turns(torch.arange(30, 39), inverse_frequencies(8), WARM)
+    rotations = relation_rotations(torch.arange(30, 39), inverse_frequencies(8), WARM)
     for relation in Relation:
-        left, right = (turns.apply(x, relation) * y).sum(), (x * turns.unapply(y, relation)).sum()
+        left, right = (rotations.forward(x, relation) * y).sum(), (x * rotations.transpose(y, relation)).sum()
         torch.testing.assert_close(left, right)
 
 

@@ -9,9 +9,10 @@ import torch
 from op_cases import GEOMETRY, inputs
 from op_results import Results
 
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import BACKENDS, _by_parts, choose_backend
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash, FlashAttnPackage
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 
 
 @pytest.mark.parametrize("backend", ["cpu_flash", "portable"])
@@ -135,11 +136,11 @@ def test_flash_attn_is_called_as_its_interface_asks(monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn", ModuleType("flash_attn"))
     monkeypatch.setitem(sys.modules, "flash_attn.flash_attn_interface", interface)
     q, k, v, inv_freq = inputs(B=2, Q=50, K=70, dtype=torch.float32)
-    turns = query_turns(torch.arange(20, 70), inv_freq.float(), GEOMETRY)
+    rotations = relation_rotations(torch.arange(20, 70), inv_freq.float(), GEOMETRY)
     found = []
     for kernel in (FlashAttnPackage(), cpu):
         leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-        out = _by_parts(kernel)(*leaves, turns, GEOMETRY.chunk_length, 0.3)
+        out = _by_parts(kernel)(*leaves, rotations, GEOMETRY.chunk_length, 0.3)
         found.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
     for mine, wanted in zip(*found):
         torch.testing.assert_close(mine, wanted)

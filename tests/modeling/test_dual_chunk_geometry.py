@@ -16,7 +16,7 @@ def test_placement_is_the_definitions_table(sizes, a, b):
     i, j = max(a, b), min(a, b)
     geometry = DualChunkGeometry(C, w, L)
     at_query, at_key = placements(i, j, C, w)
-    assert geometry.placed(i, geometry.relation(i, j)) == at_query
+    assert geometry.rotary_position(i, geometry.relation(i, j)) == at_query
     assert geometry.distance(i, j) == at_query - at_key
     assert 0 <= geometry.distance(i, j) <= C
 

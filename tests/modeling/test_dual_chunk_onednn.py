@@ -10,11 +10,12 @@ from op_cases import WARM, inputs, inverse_frequencies, naive, relative
 from op_results import Results
 
 from dca_hub.modeling import dual_chunk_onednn
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, query_turns
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import _by_parts, choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash
 from dca_hub.modeling.dual_chunk_onednn import OneDnnFlash
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 SMALL = OneDnnFlash(rows=32, keys=40, few=0, least=0)
@@ -90,8 +91,8 @@ def test_forward_and_gradient_are_those_of_dense_autograd(queries):
     *leaves, inv_freq = inputs(WARM, B=2, Q=queries, K=150, dtype=torch.float32)
     leaves = [x.requires_grad_() for x in leaves]
     exact = [x.detach().double().requires_grad_() for x in leaves]
-    turns = query_turns(torch.arange(150 - queries, 150), inv_freq, WARM)
-    out = _by_parts(SMALL)(*leaves, turns, WARM.chunk_length, 0.25)
+    rotations = relation_rotations(torch.arange(150 - queries, 150), inv_freq, WARM)
+    out = _by_parts(SMALL)(*leaves, rotations, WARM.chunk_length, 0.25)
     wanted = naive(*exact, inv_freq, WARM, 0.25)
     torch.testing.assert_close(out.double(), wanted, rtol=0, atol=5e-6)
     seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))

@@ -5,14 +5,9 @@ import random
 import pytest
 import torch
 
-from dca_hub.modeling.dual_chunk_attention import (
-    QueryTurns,
-    naive_dual_chunk_attention,
-    query_places,
-    query_turns,
-    turn,
-)
+from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import RelationRotations, query_positions, relation_rotations, rotate
 from dca_hub.serving import visits as planning
 from dca_hub.serving.last_tokens import attend_last
 from dca_hub.serving.paged import PageShape, places, read, write
@@ -75,12 +70,15 @@ def test_requests_in_pages(order, read_as, heads, chunk_size, temperature, lengt
     lasts = [Span(request, 3 + request, 4 + request, length) for request, length in enumerate(lengths, 1)]
 
     query, at = torch.randn(len(lengths), heads, SIZE), torch.tensor(lengths) - 1
-    turns, angle = query_turns(at, INV_FREQ, geometry), query_places(at, geometry).unsqueeze(-1) * INV_FREQ
+    rotations, angle = (
+        relation_rotations(at, INV_FREQ, geometry),
+        query_positions(at, geometry).unsqueeze(-1) * INV_FREQ,
+    )
     cos, sin = angle.cos(), angle.sin()
-    placed = turn(query, cos[0].unsqueeze(1), sin[0].unsqueeze(1))  # queries arrive as they are at position 0
-    factor = 1.0 if turns.factor is None else turns.factor
+    placed = rotate(query, cos[0].unsqueeze(1), sin[0].unsqueeze(1))  # queries arrive as they are at position 0
+    factor = 1.0 if rotations.factor is None else rotations.factor
     seen = visits(lasts, table, SHAPE, geometry.chunk_length)
-    found = attend_last(query, cache, seen, QueryTurns(cos * factor, sin * factor, turns.factor), 0.4)
+    found = attend_last(query, cache, seen, RelationRotations(cos * factor, sin * factor, rotations.factor), 0.4)
 
     for request, (line, length) in enumerate(zip(lines, lengths)):
         keys, values = read(cache, torch.tensor(line), length)
@@ -88,7 +86,9 @@ def test_requests_in_pages(order, read_as, heads, chunk_size, temperature, lengt
             placed[request].view(1, heads, 1, SIZE),
             keys,
             values,
-            QueryTurns(*(x[:, request : request + 1] for x in (turns.cos, turns.sin)), _row(turns.factor, request)),
+            RelationRotations(
+                *(x[:, request : request + 1] for x in (rotations.cos, rotations.sin)), _row(rotations.factor, request)
+            ),
             at[request].view(1, 1),
             torch.arange(length)[None],
             geometry.chunk_length,

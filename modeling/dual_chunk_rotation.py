@@ -1,0 +1,101 @@
+"""The rotations that take queries, rotated at their position in the chunk, to where each relation has them.
+
+Rotations compose: a query arrives rotated at `position mod s`, its position in the intra relation, and is rotated further
+for the other two, so a model's own attention module needs no copy. The attention temperature goes with them.
+Shapes: B batch, H query heads, Q queries, D head size, R the rotated part of D.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .dual_chunk_geometry import DualChunkGeometry, Relation
+
+ORDER = tuple(Relation)
+
+
+@dataclass(frozen=True)
+class RelationRotations:
+    """What rotates queries from the intra relation into the other two, and scales their logits.
+
+    `cos` and `sin` are float32 [3, ..., Q, R / 2], a table for each `Relation` in its order; the temperature, if any,
+    is multiplied in. `factor` is the temperature alone, [..., Q, 1], or None where there is none.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    factor: torch.Tensor | None
+
+    def to(self, device: torch.device) -> "RelationRotations":
+        """The same rotations on another device; the layers of a model may stand on several."""
+        factor = None if self.factor is None else self.factor.to(device)
+        return RelationRotations(self.cos.to(device), self.sin.to(device), factor)
+
+    def stacked(self, query: torch.Tensor) -> torch.Tensor:
+        """The queries [B, H, Q, D] for every relation: [3, B, H, Q, D]."""
+        shape = (3, *[1] * (5 - self.cos.dim()), *self.cos.shape[1:])
+        return rotate(query, self.cos.view(shape), self.sin.view(shape), self.factor)
+
+    def forward(self, query: torch.Tensor, relation: Relation, rows: slice = slice(None)) -> torch.Tensor:
+        """Queries [..., Q, D] for one relation; `rows` are the ones the given queries stand in."""
+        return self._rotated(query, relation, rows, sign=1)
+
+    def transpose(self, gradient: torch.Tensor, relation: Relation, rows: slice = slice(None)) -> torch.Tensor:
+        """The transpose of `forward`: takes the gradient of the rotated query to that of the query."""
+        return self._rotated(gradient, relation, rows, sign=-1)
+
+    def _rotated(self, x: torch.Tensor, relation: Relation, rows: slice, sign: int) -> torch.Tensor:
+        factor = None if self.factor is None else self.factor[..., rows, :]
+        if relation is Relation.INTRA:
+            return x if factor is None else (x * factor).to(x.dtype)
+        index = ORDER.index(relation)
+        return rotate(x, self.cos[index][..., rows, :], sign * self.sin[index][..., rows, :], factor)
+
+
+def rotate(
+    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | float | None = None
+) -> torch.Tensor:
+    """Rotates [..., D] by angles [..., R / 2], in at least float32; dimension i goes with i + R / 2, the half-split
+    layout of RoPE. `cos` and `sin` hold the factor already; dimensions from R on have only that."""
+    half = cos.shape[-1]
+    wide = x.to(torch.promote_types(x.dtype, cos.dtype))
+    a, b, rest = wide.split((half, half, wide.shape[-1] - 2 * half), dim=-1)
+    rotated = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
+    if rest.shape[-1]:
+        rest = rest if factor is None else rest * factor
+        rotated.append(rest.expand(*rotated[0].shape[:-1], -1))
+    return torch.cat(rotated, dim=-1).to(x.dtype)
+
+
+def query_positions(positions: torch.Tensor, geometry: DualChunkGeometry) -> torch.Tensor:
+    """The rotary positions of queries at absolute `positions` [..., Q]: [3, ..., Q], by `Relation` in its order."""
+    s, end = geometry.chunk_length, geometry.chunk_size
+    in_chunk = positions % s
+    return torch.stack([in_chunk, (in_chunk + s).clamp(max=end), torch.full_like(in_chunk, end)])
+
+
+def logit_factors(positions: torch.Tensor, geometry: DualChunkGeometry, dtype: torch.dtype) -> torch.Tensor | None:
+    """The attention temperature's factors on the logits of queries at `positions` [..., Q]: [..., Q, 1], or None."""
+    if not geometry.temperature:
+        return None
+    grown = ((positions + 1).to(dtype) / geometry.pretraining_length).log()
+    return torch.where(positions >= geometry.pretraining_length, 1 + geometry.temperature * grown, 1.0).unsqueeze(-1)
+
+
+def relation_rotations(
+    positions: torch.Tensor, inv_freq: torch.Tensor, geometry: DualChunkGeometry
+) -> RelationRotations:
+    """The rotations of queries at absolute `positions` [..., Q] for a model's inverse frequencies [R / 2].
+
+    Cosines and sines are unscaled: a factor that a model puts on them (YaRN) is in the query already.
+    """
+    dtype = torch.promote_types(inv_freq.dtype, torch.float32)
+    # Long chunks make angles of many turns: float32 would lose a hundredth of a radian at 250,000 tokens.
+    fine = dtype if positions.device.type == "mps" else torch.float64
+    rotary = query_positions(positions, geometry)
+    angle = (rotary - rotary[0]).unsqueeze(-1).to(fine) * inv_freq.to(fine)
+    cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
+    factor = logit_factors(positions, geometry, dtype)
+    if factor is not None:
+        cos, sin = cos * factor, sin * factor
+    return RelationRotations(cos, sin, factor)
