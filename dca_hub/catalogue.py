@@ -15,6 +15,8 @@ from typing import Any, Literal
 from dca_hub.errors import DcaHubError
 from dca_hub.licenses import LICENSES
 from dca_hub.memory import Architecture
+from dca_hub.modeling.dual_chunk_config import config_from_geometry
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.strict import read_yaml
 
 Family = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"]
@@ -31,17 +33,6 @@ class Sizes:
     local_size: int
     source: str
     temperature: float = 0.0
-
-    def __post_init__(self):
-        if not 0 <= self.local_size < self.chunk_size:
-            raise ValueError(f"local_size must be at least 0 and less than chunk_size, {self.chunk_size}")
-        if self.temperature < 0:
-            raise ValueError("temperature must not be negative")
-
-    @property
-    def chunk_length(self) -> int:
-        """s = C - w: how many tokens a chunk holds."""
-        return self.chunk_size - self.local_size
 
 
 @dataclass(frozen=True)
@@ -92,8 +83,10 @@ class Entry:
             raise ValueError("base must be a Hub id, owner/name, or a folder under dca_hub/")
         if self.license not in LICENSES:
             raise ValueError(f"license must be one of {', '.join(LICENSES)}, not {self.license!r}")
-        if self.dca.chunk_size > self.trained:
-            raise ValueError(f"dca.chunk_size must not exceed trained, {self.trained}")
+        try:
+            _ = self.geometry
+        except ValueError as error:
+            raise ValueError(f"dca: {error}") from None
 
     @property
     def is_local(self) -> bool:
@@ -113,9 +106,9 @@ class Entry:
         return max(self.reach, key=lambda reach: reach.tokens, default=None)
 
     @property
-    def context(self) -> int:
-        """The longest context, in tokens, that the model is known to work at: the trained one if DCA is unmeasured."""
-        return max([self.trained, *(reach.tokens for reach in self.reach)])
+    def geometry(self) -> DualChunkGeometry:
+        """The sizes that the catalogue states."""
+        return DualChunkGeometry(self.dca.chunk_size, self.dca.local_size, self.trained, self.dca.temperature)
 
     @property
     def parameters(self) -> int:
@@ -129,17 +122,6 @@ class Entry:
     def cache_bytes_per_token(self, dtype: object) -> int:
         """Bytes of KV cache for each token of context."""
         return self.architecture.cache_bytes_per_token(dtype)
-
-    def dual_chunk_attention_config(self) -> dict[str, int | float]:
-        """The value of that key in a package's config.json; a temperature of 0 is left out."""
-        config: dict[str, int | float] = {
-            "chunk_size": self.dca.chunk_size,
-            "local_size": self.dca.local_size,
-            "original_max_position_embeddings": self.trained,
-        }
-        if self.dca.temperature:
-            config["temperature"] = self.dca.temperature
-        return config
 
 
 def read_file(path: Path) -> Entry:
@@ -247,7 +229,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "parameters": entry.parameters,
         "weights_bytes": entry.weights_bytes("bfloat16"),
         "cache_bytes_per_token": entry.cache_bytes_per_token("bfloat16"),
-        **entry.dual_chunk_attention_config(),
+        **config_from_geometry(entry.geometry),
         "sizes_source": entry.dca.source,
         "notes": entry.notes,
     }

@@ -23,7 +23,8 @@ from dca_hub.errors import DcaHubError
 from dca_hub.loading import load_tokenizer
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.prompts import STOP_STRINGS
-from dca_hub.serving.launch import geometry_of, reach
+from dca_hub.sizes import geometry_of, reach_of
+from dca_hub.sources import Source
 
 GREEDY = Sampling()
 _CONNECT_SECONDS = 10
@@ -74,11 +75,15 @@ class Served:
     name: str
     endpoint: Endpoint
     tokenizer: PreTrainedTokenizerBase
-    entry: Entry | None
+    source: Source
     geometry: DualChunkGeometry
     trained: int
     context: int
     cache_bytes_per_token: int = 0  # none of it is here
+
+    @property
+    def entry(self) -> Entry | None:
+        return self.source.entry
 
     @property
     def model(self):
@@ -104,14 +109,14 @@ def connect(name: str, url: str, revision: str | None = None) -> Served:
         DcaHubError: there is no such model or no such server.
     """
     source = sources.resolve(name, weights=False, revision=revision)
-    geometry = geometry_of(source)
+    geometry = geometry_of(source).geometry
     endpoint = _find(url)
-    known = reach(source, geometry)
+    known = reach_of(source, geometry)
     return Served(
         source.entry.name if source.entry else source.folder.name,
         endpoint,
         load_tokenizer(source),
-        source.entry,
+        source,
         geometry,
         geometry.pretraining_length,
         min(known, endpoint.length or known),

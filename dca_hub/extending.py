@@ -15,12 +15,11 @@ from dca_hub.modeling.dual_chunk_config import (
     CONFIG_KEY,
     DualChunkConfigMixin,
     config_from_geometry,
-    geometry_from_config,
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
 from dca_hub.modeling.dual_chunk_rotation import rotate
-from dca_hub.sizes import choose_geometry
+from dca_hub.sizes import Asked, sized
 
 # What transformers and bitsandbytes note on a model after building it.
 _CARRIED = (
@@ -63,7 +62,8 @@ def extend(
     if isinstance(model, DualChunkMixin) or getattr(model.config, "attn_implementation", None) == "dca":
         raise DcaHubError("This is a DCA model already: load the base model without DCA to choose other sizes.")
     try:
-        geometry = _geometry(model.config, pretraining_length, chunk_size, local_size, temperature)
+        asked = Asked(pretraining_length, chunk_size, local_size, temperature)
+        geometry = sized(_said(model.config), None, asked).geometry
         dca_class, config_class = _classes(model)
         config = copy.deepcopy(model.config)
         config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
@@ -96,9 +96,9 @@ def sharing(model: PreTrainedModel, cls: type, config) -> PreTrainedModel:
     return made.train(model.training)
 
 
-def _geometry(config, *asked) -> DualChunkGeometry:
-    known = geometry_from_config(config) if getattr(config, CONFIG_KEY, None) else None
-    return choose_geometry(known, config.max_position_embeddings, config.model_type, *asked)
+def _said(config) -> dict:
+    """What a configuration says of sizes, as its config.json would."""
+    return {name: getattr(config, name, None) for name in (CONFIG_KEY, "max_position_embeddings", "model_type")}
 
 
 def _classes(model: PreTrainedModel) -> tuple[type, type]:

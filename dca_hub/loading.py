@@ -17,13 +17,12 @@ from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
 from dca_hub.errors import DcaHubError, one_line
 from dca_hub.extending import extend
 from dca_hub.memory import Architecture
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.pretrained import Quantization, load_base
 from dca_hub.progress import Report, tensors_told
+from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
 
-USUAL_REACH = 8
 _WORKING_SHARE = 0.05  # of the weights, for activations
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,17 +30,22 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 @dataclass(frozen=True)
 class Loaded:
     """A model that is ready: `model` is the DCA model (or the base, if DCA is off), `base` the plain base model that
-    shares its weights. `geometry` is None for a base alone. `context` is how many tokens it may be given."""
+    shares its weights. `geometry` is None for a base alone. `context` is how many tokens it may be given, and `source`
+    the files it came from, with their revision."""
 
     name: str
+    source: Source
     model: PreTrainedModel
     base: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    entry: Entry | None
     geometry: DualChunkGeometry | None
     trained: int
     context: int
     cache_bytes_per_token: int
+
+    @property
+    def entry(self) -> Entry | None:
+        return self.source.entry
 
     @property
     def device(self) -> torch.device:
@@ -94,21 +98,21 @@ def load(
         DcaHubError: there is no such model, it cannot be loaded so, or it does not fit in memory.
     """
     plan = _plan(name, device, dtype, quantization, revision, report)
-    source, need, trained = plan.source, plan.need, plan.trained
-    _refuse_too_large(source, need, context or trained)
+    source, need = plan.source, plan.need
+    _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
     folder = _weights_source(name, source, revision, report)
     with tensors_told(report):
         base = load_base(folder, plan.native, need.device, plan.dtype, quantization)
-    model, geometry = _extended(base, plan.geometry) if dca else (base, None)
+    model = extend(base, **asdict(plan.geometry)) if dca else base
     return Loaded(
         name=source.entry.name if source.entry else name,
+        source=source,
         model=model,
         base=base,
         tokenizer=load_tokenizer(source),
-        entry=source.entry,
-        geometry=geometry,
-        trained=trained,
-        context=_context(source, trained),
+        geometry=plan.geometry if dca else None,
+        trained=plan.geometry.pretraining_length,
+        context=reach_of(source, plan.geometry),
         cache_bytes_per_token=need.cache_per_token,
     )
 
@@ -129,7 +133,7 @@ def fetch(
     Raises DcaHubError as `load` does; before the weights are fetched if they would not fit.
     """
     plan = _plan(name, device, dtype, quantization, None, report)
-    _refuse_too_large(plan.source, replace(plan.need, free=plan.need.free + freed), plan.trained)
+    _refuse_too_large(plan.source, replace(plan.need, free=plan.need.free + freed), plan.geometry.pretraining_length)
     _weights_source(name, plan.source, None, report)
 
 
@@ -139,8 +143,7 @@ class _Plan:
 
     source: Source
     native: PreTrainedConfig
-    geometry: DualChunkGeometry | None
-    trained: int
+    geometry: DualChunkGeometry
     dtype: torch.dtype
     need: Need
 
@@ -148,9 +151,9 @@ class _Plan:
 def _plan(name, device, dtype, quantization, revision, report) -> _Plan:
     source = sources.resolve(name, weights=False, revision=revision, report=report)
     native, device = _native_config(source), check_device(device or best_device())
-    dtype, geometry = _pick_dtype(native, dtype, device), _geometry(source, native)
-    trained = geometry.pretraining_length if geometry else native.max_position_embeddings
-    return _Plan(source, native, geometry, trained, dtype, memory_need(source, dtype, quantization, device))
+    dtype = _pick_dtype(native, dtype, device)
+    need = memory_need(source, dtype, quantization, device)
+    return _Plan(source, native, geometry_of(source).geometry, dtype, need)
 
 
 def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str) -> Need:
@@ -188,32 +191,6 @@ def _native_config(source: Source):
         raise DcaHubError(
             f"config.json of {source.folder.name!r} describes no model that transformers knows: {one_line(error)}"
         ) from None
-
-
-def _geometry(source: Source, native) -> DualChunkGeometry | None:
-    """The sizes that the checkpoint or the catalogue states, or None where the rule must do."""
-    try:
-        if getattr(native, CONFIG_KEY, None):
-            return geometry_from_config(native)
-    except ValueError as error:
-        raise DcaHubError(f"config.json of {source.folder.name!r}: {error}") from None
-    if source.entry is None:
-        return None
-    dca = source.entry.dca
-    return DualChunkGeometry(dca.chunk_size, dca.local_size, source.entry.trained, dca.temperature)
-
-
-def _extended(base: PreTrainedModel, geometry: DualChunkGeometry | None) -> tuple[PreTrainedModel, DualChunkGeometry]:
-    model = extend(base, **asdict(geometry)) if geometry else extend(base)
-    return model, geometry_from_config(model.config)
-
-
-def _context(source: Source, trained: int) -> int:
-    """How many tokens the model may be given: the longest measured reach, else 8 times the trained length."""
-    reach = source.entry.longest_reach if source.entry else None
-    if reach:
-        return reach.tokens
-    return max(USUAL_REACH * trained, source.config.get("max_position_embeddings") or 0)
 
 
 def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.dtype:

@@ -18,13 +18,15 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Manifest:
     """`base` and `revision` as in `Source`; `weights` says whether the weights are in the folder ("copy"), are links to
-    files elsewhere ("link"), or are not there at all ("none"). `files` maps each name to its sha256 and size."""
+    files elsewhere ("link"), or are not there at all ("none"). `files` maps each name to its sha256 and size, and
+    `context` is how many tokens the model may be given (earlier packages do not say)."""
 
     base: str | None
     revision: str | None
     weights: Literal["copy", "link", "none"]
     files: dict[str, dict[str, str | int]] = field(default_factory=dict)
     version: int = 1
+    context: int | None = None
 
     def write(self, folder: Path) -> None:
         (folder / NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

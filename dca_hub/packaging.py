@@ -21,15 +21,11 @@ from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import Weights, find_weights
 from dca_hub.errors import DcaHubError, one_line
 from dca_hub.families import Family
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, geometry_from_config
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_guards import refuse_unfit
-from dca_hub.sizes import choose_geometry, sizes_source
+from dca_hub.sizes import NOTHING_ASKED, Asked, geometry_of, may_change_length, reach_of
 from dca_hub.sources import Source
-
-USUAL_REACH = 8  # times the trained length, what DCA is known to reach without training (arXiv 2402.17463)
-# Rotary scalings that read max_position_embeddings: raising it would change their frequencies.
-_LENGTH_BOUND_ROPE = ("dynamic", "yarn", "longrope")
 
 Progress = Callable[[int, int], None]
 
@@ -90,7 +86,7 @@ def package(
         DcaHubError: the source or the sizes will not do, or the folder cannot be written. Nothing is left behind.
     """
     found = sources.resolve(source, weights=weights != "none", revision=revision)
-    plan = make_plan(found, pretraining_length, chunk_size, local_size, temperature, weights)
+    plan = make_plan(found, Asked(pretraining_length, chunk_size, local_size, temperature), weights)
     target = _free_target(Path(out).expanduser(), found.folder, force)
     notes: list[str] = []
     with _assembled(target) as folder:
@@ -98,54 +94,18 @@ def package(
     return Package(target, plan, tuple(notes))
 
 
-def make_plan(
-    source: Source,
-    pretraining_length: int | None = None,
-    chunk_size: int | None = None,
-    local_size: int | None = None,
-    temperature: float | None = None,
-    mode: Literal["copy", "link", "none"] = "copy",
-) -> Plan:
+def make_plan(source: Source, asked: Asked = NOTHING_ASKED, mode: Literal["copy", "link", "none"] = "copy") -> Plan:
     """Decides what a package of a source will be; DcaHubError where it cannot be one."""
     family = families.find(source.model_type)
     try:
         native = family.config_class(**{k: v for k, v in source.config.items() if k not in ("auto_map",)})
         refuse_unfit(native)
-        geometry, sizes_from = _geometry(source, pretraining_length, chunk_size, local_size, temperature)
+        sized = geometry_of(source, asked)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise DcaHubError(f"{source.folder.name!r} cannot be a DCA model: {one_line(error)}") from None
     weights = find_weights(source.folder) if mode != "none" else None
-    return Plan(source, family, geometry, sizes_from, _context(source, geometry), weights, mode)
-
-
-def _geometry(source: Source, trained, chunk_size, local_size, temperature) -> tuple[DualChunkGeometry, str]:
-    """The sizes and where they come from: what was asked for, then the config's own, the catalogue's, the rule."""
-    entry, known, origin = source.entry, None, sizes_source(source.model_type)
-    if source.config.get(CONFIG_KEY):
-        known, origin = geometry_from_config(_Settings(source.config)), "the checkpoint's own config"
-    elif entry is not None:
-        known = DualChunkGeometry(entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
-        origin = entry.dca.source
-    longest = source.config.get("max_position_embeddings")
-    geometry = choose_geometry(known, longest, source.model_type, trained, chunk_size, local_size, temperature)
-    if chunk_size is not None or local_size is not None:
-        return geometry, "chosen at packaging"
-    same = known is not None and known.pretraining_length == geometry.pretraining_length
-    return geometry, origin if same else sizes_source(source.model_type)
-
-
-class _Settings:
-    """A config.json seen as a configuration object."""
-
-    def __init__(self, config: dict[str, Any]):
-        setattr(self, CONFIG_KEY, config[CONFIG_KEY])
-
-
-def _context(source: Source, geometry: DualChunkGeometry) -> int:
-    """The longest context that the package names, in tokens: measured where somebody has, else the usual reach."""
-    reach = source.entry.longest_reach if source.entry else None
-    tokens = reach.tokens if reach else USUAL_REACH * geometry.pretraining_length
-    return max(tokens, source.config.get("max_position_embeddings") or 0)
+    context = reach_of(source, sized.geometry)
+    return Plan(source, family, sized.geometry, sized.origin, context, weights, mode)
 
 
 def package_config(plan: Plan) -> dict[str, Any]:
@@ -154,8 +114,7 @@ def package_config(plan: Plan) -> dict[str, Any]:
     config["auto_map"] = plan.family.auto_map
     config["attn_implementation"] = PUBLIC_ATTENTION
     config[CONFIG_KEY] = config_from_geometry(plan.geometry)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope.get("rope_type", rope.get("type", "default")) not in _LENGTH_BOUND_ROPE:
+    if may_change_length(config):
         config["max_position_embeddings"] = plan.context
     return config
 
@@ -220,7 +179,7 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None
         path.name: {"sha256": hashes.get(path.name) or manifest.digest(path), "size": path.stat().st_size}
         for path in sorted(folder.iterdir())
     }
-    manifest.Manifest(plan.source.base, plan.source.revision, plan.mode, files).write(folder)
+    manifest.Manifest(plan.source.base, plan.source.revision, plan.mode, files, context=plan.context).write(folder)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from dca_hub.catalogue import entries, find
 from dca_hub.cli import models
 from dca_hub.errors import DcaHubError
 from dca_hub.memory import Architecture, dtype_bytes
-from dca_hub.sizes import default_sizes, sizes_source
+from dca_hub.modeling.dual_chunk_config import config_from_geometry
+from dca_hub.sizes import default_sizes, reach_of_entry, sizes_source
 
 NAMES = [entry.name for entry in entries()]
 
@@ -94,12 +95,11 @@ def plain_config(entry):
 @pytest.mark.parametrize("name", NAMES)
 def test_entry_is_sound(name):
     entry = find(name)
-    assert entry.context >= entry.trained
-    assert entry.dca.chunk_length == entry.dca.chunk_size - entry.dca.local_size > 0
+    assert reach_of_entry(entry) > entry.trained
     if "authors' patch" in entry.dca.source:
         assert (entry.dca.chunk_size, entry.dca.local_size) == default_sizes(entry.trained, entry.family)
         assert entry.dca.source == sizes_source(entry.family)
-        assert entry.dca.chunk_length % 128 == 0
+        assert entry.geometry.chunk_length % 128 == 0
     assert entry.notes.endswith(".") and "\n" not in entry.notes
     assert all(reach.tokens > entry.trained and reach.evidence for reach in entry.reach)
     assert entry.architecture.sliding_window is None, "a sliding window rules DCA out"
@@ -130,7 +130,7 @@ def test_authors_table(row, stated, names):
         entry = find(name)
         reach = entry.longest_reach
         assert (reach.tokens, reach.stated, reach.by) == (tokens, stated, "DCA's authors")
-        assert entry.context == tokens
+        assert reach_of_entry(entry) == tokens
         assert window is None or entry.trained == int(window[1]) * 1024
 
 
@@ -145,7 +145,7 @@ def test_authors_table_is_theirs(shared):
 def test_models_that_publish_their_own_sizes():
     for name in ("qwen2.5-7b-instruct-1m", "qwen2.5-14b-instruct-1m"):
         entry = find(name)
-        assert entry.dual_chunk_attention_config() == {
+        assert config_from_geometry(entry.geometry) == {
             "chunk_size": 262_144,
             "local_size": 8_192,
             "original_max_position_embeddings": 262_144,
@@ -285,12 +285,12 @@ class TestBadFiles:
             ("gated: true", "gated: true\ngated: false", "'gated' appears twice"),
             ("trained: 131072", "trained: 128k", "trained must be a whole number, not '128k'"),
             ("trained: 131072", "trained: true", "trained must be a whole number, not True"),
-            ("trained: 131072", "trained: 65536", "dca.chunk_size must not exceed trained"),
+            ("trained: 131072", "trained: 65536", "dca: chunk_size .* must not exceed"),
             ("  local_size: 16384\n", "", "the key dca.local_size is missing"),
             (
                 "  local_size: 16384",
                 "  local_size: 98304",
-                "dca.local_size must be at least 0 and less than chunk_size",
+                "dca: local_size .* must be smaller than chunk_size",
             ),
             ("family: llama", "family: gpt2", "family must be one of llama, mistral"),
             ("license: llama3.1", "license: mit", "license must be one of apache-2.0"),

@@ -28,7 +28,7 @@ from transformers import (
 
 from dca_hub import DcaHubError, extend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.sizes import choose_geometry, default_sizes
+from dca_hub.sizes import default_sizes
 
 families = pytest.mark.parametrize("family", FAMILIES)
 SMALL = {
@@ -139,12 +139,6 @@ def test_sizes_in_the_config_come_first():
     """As Qwen2.5-1M publishes them, with the keys of its sparse attention."""
     sizes = {"chunk_size": 28, "local_size": 4, "original_max_position_embeddings": 30, "temperature": 0.1}
     config = tiny_config("qwen2", dual_chunk_attention_config=sizes | {"sparse_attention_enabled": True})
-    known = DualChunkGeometry(28, 4, 30, 0.1)
-    choose = lambda *asked: choose_geometry(known, 32, "qwen2", *asked)
-    assert choose() == known
-    assert choose(30, None, None, 0.0) == DualChunkGeometry(28, 4, 30, 0.0)
-    assert choose(64) == DualChunkGeometry(48, 4, 64, 0.1)
-    assert choose(None, 16) == DualChunkGeometry(16, 1, 30, 0.1)
     dca = extend(AutoModelForCausalLM.from_config(config))
     assert dca.base_model.rotary_emb.geometry == DualChunkGeometry(28, 4, 30, 0.1)
 

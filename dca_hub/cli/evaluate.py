@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     found = measuring.subject(args)
     with measuring.progress("evaluate") as update:
         measured = harness.measure_tasks(
-            found, args.tasks, args.lengths, name=args.model, data=args.data, limit=args.limit, chat=args.chat,
+            found, args.tasks, args.lengths, data=args.data, limit=args.limit, chat=args.chat,
             out=args.out, progress=update,
         )  # fmt: skip
     for number, one in enumerate(measured, 1):

@@ -101,7 +101,7 @@ def subject(args: argparse.Namespace):
         found = found[1:]
     if not found:
         raise DcaHubError("--no-dca leaves nothing to measure: give --plain or --compare.")
-    return Subject.of(loaded, found, args.model, args.revision, shared)
+    return Subject.of(loaded, found, shared)
 
 
 @contextmanager

@@ -38,10 +38,14 @@ def run(args: argparse.Namespace) -> int:
 
 def details(entry) -> str:
     """What is known of one catalogue entry, a fact a line."""
+    from dca_hub.sizes import reach_of_entry
+
+    sizes = entry.geometry
     facts = [
-        ("sizes", f"C = {entry.dca.chunk_size:,}, w = {entry.dca.local_size:,}, chunks of {entry.dca.chunk_length:,}"),
+        ("sizes", f"C = {sizes.chunk_size:,}, w = {sizes.local_size:,}, chunks of {sizes.chunk_length:,}"),
         ("from", entry.dca.source),
-        ("temperature", f"{entry.dca.temperature:g}" if entry.dca.temperature else "none"),
+        ("temperature", f"{sizes.temperature:g}" if sizes.temperature else "none"),
+        ("may be given", f"{reach_of_entry(entry):,} tokens"),
         *(("known reach", f"{reach.stated}, {reach.by}: {reach.evidence}") for reach in entry.reach),
         ("parameters", f"{entry.parameters:,}"),
         ("languages", ", ".join(entry.languages)),

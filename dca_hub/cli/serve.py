@@ -64,7 +64,8 @@ def _vllm(args: argparse.Namespace) -> int:
 
     from dca_hub import sources
     from dca_hub.devices import free_bytes
-    from dca_hub.serving.launch import Wanted, geometry_of, vllm_launch
+    from dca_hub.serving.launch import Wanted, vllm_launch
+    from dca_hub.sizes import geometry_of
 
     source = sources.resolve(args.model, weights=False)
     wanted = Wanted(
@@ -80,7 +81,7 @@ def _vllm(args: argparse.Namespace) -> int:
     )
     free = None if torch.cuda.is_available() else free_bytes("cpu")
     model = source.base or str(source.folder)  # of what is on the Hub, vLLM fetches the weights itself
-    launch = vllm_launch(model, source, geometry_of(source), wanted, free)
+    launch = vllm_launch(model, source, geometry_of(source).geometry, wanted, free)
     for note in launch.notes:
         print(note, file=sys.stderr)
     shown = [f"{name}={value}" for name, value in launch.environment.items()]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dca_hub import __version__, manifest, sources
+from dca_hub import __version__, manifest
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
@@ -36,18 +36,10 @@ class Subject:
     shared: bool = False
 
     @classmethod
-    def of(
-        cls,
-        loaded: Loaded,
-        variants: Sequence[Variant],
-        name: str,
-        revision: str | None = None,
-        shared: bool = False,
-    ) -> "Subject":
-        """`name` and `revision` as `load` was given them."""
-        source = sources.resolve(name, weights=False, revision=revision)
-        known = source.base or (source.entry.name if source.entry else None)
-        revision = source.revision
+    def of(cls, loaded: Loaded, variants: Sequence[Variant], shared: bool = False) -> "Subject":
+        """What was loaded, under the name and revision of the weights that a package holds or points at."""
+        source = loaded.source
+        known, revision = source.base or (source.entry.name if source.entry else None), source.revision
         if known is None and (source.folder / manifest.NAME).is_file():
             held = manifest.read(source.folder)
             known, revision = held.base, held.revision

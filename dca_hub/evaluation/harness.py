@@ -20,7 +20,6 @@ from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.experiments import Subject
 from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.loading import Loaded
-from dca_hub.sources import resolve
 
 OURS = Path(__file__).with_name("tasks")
 _NEEDED = 'This needs lm-evaluation-harness: pip install "dca-hub[evaluate]".'
@@ -127,7 +126,6 @@ def measure_tasks(
     names: Sequence[str],
     lengths: Sequence[int],
     *,
-    name: str,
     data: str | None = None,
     limit: int | None = None,
     chat: bool | None = None,
@@ -138,7 +136,6 @@ def measure_tasks(
 
     Args:
         lengths: tokens that a prompt and its answer may have; longer prompts are cut. RULER makes its prompts so long.
-        name: how `load` was called.
         data: folder or Hub data set of our tasks' files.
         limit: only so many documents of each task.
         chat: prompts in the model's chat format; by default where it has one.
@@ -150,7 +147,7 @@ def measure_tasks(
     chat = bool(loaded.tokenizer.chat_template) if chat is None else chat
     if chat and not loaded.tokenizer.chat_template:
         raise DcaHubError("This model has no chat format: leave --chat out.")
-    metadata = {"tokenizer": str(resolve(name, weights=False).folder), **({"data": data} if data else {})}
+    metadata = {"tokenizer": str(loaded.source.folder), **({"data": data} if data else {})}
     settings = {
         "tasks": sorted(names),
         "limit": limit,

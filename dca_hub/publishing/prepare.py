@@ -9,6 +9,7 @@ from dca_hub.card import Place
 from dca_hub.checkpoints import INDEX
 from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_weights import WEIGHTS_KEY
 from dca_hub.publishing import allowed, weights
 from dca_hub.publishing.contents import Contents, File, Source
@@ -121,7 +122,7 @@ def _with_weights_of(base: weights.Base | None, file: File) -> File:
 def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]:
     found = [result for path in measured for result in results.read(path)]
     if found:
-        sizes = sources.read_config(folder)["dual_chunk_attention_config"]
+        sizes = sources.read_config(folder)[CONFIG_KEY]
         results.refuse_foreign(found, catalogue.names_of(held.base), sizes)
     return found
 
@@ -135,6 +136,6 @@ def _complete(files: list[File], held: Manifest, choice: Choice, place: Place, f
     listed = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(by_name.items())}
     mode = "none" if choice.mode == "reference" else "copy"
     revision = choice.base.commit if choice.base else held.revision
-    new = Manifest(held.base, revision, mode, listed)
+    new = replace(held, revision=revision, weights=mode, files=listed)
     by_name[manifest.NAME] = File.of(manifest.NAME, (json.dumps(asdict(new), indent=2) + "\n").encode("utf-8"))
     return Contents.of(list(by_name.values()), allowed.in_package)

@@ -3,21 +3,17 @@
 import json
 import math
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 from dca_hub.errors import DcaHubError
-from dca_hub.loading import USUAL_REACH
 from dca_hub.memory import Architecture
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry, geometry_from_config
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.sizes import default_sizes
+from dca_hub.sizes import may_change_length, reach_of
 from dca_hub.sources import Source
 
 GIB = 2**30
 # Pages of vLLM's paged cache, in tokens; on a GPU a chunk must be made of whole pages.
 PAGES = (128, 64, 32, 16)
-# Scalings whose frequencies do not depend on max_position_embeddings, so that it may be raised.
-_FREE_OF_LENGTH = (None, "linear", "llama3")
 _CACHE_SHARE = 0.5  # of the free memory of a machine without GPU
 
 
@@ -45,26 +41,6 @@ class Launch:
     notes: tuple[str, ...] = ()
 
 
-def geometry_of(source: Source) -> DualChunkGeometry:
-    """The sizes that a checkpoint's config states, or the catalogue, or else the authors' rule gives.
-
-    Raises:
-        DcaHubError: what the config states is no geometry, or it does not say how long the model was trained at.
-    """
-    config, entry = source.config, source.entry
-    if config.get(CONFIG_KEY) is not None:
-        try:
-            return geometry_from_config(SimpleNamespace(**{CONFIG_KEY: config[CONFIG_KEY]}))
-        except ValueError as error:
-            raise DcaHubError(f"config.json of {source.folder.name!r}: {error}") from None
-    if entry is not None:
-        return DualChunkGeometry(entry.dca.chunk_size, entry.dca.local_size, entry.trained, entry.dca.temperature)
-    trained = config.get("max_position_embeddings")
-    if not trained:
-        raise DcaHubError(f"config.json of {source.folder.name!r} gives no max_position_embeddings: package the model.")
-    return DualChunkGeometry(*default_sizes(trained, source.model_type), trained)
-
-
 def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted: Wanted, free: int | None) -> Launch:
     """How to serve a model with vLLM.
 
@@ -77,7 +53,7 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     Raises:
         DcaHubError: the model or the length cannot be served so; the message says what can.
     """
-    context = wanted.context or reach(source, geometry)
+    context = wanted.context or reach_of(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
     command += ["--host", wanted.host, "--port", str(wanted.port)]
     command += ["--served-model-name", wanted.name or (source.entry.name if source.entry else source.folder.name)]
@@ -123,23 +99,12 @@ def _nearest_window(geometry: DualChunkGeometry) -> int:
     return geometry.chunk_size - max(page, geometry.chunk_length // page * page)
 
 
-def reach(source: Source, geometry: DualChunkGeometry) -> int:
-    """The length to serve: measured where somebody has, else what the checkpoint names, at least the usual reach."""
-    reach = source.entry.longest_reach if source.entry else None
-    if reach:
-        return reach.tokens
-    named = source.config.get("max_position_embeddings") or 0
-    return named if CONFIG_KEY in source.config else max(named, USUAL_REACH * geometry.pretraining_length)
-
-
 def _overrides(source: Source, geometry: DualChunkGeometry, context: int) -> dict:
     """What config.json does not say yet."""
     overrides = {}
     if source.config.get(CONFIG_KEY) is None:
         overrides[CONFIG_KEY] = config_from_geometry(geometry)
-    scaling = Architecture.from_config(source.config).rope_scaling
-    bound = (scaling.rope_type if scaling else None) not in _FREE_OF_LENGTH
-    if not bound and (source.config.get("max_position_embeddings") or 0) < context:
+    if may_change_length(source.config) and (source.config.get("max_position_embeddings") or 0) < context:
         overrides["max_position_embeddings"] = context
     return overrides
 

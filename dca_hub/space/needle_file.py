@@ -36,7 +36,7 @@ def content(results: Sequence[Result], grid: Grid, mode: Mode, loaded: Loaded) -
     variants = [variant for variant in build(loaded, ["plain"]) if any(r.dca == variant.dca for r in results)]
     names = {variant.dca: variant.name for variant in variants}
     settings = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles}
-    about = header(Subject(loaded, tuple(variants), loaded.name, None), "needle", settings)
+    about = header(Subject.of(loaded, variants), "needle", settings)
     planned = {"lengths": grid.lengths, "depths": grid.depths, "trials": grid.trials, "mode": mode}
     about |= {"command": _command(grid, loaded, False in names), "planned": planned}
     samples = ({"variant": names[result.dca], **asdict(result)} for result in results)

@@ -81,7 +81,7 @@ def finetune(
     if stop.asked:
         raise KeyboardInterrupt
     folder = work / "model"
-    save(trainer, loaded.tokenizer, model, folder, lambda: anew().model)
+    save(trainer, loaded.tokenizer, loaded.source, folder, lambda: anew().model)
     return package(str(folder), out, weights="copy", force=force) if trainer.is_world_process_zero() else None
 
 

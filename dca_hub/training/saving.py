@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dca_hub import card_text, licenses, sources
+from dca_hub import card_text, licenses
+from dca_hub.sources import Source
 
 
 def save(
-    trainer, tokenizer: PreTrainedTokenizerBase, name: str, folder: Path, base: Callable[[], PreTrainedModel]
+    trainer, tokenizer: PreTrainedTokenizerBase, source: Source, folder: Path, base: Callable[[], PreTrainedModel]
 ) -> None:
     """Writes the trained weights, adapters merged, with tokenizer and license, as a checkpoint that can be packaged.
 
-    All processes call it. `name` is what was trained; `base` loads it anew.
+    All processes call it. `source` is what was trained; `base` loads it anew.
     """
     state = trainer.accelerator.get_state_dict(trainer.model)  # whole, in the first process
     if not trainer.is_world_process_zero():
@@ -30,7 +31,7 @@ def save(
         once = {key: value for key, value in state.items() if key not in model.all_tied_weights_keys}
         model.save_pretrained(folder, state_dict=once)
     tokenizer.save_pretrained(folder)
-    _write_origin(sources.resolve(name, weights=False), folder)
+    _write_origin(source, folder)
 
 
 def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> PreTrainedModel:
@@ -49,7 +50,7 @@ def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> Pre
     return model.merge_and_unload()
 
 
-def _write_origin(source: sources.Source, folder: Path) -> None:
+def _write_origin(source: Source, folder: Path) -> None:
     """License and origin of the base, where packaging looks for them."""
     for path in licenses.license_files(source.folder):
         shutil.copyfile(path, folder / path.name)

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dca_hub import manifest, sources
@@ -25,5 +26,5 @@ def with_weights_of(repository: str, revision: str | None, folder: Path) -> Iter
             origin = (found.folder / name).resolve()
             (whole / name).symlink_to(origin)
             files[name] = {"sha256": manifest.digest(origin), "size": origin.stat().st_size}
-        manifest.Manifest(held.base, held.revision, "link", files).write(whole)
+        replace(held, weights="link", files=files).write(whole)
         yield whole

@@ -187,7 +187,7 @@ def test_what_is_so_in_the_world_is_not_asked_by_the_document(loaded, folder, da
     from dca_hub.evaluation import variants
     from dca_hub.evaluation.experiments import Subject
 
-    subject = Subject.of(loaded, variants.build(loaded), str(folder))
+    subject = Subject.of(loaded, variants.build(loaded))
     by_document, by_world = harness._collect(subject, ["leval_sfiction"], {"data": str(data)}, None, False).values()
     assert "Answer by the evidence in the document" in by_document.context and "A text." in by_document.context
     assert (
@@ -207,9 +207,9 @@ def test_scores_are_those_of_the_answers(loaded, folder, data, monkeypatch):
         "answer": next(said["fewshot_qasper" if "Who?" in request.context else "leval_coursera"
                             if "Which?" in request.context or "And?" in request.context else "leval_sfiction"]),
         "cut": 0})  # fmt: skip
-    subject = Subject.of(loaded, variants.build(loaded), str(folder))
+    subject = Subject.of(loaded, variants.build(loaded))
     names = list(said)
-    found = harness.measure_tasks(subject, names, [900], name=str(folder), data=str(data))
+    found = harness.measure_tasks(subject, names, [900], data=str(data))
     scores = {run.task: run.samples[0]["score"] for run in found}
     assert scores["fewshot_qasper"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores["leval_coursera"] == pytest.approx((1 + 0.25) / 2)

@@ -10,7 +10,8 @@ from dca_hub import DcaHubError, cli, sources
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.serving import engines
-from dca_hub.serving.launch import GIB, Wanted, geometry_of, page_size, vllm_launch
+from dca_hub.serving.launch import GIB, Wanted, page_size, vllm_launch
+from dca_hub.sizes import geometry_of
 from dca_hub.sources import Source
 
 QWEN_1M = {
@@ -33,7 +34,7 @@ def source(config: dict) -> Source:
 
 def launch(config: dict, free: int | None = None, **wanted):
     made = source(config)
-    return vllm_launch("some-model", made, geometry_of(made), Wanted(**wanted), free)
+    return vllm_launch("some-model", made, geometry_of(made).geometry, Wanted(**wanted), free)
 
 
 def option(command, name: str) -> str | None:
@@ -52,11 +53,11 @@ def test_a_config_that_says_everything_needs_no_override():
 
 def test_a_plain_checkpoint_gets_its_sizes_and_length(tmp_path):
     made = sources.resolve(str(write_checkpoint(tmp_path / "tiny", tokenizer=False, max_position_embeddings=4096)))
-    command = vllm_launch("tiny", made, geometry_of(made), Wanted(), None).command
+    command = vllm_launch("tiny", made, geometry_of(made).geometry, Wanted(), None).command
     overrides = json.loads(option(command, "--hf-overrides"))
     assert overrides["max_position_embeddings"] == 8 * 4096 == int(option(command, "--max-model-len"))
     assert overrides[CONFIG_KEY]["original_max_position_embeddings"] == 4096
-    geometry = geometry_of(made)
+    geometry = geometry_of(made).geometry
     assert overrides[CONFIG_KEY]["chunk_size"] == geometry.chunk_size
 
 
