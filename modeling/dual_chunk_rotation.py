@@ -1,7 +1,7 @@
 """The rotations that take queries, rotated at their position in the chunk, to where each relation has them.
 
-Rotations compose: a query arrives rotated at `position mod s`, its position in the intra relation, and is rotated further
-for the other two, so a model's own attention module needs no copy. The attention temperature goes with them.
+Rotations compose: a query arrives rotated at `position mod s`, its position in the intra relation, and is rotated
+further for the other two, so a model's own attention module needs no copy. The attention temperature goes with them.
 Shapes: B batch, H query heads, Q queries, D head size, R the rotated part of D.
 """
 

@@ -9,11 +9,10 @@ import dataclasses
 import torch
 from transformers import PreTrainedModel
 
-from dca_hub.modeling.dual_chunk_attention import QueryTurns
 from dca_hub.modeling.dual_chunk_call import DualChunkCall
 from dca_hub.modeling.dual_chunk_geometry import Relation
 from dca_hub.modeling.dual_chunk_layout import Segment, SegmentedLayout
-from dca_hub.modeling.dual_chunk_rotation import ORDER
+from dca_hub.modeling.dual_chunk_rotation import ORDER, RelationRotations
 
 ABLATIONS = {"intra": "intra only", "intra+inter": "intra + inter"}
 
@@ -41,8 +40,8 @@ def ablate(model: PreTrainedModel, kept: str) -> PreTrainedModel:
 
 def _inter_for_successive(segment: Segment, chunk_length: int) -> list[Segment]:
     taken = {Relation.INTRA: Relation.INTRA, Relation.SUCCESSIVE: Relation.INTER, Relation.INTER: Relation.INTER}
-    turns, order = segment.turns, torch.tensor([ORDER.index(taken[relation]) for relation in ORDER])
-    return [dataclasses.replace(segment, turns=QueryTurns(turns.cos[order], turns.sin[order], turns.factor))]
+    order, of = torch.tensor([ORDER.index(taken[relation]) for relation in ORDER]), segment.rotations
+    return [dataclasses.replace(segment, rotations=RelationRotations(of.cos[order], of.sin[order], of.factor))]
 
 
 def _own_chunks(segment: Segment, chunk_length: int) -> list[Segment]:
@@ -59,12 +58,12 @@ def _own_chunks(segment: Segment, chunk_length: int) -> list[Segment]:
                 segment.rows,
                 slice(segment.queries.start + begin - first, segment.queries.start + end - first),
                 slice(segment.keys.start + chunk, segment.keys.start + end),
-                _rows(segment.turns, slice(begin - first, end - first)),
+                _rows(segment.rotations, slice(begin - first, end - first)),
             )
         )
     return found
 
 
-def _rows(turns: QueryTurns, rows: slice) -> QueryTurns:
-    factor = None if turns.factor is None else turns.factor[..., rows, :]
-    return QueryTurns(turns.cos[..., rows, :], turns.sin[..., rows, :], factor)
+def _rows(rotations: RelationRotations, rows: slice) -> RelationRotations:
+    factor = None if rotations.factor is None else rotations.factor[..., rows, :]
+    return RelationRotations(rotations.cos[..., rows, :], rotations.sin[..., rows, :], factor)

@@ -138,7 +138,13 @@ def test_tied_weights_that_were_gathered_one_by_one_are_written_once(tmp_path):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     shards = SimpleNamespace(get_state_dict=lambda model: state, unwrap_model=lambda model: model)
     trainer = SimpleNamespace(model=model, accelerator=shards, is_world_process_zero=lambda: True)
-    save(trainer, tokenizer, sources.resolve("demo", weights=False), tmp_path, lambda: pytest.fail("there are no adapters to merge"))
+    save(
+        trainer,
+        tokenizer,
+        sources.resolve("demo", weights=False),
+        tmp_path,
+        lambda: pytest.fail("there are no adapters to merge"),
+    )
     written = load_file(tmp_path / "model.safetensors")
     assert state.keys() - written.keys() == {"lm_head.weight"}
     assert load(str(tmp_path), device="cpu").geometry == loaded.geometry
