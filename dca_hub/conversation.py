@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+from transformers import TextIteratorStreamer
 
-from dca_hub.caches import with_cache
 from dca_hub.documents import Citation, Document, cite
 from dca_hub.errors import DcaHubError
+from dca_hub.generation import GREEDY, PromptCache, Sampling
 from dca_hub.loading import Loaded
 from dca_hub.prompts import STOP_STRINGS, Prompter, Turn, join
-
-_FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 256, 64, 8192  # tokens
-_PIECE_SECONDS = 0.4  # so that Stop is heard at once
 
 
 @dataclass(frozen=True)
@@ -74,31 +71,6 @@ class Answered:
 Event = Reading | Answering | Answered
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn: greedily by default, else at a temperature, from the `top_p` share of likely tokens."""
-
-    max_new_tokens: int = 256
-    temperature: float = 0.0
-    top_p: float = 1.0
-
-    def options(self) -> dict:
-        if self.temperature <= 0:
-            return {
-                "max_new_tokens": self.max_new_tokens,
-                "do_sample": False,
-                "temperature": None,
-                "top_p": None,
-                "top_k": None,
-            }
-        return {
-            "max_new_tokens": self.max_new_tokens,
-            "do_sample": True,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-        }
-
-
 @dataclass
 class Conversation:
     """Questions and answers about documents, over one cache.
@@ -137,9 +109,9 @@ class Conversation:
 
     @property
     def cached_tokens(self) -> int:
-        return len(self._cached)
+        return len(self._cache.tokens)
 
-    def ask(self, question: str, sampling: Sampling = Sampling()) -> Iterator[Event]:
+    def ask(self, question: str, sampling: Sampling = GREEDY) -> Iterator[Event]:
         """Answers a question; the events are progress, pieces of the answer, and in the end all of it.
 
         Closing the iterator stops the work at the next piece; what was read stays in the cache.
@@ -152,7 +124,7 @@ class Conversation:
         tokens = self.prompter.tokens(self._text, [*self.turns, Turn(question.strip())])
         self._refuse_too_long(len(tokens), sampling.max_new_tokens)
         started = time.monotonic()
-        read = len(tokens) - self._keep_common(tokens)
+        read = self._cache.missing(tokens) + 1 if self._cache else len(tokens)
         yield from self._read(tokens)
         read_seconds, pieces, first = time.monotonic() - started, [], None
         try:
@@ -181,7 +153,7 @@ class Conversation:
         self._forget()
 
     def _forget(self) -> None:
-        self._cache, self._cached, self._written = DynamicCache(config=self.model.config), [], 0
+        self._cache, self._written = PromptCache(self.model), 0
 
     def _refuse_too_long(self, prompt: int, answer: int) -> None:
         if prompt + answer <= self.limit:
@@ -193,70 +165,30 @@ class Conversation:
             f"{self.limit:,} that {self.loaded.name} {why}; {_what_fits(self, room)}."
         )
 
-    def _keep_common(self, tokens: list[int]) -> int:
-        """Cuts the cache back to what it shares with the prompt, at most all but its last token; gives that length."""
-        common = 0
-        for cached, wanted in zip(self._cached, tokens[:-1]):
-            if cached != wanted:
-                break
-            common += 1
-        if common < len(self._cached):
-            self._cache.crop(common - len(self._cached))
-            self._cached = self._cached[:common]
-        return common
-
     def _read(self, tokens: list[int]) -> Iterator[Reading]:
         """Reads all but the last token into the cache, in pieces that keep Stop within reach."""
-        begin, end = len(self._cached), len(tokens) - 1
-        started, size = time.monotonic(), _FIRST_PIECE
-        while (at := len(self._cached)) < end:
-            piece, before = tokens[at : min(at + size, end)], time.monotonic()
-            self._forward(piece)
-            took = time.monotonic() - before
-            size = int(min(max(size * min(2.0, _PIECE_SECONDS / max(took, 1e-6)), _LEAST_PIECE), _MOST_PIECE))
-            yield Reading(len(self._cached) - begin, end - begin, time.monotonic() - started)
-
-    def _forward(self, piece: list[int]) -> None:
+        total, started = self._cache.missing(tokens), time.monotonic()
         try:
-            with torch.inference_mode():
-                ids = torch.tensor([piece], device=self.loaded.device)
-                self.model(input_ids=ids, **with_cache(self.model, self._cache), use_cache=True, logits_to_keep=1)
+            for done in self._cache.read(tokens):
+                yield Reading(done, total, time.monotonic() - started)
         except torch.OutOfMemoryError:
-            self._forget()
             raise DcaHubError(
-                f"Memory ran out after {len(self._cached):,} tokens: choose fewer pages, or --load-in-4bit."
+                f"Memory ran out while reading {total:,} tokens: choose fewer pages, or --load-in-4bit."
             ) from None
-        except BaseException:
-            self._forget()  # an interrupted call may have reached some layers only
-            raise
-        self._cached.extend(piece)
 
     def _generate(self, tokens: list[int], sampling: Sampling) -> Iterator[str]:
         """Streams the answer; the library generates in a thread, and closing this iterator ends it."""
         stop, failure = threading.Event(), []
         streamer = TextIteratorStreamer(self.loaded.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        ids = torch.tensor([tokens], device=self.loaded.device)
-        options = sampling.options()
-        if not self.prompter.is_chat:
-            options.update(stop_strings=STOP_STRINGS, tokenizer=self.loaded.tokenizer)
+        options = {} if self.prompter.is_chat else {"stop_strings": STOP_STRINGS, "tokenizer": self.loaded.tokenizer}
 
         def work() -> None:
             try:
-                with torch.inference_mode():
-                    out = self.model.generate(
-                        input_ids=ids,
-                        attention_mask=torch.ones_like(ids),
-                        **with_cache(self.model, self._cache),
-                        streamer=streamer,
-                        stopping_criteria=StoppingCriteriaList([_StopWhen(stop)]),
-                        pad_token_id=self._pad_token(),
-                        **options,
-                    )
-                sequence = out[0].tolist()
-                self._written = len(sequence) - len(tokens)
-                self._cached = sequence[: self._cache.get_seq_length()]
+                written = self._cache.generate(
+                    tokens, sampling, is_enough=lambda _: stop.is_set(), streamer=streamer, **options
+                )
+                self._written = len(written)
             except BaseException as error:
-                self._forget()
                 failure.append(error)
                 streamer.end()
 
@@ -272,23 +204,11 @@ class Conversation:
         if failure:
             raise failure[0]
 
-    def _pad_token(self) -> int | None:
-        tokenizer = self.loaded.tokenizer
-        return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-
 
 def _without_stop(text: str) -> str:
     for stop in STOP_STRINGS:
         text = text.partition(stop)[0]
     return text.strip()
-
-
-class _StopWhen(StoppingCriteria):
-    def __init__(self, event: threading.Event):
-        self.event = event
-
-    def __call__(self, input_ids, scores, **kwargs):
-        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
 
 
 def _what_fits(conversation: Conversation, room: int) -> str:

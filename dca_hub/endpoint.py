@@ -18,15 +18,15 @@ from transformers import PreTrainedTokenizerBase
 
 from dca_hub import sources
 from dca_hub.catalogue import Entry
-from dca_hub.conversation import Conversation, Event, Reading, Sampling
+from dca_hub.conversation import Conversation, Event, Reading
 from dca_hub.errors import DcaHubError
+from dca_hub.generation import GREEDY, Sampling
 from dca_hub.loading import load_tokenizer
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.prompts import STOP_STRINGS
 from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
 
-GREEDY = Sampling()
 _CONNECT_SECONDS = 10
 _TICK = 0.3  # seconds between two looks at whether the person still waits
 _END = object()
@@ -169,10 +169,11 @@ class EndpointConversation(Conversation):
         return None
 
     def _forget(self) -> None:
-        self._cached, self._written = [], 0
+        self._cache, self._written = None, 0
 
-    def _keep_common(self, tokens: list[int]) -> int:
-        return 0
+    @property
+    def cached_tokens(self) -> int:
+        return 0  # the server's own cache is not seen from here
 
     def _read(self, tokens: list[int]) -> Iterator[Reading]:
         """Waits for the first token: by then the server has read everything."""

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dca_hub.demo import wordings
 from dca_hub.demo.questions import ask
-from dca_hub.evaluation.prefill import continue_greedily, prefill, stop_tokens
+from dca_hub.generation import PIECE, PromptCache, Sampling, decode
 
 COMPARED = 8  # words of the answer that must be the document's
 ROOM = 110  # tokens of the length that are left to question and answer
@@ -47,16 +47,17 @@ def run(
     for done, (length, number) in enumerate(cells):
         rng = random.Random(f"{seed} {length} {number}")
         document, ids = _document(tokenizer, words, length - ROOM, rng)
-        logits, cache = prefill(model, ids)
+        cache = PromptCache(model)
         for k in range(questions):
             kind = ("next", "whole", "next", "absent")[k % 4]
             quoted, expected = _chosen(words if kind == "absent" else document, kind, rng)
             options = wordings.WHOLE_QUESTIONS if kind == "whole" else wordings.NEXT_QUESTIONS
             question = ask(rng.choice(options).format(q=quoted))
-            logits, _ = prefill(model, tokenizer.encode(question, add_special_tokens=False), cache)
-            answer = continue_greedily(model, logits, cache, 64, stop_tokens(model))
-            cache.crop(len(ids) - cache.get_seq_length())  # negative: so many tokens off its end
-            yield Quote(length, kind, quoted, expected, tokenizer.decode(answer).strip())
+            prompt = [*ids, *tokenizer.encode(question, add_special_tokens=False)]
+            for _ in cache.read(prompt, PIECE):
+                pass
+            answer = decode(model, tokenizer, cache.generate(prompt, Sampling(64)))
+            yield Quote(length, kind, quoted, expected, answer.strip())
         if progress:
             progress(done + 1, len(cells))
 

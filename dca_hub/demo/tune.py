@@ -21,7 +21,7 @@ from dca_hub.demo.text import read_books
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, passkey, perplexity
 from dca_hub.evaluation.grid import spread
-from dca_hub.evaluation.prefill import PIECE
+from dca_hub.generation import PIECE
 
 
 def parser() -> argparse.ArgumentParser:

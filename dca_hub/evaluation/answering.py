@@ -1,6 +1,6 @@
 """Answers of a model to the requests of lm-evaluation-harness: greedy text, and the likelihood of given words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dca_hub.caches import with_cache
 from dca_hub.evaluation.cutting import cut, unmarked
-from dca_hub.evaluation.prefill import PIECE, continue_greedily, prefill, stop_tokens
+from dca_hub.generation import PIECE, PromptCache, Sampling, decode
 
 Progress = Callable[[int, int], None]
 _USUAL_ROOM = 256  # tokens of an answer where a task says nothing
@@ -55,24 +54,31 @@ def answer(
     return _likelihood(model, reader, request, length, progress)
 
 
-@torch.inference_mode()
 def _generate(model, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
     found = cut(reader.tokenizer, request.context, length - request.room, special=reader.special(request.context))
-    logits, cache = prefill(model, found.ids, progress=progress, piece=PIECE)
     until = request.options.get("until") or []
     stops = [until] if isinstance(until, str) else until
-    text, written = "", []
-    while len(written) < request.room:
-        more = continue_greedily(model, logits, cache, 1, stop_tokens(model))
-        if not more:
-            break
-        written += more
-        text = reader.tokenizer.decode(written, skip_special_tokens=True)
-        if any(stop in text for stop in stops):
-            text = text[: min(text.find(stop) for stop in stops if stop in text)]
-            break
-        logits, cache = prefill(model, more, cache)
-    return {"answer": text, "cut": found.removed}
+    cache = _read(model, found.ids, progress)
+    written = cache.generate(
+        found.ids,
+        Sampling(request.room),
+        is_enough=lambda so_far: _end(decode(model, reader.tokenizer, so_far), stops) is not None,
+    )
+    text = decode(model, reader.tokenizer, written)
+    return {"answer": text[: _end(text, stops)], "cut": found.removed}
+
+
+def _end(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first of the stop strings begins in a text."""
+    return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
+
+
+def _read(model, ids: list[int], progress: Progress | None) -> PromptCache:
+    cache = PromptCache(model)
+    for done in cache.read(ids, PIECE):
+        if progress:
+            progress(done, len(ids))
+    return cache
 
 
 @torch.inference_mode()
@@ -85,12 +91,9 @@ def _likelihood(model, reader: Reader, request: Request, length: int, progress) 
     before = tokenizer(unmarked(context), add_special_tokens=special, verbose=False)["input_ids"]
     wanted = whole[len(before) :]
     found = cut(tokenizer, context, length - len(wanted), special=special)
-    logits, cache = prefill(model, found.ids, progress=progress, piece=PIECE)
-    rows = [logits[None]]
-    if len(wanted) > 1:
-        part = torch.tensor([wanted[:-1]], device=model.device)
-        rows.append(model(input_ids=part, **with_cache(model, cache), use_cache=True).logits[0])
-    scores = F.log_softmax(torch.cat(rows).float(), dim=-1)
+    cache = _read(model, found.ids, progress)
+    logits = cache.forward([found.ids[-1], *wanted[:-1]], logits_to_keep=0)
+    scores = F.log_softmax(logits.float(), dim=-1)
     at = torch.tensor(wanted, device=scores.device)
     total = scores.gather(1, at[:, None]).sum().item()
     return {"logprob": total, "greedy": bool((scores.argmax(-1) == at).all()), "cut": found.removed}

@@ -11,21 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
-import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import passkey
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
-from dca_hub.evaluation.prefill import continue_greedily, prefill, stop_tokens
+from dca_hub.generation import PromptCache, Sampling, decode
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
 GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 _USUAL_WORDING = Wording()
 _AROUND = 240  # characters of a prompt that are shown on each side of the needle
-_PIECE_SECONDS, _FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 0.4, 256, 64, 4096
 
 Progress = Callable[[int, int], None]
 
@@ -153,20 +151,11 @@ def _answer(
     progress: Progress | None,
     piece: int | None,
 ) -> str:
-    """One greedy answer; the prompt is read in pieces of a duration that keeps Stop within reach."""
-    cache = DynamicCache(config=model.config)
-    logits, at, size = torch.empty(0), 0, piece or _FIRST_PIECE
-    while at < len(prompt.ids):
-        started = time.monotonic()
-        logits, cache = prefill(model, prompt.ids[at : at + size], cache, piece=size)
-        at = min(at + size, len(prompt.ids))
-        if piece is None:
-            rate = _PIECE_SECONDS / max(time.monotonic() - started, 1e-6)
-            size = int(min(max(size * min(2.0, rate), _LEAST_PIECE), _MOST_PIECE))
+    cache = PromptCache(model)
+    for done in cache.read(prompt.ids, piece):
         if progress:
-            progress(at, len(prompt.ids))
-    written = continue_greedily(model, logits, cache, ANSWER_ROOM, stop_tokens(model))
-    return tokenizer.decode(written, skip_special_tokens=True)
+            progress(done, len(prompt.ids))
+    return decode(model, tokenizer, cache.generate(prompt.ids, Sampling(ANSWER_ROOM)))
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from dca_hub.caches import with_cache
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import averages
-from dca_hub.evaluation.prefill import PIECE, prefill
+from dca_hub.generation import PIECE, PromptCache
 
 LOGITS_AT_ONCE = 128  # positions; a large vocabulary makes 75 MB of them
 Progress = Callable[[int, int], None]
@@ -134,20 +133,19 @@ def mean(context: int, sums: Sequence[float], scored: int) -> Perplexity:
     return Perplexity(context, scored * len(sums), middle, error)
 
 
-@torch.inference_mode()
 def _nats(model: PreTrainedModel, window: list[int], scored: int, progress: Progress | None, piece: int) -> float:
-    head, targets = window[:-scored], window[-scored:]
+    first, cache, total = len(window) - scored, PromptCache(model), 0.0
 
     def tell(read: int) -> None:
         if progress:
             progress(read, len(window))
 
-    logits, cache = prefill(model, head, progress=lambda done, _: tell(done), piece=piece)
-    total = F.cross_entropy(logits.float()[None], torch.tensor(targets[:1], device=logits.device)).item()
-    for start in range(0, scored - 1, LOGITS_AT_ONCE):
-        part = torch.tensor([targets[start : start + LOGITS_AT_ONCE]], device=model.device)
-        out = model(input_ids=part, **with_cache(model, cache), use_cache=True).logits[0].float()
-        following = torch.tensor(targets[start + 1 : start + 1 + LOGITS_AT_ONCE], device=out.device)
-        total += F.cross_entropy(out[: len(following)], following, reduction="sum").item()
-        tell(min(len(window), len(head) + start + LOGITS_AT_ONCE))
+    for done in cache.read(window[:first], piece):
+        tell(done)
+    for start in range(first, len(window), LOGITS_AT_ONCE):
+        targets = torch.tensor(window[start : start + LOGITS_AT_ONCE], device=model.device)
+        # One token earlier: the token before a target is the one that predicts it.
+        logits = cache.forward(window[start - 1 : start - 1 + len(targets)], logits_to_keep=0).float()
+        total += F.cross_entropy(logits, targets.to(logits.device), reduction="sum").item()
+        tell(start + len(targets))
     return total

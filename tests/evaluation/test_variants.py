@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import variants
 from dca_hub.evaluation.ablation import ablate
-from dca_hub.evaluation.prefill import prefill
 from dca_hub.evaluation.scaling import rescaled, rope_parameters
+from dca_hub.generation import PromptCache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 
@@ -45,8 +45,9 @@ def test_ablations_read_in_pieces_what_they_read_at_once(plain, kept):
     model, ids = ablate(as_dca(plain), kept), tokens(75)
     whole = model(ids).logits[0, -1]
     for piece in (1, 7, 16, 40):
-        logits, _ = prefill(model, ids[0].tolist(), piece=piece)
-        torch.testing.assert_close(logits, whole, rtol=0, atol=1e-4)
+        cache, tokens_ = PromptCache(model), ids[0].tolist()
+        assert list(cache.read(tokens_, piece))[-1] == 74
+        torch.testing.assert_close(cache.forward(tokens_[-1:])[0], whole, rtol=0, atol=1e-4)
 
 
 def test_ablations_touch_no_other_model(plain):

@@ -1,0 +1,165 @@
+"""Reading a prompt in pieces into a cache, and generating from there: the one loop behind every answer of the product.
+
+transformers' own `generate` writes the tokens, so that an answer is the one that a user of the model would get, its
+generation config included (end tokens, repetition penalty). What is added here is the prompt: it is read in pieces,
+which bounds memory and keeps Stop within reach, and what is cached is not read again.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+
+from dca_hub.caches import with_cache
+
+PIECE = 2048  # tokens a forward pass, where every machine must compute the same
+_FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 256, 64, 8192  # tokens, where a person may press Stop
+_PIECE_SECONDS = 0.4
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn: greedily by default, else at a temperature, from the `top_p` share of likely tokens."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of `generate`."""
+        if self.temperature <= 0:
+            greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+            return {"max_new_tokens": self.max_new_tokens, **greedy}
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p}
+        return {"max_new_tokens": self.max_new_tokens, **drawn}
+
+
+GREEDY = Sampling()
+
+
+class PromptCache:
+    """A model's cache, and which tokens are in it.
+
+    A prompt is read with `read` and answered with `generate`. Both keep what the cache shares with the prompt, so a
+    document that several questions follow is read once. An error within a forward pass empties the cache, which may
+    have reached some layers only.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.clear()
+
+    def clear(self) -> None:
+        self._cache, self.tokens = DynamicCache(config=self.model.config), []
+
+    def missing(self, prompt: Sequence[int]) -> int:
+        """How many tokens `read` would read."""
+        return max(0, len(prompt) - 1 - self._common(prompt))
+
+    def read(self, prompt: Sequence[int], piece: int | None = None) -> Iterator[int]:
+        """Reads all of a prompt but its last token, with which `generate` begins.
+
+        Args:
+            piece: tokens a forward pass; by default as many as take less than half a second.
+
+        Yields how many tokens have been read after each piece. Closing the iterator stops the work there.
+        """
+        self.keep(self._common(prompt))
+        begin, end = len(self.tokens), len(prompt) - 1
+        size = piece or _FIRST_PIECE
+        while (at := len(self.tokens)) < end:
+            started = time.monotonic()
+            self.forward(prompt[at : min(at + size, end)])
+            if piece is None:
+                rate = _PIECE_SECONDS / max(time.monotonic() - started, 1e-6)
+                size = int(min(max(size * min(2.0, rate), _LEAST_PIECE), _MOST_PIECE))
+            yield len(self.tokens) - begin
+
+    def keep(self, length: int) -> None:
+        """Cuts the cache back to its first `length` tokens."""
+        if length < len(self.tokens):
+            self._cache.crop(length - len(self.tokens))  # negative: so many tokens off its end
+            self.tokens = self.tokens[:length]
+
+    @torch.inference_mode()
+    def forward(self, tokens: Sequence[int], logits_to_keep: int = 1) -> torch.Tensor:
+        """Appends tokens to the cache; gives the logits after the last `logits_to_keep` of them (0: all), [n, V]."""
+        ids = torch.tensor([list(tokens)], device=self.model.device)
+        try:
+            out = self.model(
+                input_ids=ids, **with_cache(self.model, self._cache), use_cache=True, logits_to_keep=logits_to_keep
+            )
+        except BaseException:
+            self.clear()
+            raise
+        self.tokens.extend(tokens)
+        return out.logits[0]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        is_enough: Callable[[list[int]], bool] | None = None,
+        **options: Any,
+    ) -> list[int]:
+        """The tokens that follow a prompt, as transformers' `generate` writes them; an end token is the last of them.
+
+        Args:
+            is_enough: called after each token with all that are written; True ends the answer, and so does raising,
+                which passes through and empties the cache.
+            options: more arguments of `generate`.
+        """
+        self.keep(self._common(prompt))
+        ids = torch.tensor([list(prompt)], device=self.model.device)
+        if is_enough:
+            options["stopping_criteria"] = StoppingCriteriaList([_Enough(is_enough, len(prompt))])
+        try:
+            out = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                **with_cache(self.model, self._cache),
+                **{"pad_token_id": _pad_token(self.model), **sampling.options(), **options},
+            )
+        except BaseException:
+            self.clear()
+            raise
+        sequence = out[0].tolist()
+        self.tokens = sequence[: self._cache.get_seq_length()]  # the last one has been written, and not read
+        return sequence[len(prompt) :]
+
+    def _common(self, prompt: Sequence[int]) -> int:
+        """How many tokens cache and prompt have in common, at most all of the prompt but its last token."""
+        most = max(0, min(len(self.tokens), len(prompt) - 1))
+        return next((at for at in range(most) if self.tokens[at] != prompt[at]), most)
+
+
+class _Enough(StoppingCriteria):
+    def __init__(self, is_enough: Callable[[list[int]], bool], prompt: int):
+        self.is_enough, self.prompt = is_enough, prompt
+
+    def __call__(self, input_ids, scores, **kwargs):
+        enough = self.is_enough(input_ids[0, self.prompt :].tolist())
+        return torch.full((input_ids.shape[0],), enough, device=input_ids.device)
+
+
+def end_tokens(model: PreTrainedModel) -> set[int]:
+    """The end-of-sequence tokens of a model's generation config."""
+    end = getattr(model, "generation_config", model.config).eos_token_id
+    return set() if end is None else {end} if isinstance(end, int) else set(end)
+
+
+def decode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, written: Sequence[int]) -> str:
+    """The text of an answer, without its end token, which not every tokenizer calls special."""
+    ended = written and written[-1] in end_tokens(model)
+    return tokenizer.decode(written[:-1] if ended else written, skip_special_tokens=True)
+
+
+def _pad_token(model: PreTrainedModel) -> int:
+    """Any token will do: one row alone is never padded, and `generate` warns where it has to choose by itself."""
+    known = model.generation_config.pad_token_id
+    return known if known is not None else next(iter(sorted(end_tokens(model))), 0)
