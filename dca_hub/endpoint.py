@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from transformers import PreTrainedTokenizerBase
 
-from dca_hub import sources
+from dca_hub import json_lines, sources
 from dca_hub.catalogue import Entry
 from dca_hub.conversation import Conversation, Event, Reading
 from dca_hub.errors import DcaHubError
@@ -54,7 +54,7 @@ class Endpoint:
             ) as answer:
                 if answer.status_code >= 400:
                     raise _Refused(answer.status_code, _reason(answer))
-                for line in answer.iter_lines():
+                for line in json_lines.lines_of(answer.iter_text()):
                     data = line.removeprefix("data:").strip()
                     if line.startswith("data:") and data != "[DONE]":
                         yield json.loads(data)

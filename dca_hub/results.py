@@ -19,14 +19,15 @@ measurements every line is an object with these keys; others are left alone.
 | `command` | optional: the command line that gives the number again |
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 
+_FIX = "give a file that the evaluation wrote"
 FILE = "results.jsonl"  # what a package and its repository call the measurements beside the card
 _NUMBER = (int, float)
 _TYPES = {
@@ -81,23 +82,14 @@ def read(path: Path) -> list[Result]:
 
     if runs.is_run(path):
         return summary.read(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DcaHubError(f"The results {path.name!r} cannot be read: {error}.") from None
-    found = [_result(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    text = json_lines.read_text(path, "results")
+    found = [_result(value, where) for where, value in json_lines.parse(text, path.name, _FIX)]
     if not found:
         raise DcaHubError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
     return found
 
 
-def _result(line: str, where: str) -> Result:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        raise DcaHubError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
-    if not isinstance(value, dict):
-        raise DcaHubError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
+def _result(value: dict[str, Any], where: str) -> Result:
     for key in ("task", "metric", "value", "length", "dca", "model"):
         if key not in value:
             raise DcaHubError(f"{where} lacks {key!r}: give a file that the evaluation wrote.")
@@ -173,7 +165,7 @@ def table(results: list[Result]) -> str:
 def to_lines(results: list[Result]) -> str:
     """A file of measurements: what `read` reads again."""
     lines = [{key: value for key, value in asdict(result).items() if value is not None} for result in results]
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    return "".join(map(json_lines.line, lines))
 
 
 def commands(results: list[Result]) -> list[str]:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, line, place, read
+from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, place, read
 
 
 class Log:
@@ -61,9 +62,9 @@ class Log:
             return
         with self._mine.open("a", encoding="utf-8") as file:
             if not self._begun:
-                file.write(line(self.header))
+                file.write(json_lines.line(self.header))
                 self._begun = True
-            file.write(line(sample))
+            file.write(json_lines.line(sample))
 
     def end(self) -> None:
         """Joins what the processes wrote; by the first process, after all have finished."""

@@ -4,7 +4,6 @@ A number is hidden in a long text and asked for (`passkey`); a cell's score is t
 exactly. The trials of a run are JSON lines that any page or command can show, and go on from.
 """
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +12,10 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dca_hub import json_lines
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import passkey
+from dca_hub.evaluation import passkey, runs
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
 from dca_hub.generation import PromptCache, Sampling, decode
@@ -23,6 +23,7 @@ from dca_hub.generation import PromptCache, Sampling, decode
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
 GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 _USUAL_WORDING = Wording()
+_FIX = "give the file that a run of the needle test has written"
 _AROUND = 240  # characters of a prompt that are shown on each side of the needle
 
 Progress = Callable[[int, int], None]
@@ -174,38 +175,31 @@ def scores(results: Iterable[Result]) -> dict[tuple[int, float], float]:
 
 
 def to_line(result: Result) -> str:
-    """One line of JSON, without the line end."""
-    return json.dumps(asdict(result), ensure_ascii=False)
+    """A trial as a line of a file."""
+    return json_lines.line(asdict(result))
 
 
-def from_lines(lines: Iterable[str]) -> list[Result]:
-    """Results out of JSON lines; a last line that was cut off in the middle is left out, and so is what a
-    run of the command line has beside the DCA model and the plain one.
+def from_text(text: str, name: str = "the file") -> list[Result]:
+    """Trials out of JSON lines; a last line that was cut off in the middle is left out, and so is what a run of the
+    command line has beside the DCA model and the plain one.
 
-    Raises DcaHubError for anything else that is no result.
+    Raises DcaHubError for a file of another format, and for anything else that is not a trial.
     """
-    rows = [line for line in lines if line.strip()]
     found = []
-    for number, line in enumerate(rows, 1):
-        try:
-            value = json.loads(line)
-            if "run" not in value and value.get("variant", "DCA") in ("DCA", "plain"):
-                found.append(_from_json(value))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            if number == len(rows) and number > 1:
-                break
-            raise DcaHubError(
-                f"Line {number} is no result of a needle test: give the file that a run has written."
-            ) from None
+    for where, value in json_lines.parse(text, name, _FIX, torn=True):
+        if runs.is_header(value):
+            runs.check_header(value, where)
+        elif value.get("variant", "DCA") in ("DCA", "plain"):
+            found.append(_from_json(value, where))
     return found
 
 
-def _from_json(value: dict) -> Result:
+def _from_json(value: dict, where: str) -> Result:
     kinds = {"str": str, "bool": bool, "int": int, "float": (int, float)}
     for f in fields(Result):
         kind = kinds[f.type if isinstance(f.type, str) else f.type.__name__]
-        if not isinstance(value[f.name], kind):
-            raise TypeError(f.name)
+        if not isinstance(value.get(f.name), kind):
+            raise DcaHubError(f"{where} is not a trial of a needle test ({f.name}): {_FIX}.")
     return Result(**{f.name: value[f.name] for f in fields(Result)})
 
 

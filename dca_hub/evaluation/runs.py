@@ -6,7 +6,7 @@ it. A file may hold several runs, one after another, and files may be joined.
 
 | key of a header | value |
 |---|---|
-| `run` | the version of this format, 1 |
+| `run` | the version of this format, 2 |
 | `task` | `perplexity`, `passkey`, `needle`, or the name of a task of `evaluate` |
 | `model` | what the base is called: its Hub id, or the catalogue's name |
 | `revision` | its commit on the Hub, or null |
@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 
-FORMAT = 1
+FORMAT = 2
+_FIX = "give a file that the evaluation wrote"
 # In the order of a file: first what a table has columns for.
 PLACE = ("variant", "length", "document", "end", "depth", "trial", "id")
 # What two headers of one run have in common.
@@ -70,8 +72,8 @@ def place(sample: Sample) -> tuple:
 def is_run(path: Path) -> bool:
     """Whether a file begins with a header."""
     try:
-        with path.open(encoding="utf-8") as file:
-            return _is_header(json.loads(file.readline()))
+        with path.open(encoding="utf-8-sig") as file:
+            return is_header(json.loads(file.readline()))
     except (OSError, ValueError):
         return False
 
@@ -81,20 +83,12 @@ def read(path: Path) -> list[Run]:
 
     Raises DcaHubError naming the line that is neither a header nor a sample.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DcaHubError(f"The results {path.name!r} cannot be read: {error}.") from None
+    text = json_lines.read_text(path, "results")
     found: dict[str, tuple[Header, dict]] = {}
     header: Header | None = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        value = _parse(line, f"{path.name}, line {number}", last=number == len(lines))
-        if value is None:
-            break
-        if _is_header(value):
-            _check_header(value, f"{path.name}, line {number}")
+    for where, value in json_lines.parse(text, path.name, _FIX, torn=True):
+        if is_header(value):
+            check_header(value, where)
             header, samples = _joined(found, value)
         elif header is None:
             raise DcaHubError(
@@ -102,10 +96,10 @@ def read(path: Path) -> list[Run]:
                 "`dca-hub perplexity`, `passkey`, `needle` or `evaluate` wrote."
             )
         else:
-            _check_sample(value, header, f"{path.name}, line {number}")
+            _check_sample(value, header, where)
             samples[place(value)] = value
     if not found:
-        raise DcaHubError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
+        raise DcaHubError(f"{path.name!r} holds no results: {_FIX}.")
     return [assemble(header, samples) for header, samples in found.values()]
 
 
@@ -134,27 +128,19 @@ def _sortable(value: Any) -> tuple:
     return value is not None, is_word, 0 if is_word or value is None else value, value if is_word else ""
 
 
-def _is_header(value: Any) -> bool:
+def is_header(value: Any) -> bool:
     return isinstance(value, dict) and "run" in value
 
 
-def _parse(line: str, where: str, last: bool) -> dict | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        if last:  # the machine died in the middle of it
-            return None
-        raise DcaHubError(f"{where} is not JSON: give a file that the evaluation wrote.") from None
-    if not isinstance(value, dict):
-        raise DcaHubError(f"{where} is not a JSON object: give a file that the evaluation wrote.")
-    return value
-
-
-def _check_header(value: Header, where: str) -> None:
-    if value["run"] != FORMAT:
+def check_header(value: Header, where: str) -> None:
+    """Raises DcaHubError for a header of another format, or one that lacks a key."""
+    if value["run"] == 1:
         raise DcaHubError(
-            f"{where}: this file is of format {value['run']!r}, and {FORMAT} is read here: measure again."
+            f"{where}: format 1 was written by a version whose generated answers were wrong after their first token: "
+            "measure again, into another --out."
         )
+    if value["run"] != FORMAT:
+        raise DcaHubError(f"{where}: expected format {FORMAT}, got {value['run']!r}: update dca_hub, or measure again.")
     for key, kind in _HEADER.items():
         if not isinstance(value.get(key), kind):
             raise DcaHubError(f"{where}: {key!r} is missing or of a wrong kind: give a file that the evaluation wrote.")
@@ -169,9 +155,4 @@ def _check_sample(value: Sample, header: Header, where: str) -> None:
 
 def to_lines(run: Run) -> str:
     """A run as the lines of a file."""
-    return "".join(line(value) for value in (run.header, *run.samples))
-
-
-def line(value: dict) -> str:
-    """A header or a sample as a line of a file."""
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return "".join(json_lines.line(value) for value in (run.header, *run.samples))

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import needle, runs
+from dca_hub.evaluation import needle
 from dca_hub.evaluation.experiments import Subject, header
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
@@ -40,7 +41,7 @@ def content(results: Sequence[Result], grid: Grid, mode: Mode, loaded: Loaded) -
     planned = {"lengths": grid.lengths, "depths": grid.depths, "trials": grid.trials, "mode": mode}
     about |= {"command": _command(grid, loaded, False in names), "planned": planned}
     samples = ({"variant": names[result.dca], **asdict(result)} for result in results)
-    return "".join(map(runs.line, (about, *samples))).encode()
+    return "".join(map(json_lines.line, (about, *samples))).encode()
 
 
 def read(path: str) -> Saved:
@@ -48,13 +49,13 @@ def read(path: str) -> Saved:
     file = Path(path)
     if file.stat().st_size > _LARGEST_FILE:
         raise DcaHubError("The file is too large to be the results of a needle test.")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    results = needle.from_lines(lines)
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    results = needle.from_text(text, file.name)
     if not results:
         raise DcaHubError("The file holds no results: give the one that a run has written.")
     if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
         raise DcaHubError("The file mixes models or haystacks: give the results of one run.")
-    lengths, depths, trials, sides = _planned(lines[0])
+    lengths, depths, trials, sides = _planned(json_lines.split(text)[0])
     sides = sides | {"dca" if r.dca else "plain" for r in results}
     grid = Grid(
         (*lengths, *(r.length for r in results)),

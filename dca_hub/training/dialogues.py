@@ -13,6 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 
 Message = dict[str, str]
@@ -48,10 +49,7 @@ def read(path: Path) -> list[list[Message]]:
 
     Raises DcaHubError naming the entry that is no dialogue, and when there is none at all.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DcaHubError(f"The dialogues {path.name!r} cannot be read: {error}.") from None
+    text = json_lines.read_text(path, "dialogues")
     found = [_dialogue(entry, where) for where, entry in _entries(text, path.name)]
     if not found:
         raise DcaHubError(f"{path.name!r} holds no dialogues: give a JSON list or JSON lines of them.")
@@ -59,19 +57,16 @@ def read(path: Path) -> list[list[Message]]:
 
 
 def _entries(text: str, name: str) -> Iterator[tuple[str, Any]]:
-    if text.lstrip().startswith("["):
-        try:
-            entries = json.loads(text)
-        except ValueError as error:
-            raise DcaHubError(f"{name!r} is not valid JSON ({error}): mend it.") from None
-        yield from ((f"{name}, entry {number}", entry) for number, entry in enumerate(entries, 1))
+    """Each entry with where it stands: of a JSON list, of JSON lines, or of one object over several lines."""
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("["):
+            raise DcaHubError(f"{name!r} is not valid JSON ({error}): correct it.") from None
+        yield from json_lines.parse(text, name, "give a JSON list or JSON lines")
         return
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                yield f"{name}, line {number}", json.loads(line)
-            except ValueError:
-                raise DcaHubError(f"{name}, line {number} is not JSON: give a JSON list or JSON lines.") from None
+    for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+        yield f"{name}, entry {number}", entry
 
 
 def _dialogue(entry: Any, where: str) -> list[Message]:

@@ -57,7 +57,7 @@ def test_both_models_are_asked_the_same(demo, grid, results):
 
 
 def test_a_stopped_run_goes_on(demo, grid, results):
-    known = needle.from_lines([needle.to_line(result) for result in results[:2]])
+    known = needle.from_text("".join(map(needle.to_line, results[:2])))
     assert known == results[:2]
     rest = list(needle.run(demo.model, demo.tokenizer, grid, name="demo", dca=True, done=known))
     assert [(r.place, r.key, r.answer) for r in [*known, *rest]] == [(r.place, r.key, r.answer) for r in results]
@@ -90,11 +90,13 @@ def test_grass_and_ones_own_text_serve_as_haystacks(demo):
 
 
 def test_lines_that_are_no_results_are_refused():
-    line = needle.to_line(_result())
-    assert needle.from_lines([line, "", line[:20]]) == [_result()]
-    for bad in (["{}"], [line, "nonsense", line], ["[]", line], [line.replace("256", '"256"'), line]):
-        with pytest.raises(DcaHubError, match="Line"):
-            needle.from_lines(bad)
+    line = needle.to_line(_result(around="one\u2028two\x85three"))
+    assert needle.from_text(line + "\n" + line[:20]) == [_result(around="one\u2028two\x85three")]
+    for bad in ("{}", line + "nonsense\n" + line, "[]\n" + line, line.replace("256", '"256"') + line):
+        with pytest.raises(DcaHubError, match=r"line [12] is not"):
+            needle.from_text(bad)
+    with pytest.raises(DcaHubError, match="format 1"):
+        needle.from_text('{"run": 1, "task": "needle"}\n' + line)
 
 
 def test_scores_are_shares_by_cell():

@@ -17,7 +17,7 @@ SIZES = {"chunk_size": 96, "local_size": 16, "original_max_position_embeddings":
 
 def write_run(path, task, samples, **changes):
     header = {
-        "run": 1, "task": task, "model": "tiny", "revision": None, "trained": 128, "dtype": "float32",
+        "run": runs.FORMAT, "task": task, "model": "tiny", "revision": None, "trained": 128, "dtype": "float32",
         "variants": {"DCA": {"dca": True, "dual_chunk_attention_config": SIZES}, "plain": {"dca": False},
                      "DCA, intra only": {"dca": True, "dual_chunk_attention_config": SIZES, "relations": "intra"}},
         "settings": {"data": "a <b>", "haystack": "grass"}, "versions": {"torch": "2"}, "command": "dca-hub x",

@@ -15,7 +15,7 @@ PLACES = [({"variant": "DCA", "length": n, "trial": t}, n) for n in (64, 128) fo
 
 def header(**changes):
     value = {
-        "run": 1, "task": "passkey", "model": "m", "revision": None, "trained": 64, "dtype": "float32",
+        "run": runs.FORMAT, "task": "passkey", "model": "m", "revision": None, "trained": 64, "dtype": "float32",
         "variants": {"DCA": {"dca": True}}, "settings": {"haystack": "grass", "seed": 0},
     }  # fmt: skip
     return {**value, **changes}
@@ -143,7 +143,8 @@ def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
         (['{"task": "passkey"}'], "does not begin with the line"),
         ([json.dumps(header()), "nonsense", "{}"], "line 2 is not JSON"),
         ([json.dumps(header()), "[]", "{}"], "line 2 is not a JSON object"),
-        ([json.dumps(header(run=2))], "of format 2"),
+        ([json.dumps(header(run=1))], "wrong after their first token: measure again"),
+        ([json.dumps(header(run=99))], "expected format 2, got 99"),
         ([json.dumps(header(settings=None))], "'settings' is missing"),
         ([json.dumps(header()), '{"variant": "other", "length": 3}'], "none of the variants"),
         ([json.dumps(header()), '{"variant": "DCA", "length": "3"}'], "length must be"),
@@ -154,6 +155,22 @@ def test_damaged_files_are_named(tmp_path, lines, words):
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(DcaHubError, match=words):
         runs.read(path)
+
+
+def test_an_older_file_is_not_gone_on_with(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(header(run=1)) + "\n")
+    before = path.read_bytes()
+    with pytest.raises(DcaHubError, match="measure again, into another --out"):
+        carry_out(Log(path, header()), PLACES, measure)
+    assert path.read_bytes() == before
+
+
+def test_a_run_reads_what_it_has_written_whatever_the_characters(tmp_path):
+    path, odd = tmp_path / "r.jsonl", "a\u2028b\u2029c\x85d\x0be\x1cf"
+    written = carry_out(Log(path, header()), PLACES, lambda at, tell: {"found": True, "answer": odd})
+    assert runs.read(path)[0].samples == written.samples and written.samples[0]["answer"] == odd
+    carry_out(Log(path, header()), PLACES, lambda at, tell: pytest.fail("measured again"))
 
 
 def test_several_processes_need_a_file_and_a_file_needs_a_place(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from dca_hub.errors import DcaHubError
+from dca_hub.evaluation import runs
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
 from dca_hub.space import needle_file
@@ -15,6 +16,9 @@ _RESULT = Result(
     model="demo", dca=True, haystack="prose", seed=0, length=256, depth=0.5, trial=0, key="12345", answer="12345",
     found=True, around="12345", seconds=0.1,
 )  # fmt: skip
+
+
+_HEADER = {"run": runs.FORMAT, "task": "needle", "model": "demo", "trained": 512, "variants": {}, "settings": {}}
 
 
 def _write(tmp_path, *results, header=None):
@@ -40,9 +44,14 @@ def test_a_stopped_run_goes_on_from_its_file(space, tmp_path):
 )  # fmt: skip
 def test_a_file_that_does_not_say_what_was_planned_holds_its_results(tmp_path, planned):
     other = replace(_RESULT, dca=False, length=2048, trial=1)
-    saved = needle_file.read(_write(tmp_path, _RESULT, other, header={"run": 1, "planned": planned}))
+    saved = needle_file.read(_write(tmp_path, _RESULT, other, header={**_HEADER, "planned": planned}))
     assert saved.grid == Grid((256, 2048), (0.5,), 2) and saved.mode == "both"
     assert needle_file.read(_write(tmp_path, _RESULT)).mode == "dca"
+
+
+def test_a_file_of_an_older_format_is_refused(tmp_path):
+    with pytest.raises(DcaHubError, match="format 1 .* measure again"):
+        needle_file.read(_write(tmp_path, _RESULT, header={**_HEADER, "run": 1}))
 
 
 def test_a_grid_that_no_map_can_show_is_refused(tmp_path):

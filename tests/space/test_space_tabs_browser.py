@@ -48,7 +48,7 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     with page.expect_download() as caught:
         page.locator("#needle-jsonl").click()
     caught.value.save_as(tmp_path / "needle.jsonl")
-    results = needle.from_lines((tmp_path / "needle.jsonl").read_text().splitlines())
+    results = needle.from_text((tmp_path / "needle.jsonl").read_text())
     [run] = runs.read(tmp_path / "needle.jsonl")
     assert run.task == "needle" and run.variants == ["DCA", "plain"] and len(run.samples) == len(results)
     assert run.header["command"].startswith("dca-hub needle demo --lengths ")

@@ -75,7 +75,7 @@ def test_both_formats_are_read(tmp_path, entry, lines):
         ("[1", "not valid JSON"),
         ("nonsense", "line 1 is not JSON"),
         ('[{"text": "x"}]', "entry 1 has neither messages"),
-        ('{"messages": []}', "line 1 has neither messages"),
+        ('{"messages": []}', "entry 1 has neither messages"),
         ('{"inputs": ["One?"]}', "an output for each input"),
         ('{"inputs": ["One?", "Three?"], "outputs": ["Two."]}', "an output for each input"),
         ('{"inputs": [7], "outputs": ["Two."]}', "a turn needs a role"),

@@ -1,12 +1,12 @@
 """Documents of our tasks in the authors' formats, and their scores; lm-evaluation-harness finds these by name."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import metrics
 from dca_hub.evaluation.cutting import marked
@@ -22,11 +22,9 @@ _WORDS = {str: "text", list: "a list of texts"}
 def _lines(name: str, data: str | None, default: str | None, what: str) -> list[dict[str, Any]]:
     """The JSON lines of the file of that name, in a folder or a data set of the Hub."""
     path = _find(f"{name}.jsonl", data or default, what)
-    try:
-        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise DcaHubError(f"{path.name} is not JSON lines ({error}): get the file again.") from None
-    if not found or not all(isinstance(one, dict) for one in found):
+    text = json_lines.read_text(path, "data")
+    found = [value for _, value in json_lines.parse(text, path.name, f"it must be {what}")]
+    if not found:
         raise DcaHubError(f"{path.name} holds no documents: it must be {what}.")
     return found
 
