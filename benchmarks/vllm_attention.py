@@ -1,7 +1,8 @@
 """The plug-in's CPU backend against vLLM's own, on the same paged cache: a layer's cache write and attention.
 
-`python benchmarks/vllm_attention.py` in an environment with vLLM (bash tests/serving/run.sh makes one). Plain attention
-is what vLLM's kernel gives without Dual Chunk Attention. Each case is first compared with the naive twin on some rows.
+`python benchmarks/vllm_attention.py` in an environment with vLLM (bash tests/vllm_plugin/run.sh makes one). Plain
+attention is what vLLM's kernel gives without Dual Chunk Attention. Each case is first compared with the naive twin on
+some rows.
 """
 
 import argparse
@@ -24,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import RelationRotations, relation_rotations, rotate
-from dca_hub.serving.backend_cpu import DualChunkCPUImpl, DualChunkCPUMetadata, step_of
-from dca_hub.serving.paged import PageShape
-from dca_hub.serving.rotation import RotaryTable
-from dca_hub.serving.spans import positions, spans
+from dca_hub.vllm_plugin.cpu.backend import DualChunkCPUImpl, DualChunkCPUMetadata, step_of
+from dca_hub.vllm_plugin.cpu.pages import PageShape
+from dca_hub.vllm_plugin.rotary_table import RotaryTable
+from dca_hub.vllm_plugin.spans import positions, spans
 
 MODEL = Path(__file__).resolve().parent.parent / "dca_hub" / "demo" / "model"
 PAGE, THETA = 128, 10_000.0

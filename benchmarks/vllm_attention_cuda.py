@@ -31,7 +31,7 @@ from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations, rotate
-from dca_hub.serving.hooks import install
+from dca_hub.vllm_plugin.hooks import install
 
 MODEL = Path(__file__).resolve().parent.parent / "dca_hub" / "demo" / "model"
 PAGE, THETA, LAYER = 128, 10_000.0, "layer"
@@ -222,7 +222,7 @@ def _rotate_like_a_layer(model_config, size: int) -> None:
 
 
 def _dca_backend():
-    from dca_hub.serving.backend_cuda import DualChunkFlashBackend
+    from dca_hub.vllm_plugin.cuda.backend import DualChunkFlashBackend
 
     return DualChunkFlashBackend
 

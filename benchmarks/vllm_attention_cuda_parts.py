@@ -29,13 +29,13 @@ def main() -> None:
 
 
 def parts(case: Case, repeat: int) -> dict[str, float]:
-    """The median time of each part of a layer, in ms; "far" has the copying that is also told apart, as "gather"."""
+    """The median time of each part of a layer, in ms; "cross" has the copying that is also told apart, as "gather"."""
     impl, metadata, cache = case.impls[1], case.metadata[1], case.caches[1]
     layout, kernels, output = metadata.layout, metadata.kernels, torch.empty_like(case.query)
-    turning = (layout.rows, layout.far_rows, metadata.table, metadata.geometry)
+    rotating = (layout.rows, layout.cross_rows, metadata.table, metadata.geometry)
     pages, count = impl._cache(cache), len(layout.rows.positions)
-    turned = kernels.turn_queries(case.query, *turning)
-    near_query, far_query = (turned[:count], turned[count:]) if layout.far else (turned, None)
+    rotated = kernels.rotate_queries(case.query, *rotating)
+    intra_query, cross_query = (rotated[:count], rotated[count:]) if layout.cross else (rotated, None)
 
     def write():
         with set_forward_context({LAYER: metadata}, case.configs[1]):
@@ -45,19 +45,19 @@ def parts(case: Case, repeat: int) -> dict[str, float]:
         "plain": case.plain,
         "DCA": case.dca,
         "write keys": write,
-        "turn queries": lambda: kernels.turn_queries(case.query, *turning),
-        "near": lambda: impl._attend(near_query, pages, layout.near, causal=True),
+        "rotate queries": lambda: kernels.rotate_queries(case.query, *rotating),
+        "intra": lambda: impl._attend(intra_query, pages, layout.intra, causal=True),
     }
-    near, near_lse = runs["near"]()
-    far, far_lse = near[count:], near_lse[:, count:]
-    for call in layout.far:
-        if call.gathered is not None:
-            copy = impl._copy(near.dtype)
-            runs["gather"] = lambda call=call, copy=copy: kernels.gather(pages, call.gathered.pages, copy)
-    if layout.far:
-        runs["far"] = lambda: impl._attend_far(far_query, pages, layout.far, kernels)
-        far, far_lse = runs["far"]()
-    runs["merge"] = lambda: kernels.merge(output, near[:count], near_lse[:, :count], far, far_lse, layout.rows)
+    intra, intra_lse = runs["intra"]()
+    cross, cross_lse = intra[count:], intra_lse[:, count:]
+    for call in layout.cross:
+        if call.copied is not None:
+            copy = impl._copy(intra.dtype)
+            runs["gather"] = lambda call=call, copy=copy: kernels.gather(pages, call.copied.pages, copy)
+    if layout.cross:
+        runs["cross"] = lambda: impl._attend_cross(cross_query, pages, layout.cross, kernels)
+        cross, cross_lse = runs["cross"]()
+    runs["merge"] = lambda: kernels.merge(output, intra[:count], intra_lse[:, :count], cross, cross_lse, layout.rows)
     return {part: median_ms(run, repeat) for part, run in runs.items()}
 
 

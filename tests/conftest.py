@@ -15,7 +15,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     skip_slow = pytest.mark.skip(reason="slow: run with --slow")
-    skip_vllm = pytest.mark.skip(reason="needs vLLM, which has an environment of its own: bash tests/serving/run.sh")
+    skip_vllm = pytest.mark.skip(reason="needs vLLM, in an environment of its own: bash tests/vllm_plugin/run.sh")
     skip_gpu = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):

@@ -8,7 +8,6 @@ from openai_server import serving
 from tiny_checkpoints import write_checkpoint
 
 from dca_hub import catalogue, cli, extend, manifest, sources
-from dca_hub.endpoint import connect
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.experiments import Subject, header
 from dca_hub.loading import load
@@ -16,6 +15,7 @@ from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.packaging import package
 from dca_hub.serving import engines
+from dca_hub.serving.client import connect
 from dca_hub.sizes import USUAL_REACH, Asked, geometry_of, may_change_length, reach_of, reach_of_entry, sized
 from dca_hub.space.host import Host
 from dca_hub.space.settings import Settings

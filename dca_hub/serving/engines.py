@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dca_hub.errors import DcaHubError
+from dca_hub.vllm_plugin import VLLM_VERSIONS
 
 Engine = Literal["vllm", "transformers"]
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "dca_hub"
-VLLM_VERSIONS = ("0.32", "0.33")
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import torch
 from dca_hub.conversation import Conversation
 from dca_hub.devices import free_bytes
 from dca_hub.documents import Document
-from dca_hub.endpoint import EndpointConversation, Served, connect
 from dca_hub.errors import DcaHubError
 from dca_hub.loading import Loaded, fetch, load
 from dca_hub.pretrained import Quantization
 from dca_hub.progress import Report
 from dca_hub.prompts import Prompter
+from dca_hub.serving.client import EndpointConversation, Served, connect
 from dca_hub.space.settings import Settings
 
 _SPARE = 0.8  # of the free memory, for caches

@@ -109,7 +109,7 @@ def installed(monkeypatch, *, vllm: str | None, plugin: bool = True, server: boo
             raise PackageNotFoundError(name)
         return vllm
 
-    points = EntryPoints([EntryPoint("dca_hub", "dca_hub.serving.plugin:register", engines.PLUGIN_GROUP)] * plugin)
+    points = EntryPoints([EntryPoint("dca_hub", "dca_hub.vllm_plugin.plugin:register", engines.PLUGIN_GROUP)] * plugin)
     monkeypatch.setattr(engines.importlib.metadata, "version", version)
     monkeypatch.setattr(engines.importlib.metadata, "entry_points", lambda group: points)
     there = {"vllm"} if vllm else set()

@@ -6,9 +6,9 @@ from openai_server import listening
 
 from dca_hub.conversation import Sampling
 from dca_hub.documents import Document, Page
-from dca_hub.endpoint import EndpointConversation, connect
 from dca_hub.loading import load
 from dca_hub.prompts import Turn
+from dca_hub.serving.client import EndpointConversation, connect
 from dca_hub.serving.engines import transformers_refusal
 from dca_hub.serving.transformers_server import build_app
 

@@ -1,0 +1,1 @@
+"""The attention backend for CPUs. Only `backend` imports vLLM."""
