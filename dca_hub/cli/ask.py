@@ -134,15 +134,23 @@ def _report(answered, args: argparse.Namespace, say) -> None:
         print(json.dumps(_values(answered, args), indent=2, ensure_ascii=False))
         return
     print(flush=True)
+    if not any(citation.supports for citation in answered.citations):
+        say("No page supports this answer.")
     for citation in answered.citations:
-        say(f"page {citation.page} of {citation.document}: “{_short(citation.quote)}”")
-    if not answered.citations:
-        say("No page supports this answer word by word.")
+        say(_cited(citation))
     stats = answered.stats
     say(
         f"read {stats.read_tokens:,} tokens at {stats.read_tokens_per_second:,.0f} per second, first word after "
         f"{stats.first_token_seconds:.1f} s, then {stats.answer_tokens_per_second:.1f} tokens per second"
     )
+
+
+def _cited(citation) -> str:
+    """`verbatim: page 3 of a.pdf: “...”`, and what the page says where a number differs."""
+    differences = "".join(f", but {d} where the answer says {d.answer}" for d in citation.differences if d.page)
+    differences += "".join(f", but {d}" for d in citation.differences if not d.page)
+    where = f"page {citation.page} of {citation.document}"
+    return f"{citation.grade.value}: {where}{differences}: “{_short(citation.quote)}”"
 
 
 def _values(answered, args: argparse.Namespace) -> dict:

@@ -1,6 +1,6 @@
 """PDF files as pages of text, page images and citations; a file's bytes are parsed in a bounded worker process only."""
 
-from .citations import Citation, cite
+from .citations import Citation, Difference, Grade, cite
 from .document import Document, Page, page_mark
 from .failures import DocumentError, Reason
 from .limits import Limits
@@ -10,8 +10,10 @@ from .render import PageImage, render_page
 
 __all__ = [
     "Citation",
+    "Difference",
     "Document",
     "DocumentError",
+    "Grade",
     "Limits",
     "Page",
     "PageImage",

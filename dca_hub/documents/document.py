@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from dca_hub.documents.words import fold
+
 
 def page_mark(number: int) -> str:
     """The line that stands before a page's text, by which an answer can name the page."""
@@ -37,6 +39,11 @@ class Document:
     @cached_property
     def _parts(self) -> tuple[tuple[int, str], ...]:
         return tuple((p.number, f"{page_mark(p.number)}\n{p.text}\n\n") for p in self.pages if p.text)
+
+    @cached_property
+    def folded(self) -> tuple[str, ...]:
+        """Each page's text as `words.fold` leaves it: what citations search in, folded once for all questions."""
+        return tuple(fold(page.text) for page in self.pages)
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -1,5 +1,6 @@
 """The conversation as HTML: questions, answers, progress, citations, timings. All words of others are escaped."""
 
+from dca_hub.documents import Citation
 from dca_hub.space.markup import bar, notice, seconds, tag, text
 from dca_hub.space.turns import NAMES, Answer, Side, Turn
 
@@ -66,7 +67,7 @@ def _foot(number: int, side: Side, answer: Answer, named: bool) -> str:
     chips = [
         tag(
             "button",
-            text(f"{citation.document}, p. {citation.page}" if named else f"p. {citation.page}"),
+            text(_label(citation, named)),
             type="button",
             class_="dh-chip",
             data_act="cite",
@@ -76,13 +77,21 @@ def _foot(number: int, side: Side, answer: Answer, named: bool) -> str:
         for index, citation in enumerate(answer.citations)
     ]
     parts = []
+    supported = any(citation.supports for citation in answer.citations)
     if chips:
-        parts.append(tag("div", tag("span", "Rests on", class_="dh-label"), *chips, class_="dh-chips"))
+        label = "Rests on" if supported else "Not supported"
+        parts.append(tag("div", tag("span", label, class_="dh-label"), *chips, class_="dh-chips"))
     if answer.state == "done" and not chips and answer.text:
         parts.append(tag("div", "No page supports this answer.", class_="dh-label"))
     if answer.stats:
         parts.append(_timings(answer))
     return tag("footer", *parts) if parts else ""
+
+
+def _label(citation: Citation, named: bool) -> str:
+    """Which page, and what it says where the answer has another number."""
+    where = f"{citation.document}, p. {citation.page}" if named else f"p. {citation.page}"
+    return ": ".join([where, *map(str, citation.differences)])
 
 
 def _timings(answer: Answer) -> str:

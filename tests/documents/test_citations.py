@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dca_hub.documents import Document, Page, cite
+from dca_hub.documents import Document, Grade, Page, cite
 
 PAGES = [
     "The heron stands on one leg in the shallow water. It waits for an unwary frog.",
@@ -46,6 +46,82 @@ def test_a_number_alone_is_enough():
 )
 def test_paraphrase_and_numbers(answer, pages):
     assert cited(answer) == pages
+
+
+KEY = ["Otters sleep. Nobody rises.", "The pass key is 71432. Remember it. 71432 is the pass key.", "Built in 1881."]
+
+
+@pytest.mark.parametrize(
+    ("answer", "page", "says"),
+    [
+        ("The pass key is 21432", 2, "71432"),
+        ("21432", 2, "71432"),
+        ("The pass key is 1881.", 2, "71432"),  # a number of the document, but of something else
+    ],
+)
+def test_a_wrong_number_is_held_against_the_page_and_supports_nothing(answer, page, says):
+    (citation,) = cite(answer, document(KEY), "What is the pass key?")
+    assert (citation.grade, citation.page, citation.score, citation.claims) == (Grade.NOT_FOUND, page, 0.0, ())
+    assert not citation.supports and "71432" in citation.quote
+    assert citation.differences[0].answer in answer
+    assert [str(difference) for difference in citation.differences] == [f"the page says {says}"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["71432", "The pass key is 71,432.", "The 5-digit pass key is 71432", "1. 71432", "It is 71432, as page 2 says."],
+)
+def test_a_right_number_is_found_however_it_is_written(answer):
+    (citation,) = cite(answer, document(KEY), "What is the pass key?")
+    assert citation.page == 2 and citation.supports and not citation.differences
+
+
+@pytest.mark.parametrize(
+    ("answer", "page", "says"),
+    [
+        ("Otters were counted in 1822.", 2, "1987"),
+        ("In 1978, otters were counted along the river Ouse.", 2, "1987"),
+        ("There were 1,420 otters.", 2, "1,240"),
+        ("He wore the coat on Mondays, on Monday.", 5, ""),
+    ],
+)
+def test_numbers_and_days_must_stand_with_what_they_belong_to(answer, page, says):
+    (citation,) = cite(answer, document())
+    assert (citation.grade, citation.page, citation.differences[0].page) == (Grade.NOT_FOUND, page, says)
+
+
+def test_one_wrong_number_of_two_does_not_cost_the_other_page():
+    answer = "The mill was built by Parson Adams in 1823. Otters were counted in 1987."
+    found, wrong = cite(answer, document())
+    assert (found.page, found.grade, [answer[a:b] for a, b in found.claims]) == (
+        2,
+        Grade.VERBATIM,
+        ["Otters were counted in 1987."],
+    )
+    assert (wrong.page, str(wrong.differences[0])) == (3, "the page says 1822")
+
+
+def test_number_words_and_inflections_are_the_same():
+    pages = ["The board has twelve members, who approve each budget.", "Nothing else.", "Blank."]
+    (citation,) = cite("There are 12 members on the board approving budgets.", document(pages))
+    assert (citation.page, citation.grade) == (1, Grade.LIKELY)
+
+
+@pytest.mark.parametrize(
+    ("answer", "question"),
+    [
+        ("The mill is in Paris.", "Where is the mill?"),
+        ("The miller's coat was red.", "What colour was the miller's coat?"),
+    ],
+)
+def test_the_words_of_the_question_alone_support_nothing(answer, question):
+    assert cited(answer, question) == []
+
+
+def test_thoughts_are_not_cited_and_spans_are_those_of_the_answer():
+    answer = "<think>The mill, perhaps, built by Parson Adams in 1822.</think>It waits for an unwary frog."
+    (citation,) = cite(answer, document())
+    assert citation.page == 1 and [answer[a:b] for a, b in citation.claims] == ["It waits for an unwary frog."]
 
 
 def test_an_answer_from_two_pages_cites_both():
