@@ -9,7 +9,7 @@ import torch
 from transformers import TextIteratorStreamer
 
 from dca_hub.documents import Citation, Document, cite
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, DoesNotFit, Fix
 from dca_hub.generation import GREEDY, PromptCache, Sampling
 from dca_hub.loading import Loaded
 from dca_hub.prompts import STOP_STRINGS, Prompter, Turn, join
@@ -172,8 +172,10 @@ class Conversation:
             for done in self._cache.read(tokens):
                 yield Reading(done, total, time.monotonic() - started)
         except torch.OutOfMemoryError:
-            raise DcaHubError(
-                f"Memory ran out while reading {total:,} tokens: choose fewer pages, or --load-in-4bit."
+            raise DoesNotFit(
+                f"Memory ran out while reading {total:,} tokens",
+                "choose fewer pages",
+                Fix("use {}", "quantization", "4bit"),
             ) from None
 
     def _generate(self, tokens: list[int], sampling: Sampling) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import torch
 
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 
 TENSOR_PARALLEL = "tensor-parallel"
 
@@ -20,11 +20,13 @@ def check_device(device: str) -> str:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise DcaHubError(
             f"There is no device {device!r} that PyTorch can use here, which finds {torch.cuda.device_count()} CUDA "
-            "devices: choose another --device, or leave it out."
+            "devices",
+            Fix("choose another {}, or leave it out", "device"),
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise DcaHubError(
-            "There is no device 'mps' that PyTorch can use here: choose another --device, or leave it out."
+            "There is no device 'mps' that PyTorch can use here",
+            Fix("choose another {}, or leave it out", "device"),
         )
     return device
 

@@ -14,7 +14,7 @@ from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import find_weights
 from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
-from dca_hub.errors import DcaHubError, one_line
+from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.extending import extend
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -24,6 +24,7 @@ from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
 
 _WORKING_SHARE = 0.05  # of the weights, for activations
+_WORTH_LOADING = 256  # tokens
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -167,14 +168,16 @@ def _refuse_too_large(source: Source, need: Need, context: int) -> None:
     total = need.weights + int(need.weights * _WORKING_SHARE) + context * need.cache_per_token
     if total <= need.free:
         return
-    if need.tokens() >= 256:
-        fix = f"{need.tokens():,} tokens would fit: give --max-context {need.tokens()}, or shorter --lengths to measure"
-    else:
-        fix = "use --load-in-4bit, a smaller model, or a machine with more memory"
-    raise DcaHubError(
+    fits = need.tokens()
+    fixes = [Fix("use {}", "quantization", "4bit"), "use a smaller model or a machine with more memory"]
+    if fits >= _WORTH_LOADING:
+        fixes = [Fix(f"{fits:,} tokens would fit, give {{}}", "context", fits)]
+    raise DoesNotFit(
         f"{source.folder.name if source.base is None else source.base} needs {_gb(need.weights)} for its weights and "
         f"{_gb(context * need.cache_per_token)} for {context:,} tokens of cache, and {need.device} has "
-        f"{_gb(need.free)} free; {fix}."
+        f"{_gb(need.free)} free",
+        *fixes,
+        tokens=fits if fits >= _WORTH_LOADING else 0,
     )
 
 

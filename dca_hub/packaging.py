@@ -19,7 +19,7 @@ from huggingface_hub.errors import StrictDataclassError
 from dca_hub import card, families, licenses, manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import Weights, find_weights
-from dca_hub.errors import DcaHubError, one_line
+from dca_hub.errors import DcaHubError, Fix, one_line
 from dca_hub.families import Family
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -123,14 +123,20 @@ def _free_target(target: Path, source: Path, force: bool) -> Path:
     """The folder to make, checked: never the source, never something that is not a package."""
     target = target.absolute()
     if target.resolve() == source or source in target.resolve().parents:
-        raise DcaHubError(f"{target.name!r} lies in the folder of the source: choose another --out.")
+        raise DcaHubError(f"{target.name!r} lies in the folder of the source", Fix("choose another {}", "out"))
     if target.is_dir() and not any(target.iterdir()):
         return target
     if target.exists() or target.is_symlink():
         if not force:
-            raise DcaHubError(f"{target.name!r} exists already: choose another --out, or replace it with --force.")
+            raise DcaHubError(
+                f"{target.name!r} exists already",
+                Fix("choose another {}", "out"),
+                Fix("replace it with {}", "force", True),
+            )
         if target.is_symlink() or not (target / manifest.NAME).is_file():
-            raise DcaHubError(f"{target.name!r} is not a package that --force may replace: choose another --out.")
+            raise DcaHubError(
+                f"{target.name!r} is not a package, so it is not replaced", Fix("choose another {}", "out")
+            )
     return target
 
 
@@ -154,8 +160,8 @@ def _assembled(target: Path) -> Iterator[Path]:
             shutil.rmtree(earlier.parent)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "free some space or use --weights link" if full else "check the folder"
-        raise DcaHubError(f"{target.name!r} could not be written ({error.strerror or error}): {fix}.") from None
+        fixes = ("free some space", Fix("give {}", "weights", "link")) if full else ("check the folder",)
+        raise DcaHubError(f"{target.name!r} could not be written ({error.strerror or error})", *fixes) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

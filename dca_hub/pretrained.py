@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from dca_hub.devices import TENSOR_PARALLEL
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, DoesNotFit, Fix
 from dca_hub.families import FAMILIES
 
 Quantization = Literal["4bit", "8bit"]
@@ -39,7 +39,9 @@ def load_base(
         _check_whole(folder, found)
         return model.eval() if "device_map" in options or device == TENSOR_PARALLEL else model.to(device).eval()
     except torch.OutOfMemoryError:
-        raise DcaHubError(f"The model does not fit on {device}: use --load-in-4bit or a smaller model.") from None
+        raise DoesNotFit(
+            f"The model does not fit on {device}", Fix("use {}", "quantization", "4bit"), "use a smaller model"
+        ) from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = re.split(r"[.\n]", str(error).strip())[0]
         raise DcaHubError(f"The model could not be loaded: {reason}.") from None
@@ -62,10 +64,10 @@ def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
 
     if not torch.distributed.is_initialized():
         raise DcaHubError(
-            "--device tensor-parallel needs several processes: start it with torchrun --nproc-per-node N."
+            f"The device {TENSOR_PARALLEL!r} needs several processes: start with torchrun --nproc-per-node N."
         )
     if quantization:
-        raise DcaHubError("Quantized weights cannot be shared among processes: leave --load-in-4bit or -8bit out.")
+        raise DcaHubError("Quantized weights cannot be shared among processes", Fix("leave {} out", "quantization"))
     # Versions of transformers 5 differ in where they take it.
     takes_plan = "tp_plan" in getattr(DistributedConfig, "__dataclass_fields__", {})
     return {"distributed_config": DistributedConfig(tp_plan="auto")} if takes_plan else {"tp_plan": "auto"}
@@ -81,7 +83,9 @@ def _quantization_config(quantization: Quantization, native: PreTrainedConfig, d
     from transformers import BitsAndBytesConfig
 
     if device == "mps":
-        raise DcaHubError("bitsandbytes does not run on mps: load without quantization, or with --device cpu.")
+        raise DcaHubError(
+            "bitsandbytes does not run on mps", Fix("leave {} out", "quantization"), Fix("give {}", "device", "cpu")
+        )
     if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     if quantization == "4bit":
@@ -106,7 +110,8 @@ def _unpackable(native: PreTrainedConfig) -> list[str] | None:
     odd = {name for name, layer in linear.items() if layer.in_features % 64 or layer.out_features % 32} - head
     if odd and odd == linear.keys() - head:
         raise DcaHubError(
-            "4-bit weights on a CPU need layers whose widths are multiples of 64, and this model has none: use "
-            "--load-in-8bit, or leave the weights as they are."
+            "4-bit weights on a CPU need layers whose widths are multiples of 64, and this model has none",
+            Fix("use {}", "quantization", "8bit"),
+            Fix("leave {} out", "quantization"),
         )
     return sorted(odd | head) if odd else None

@@ -107,7 +107,7 @@ def test_layers_that_a_cpu_cannot_pack_stay_as_they_are():
 def test_a_model_whose_layers_no_cpu_packs_is_refused(tmp_path):
     pytest.importorskip("bitsandbytes")
     odd = write_checkpoint(tmp_path / "odd", hidden_size=48, intermediate_size=80, head_dim=12)
-    with pytest.raises(DcaHubError, match="--load-in-8bit"):
+    with pytest.raises(DcaHubError, match="use quantization='8bit'"):
         loading.load(str(odd), quantization="4bit", device="cpu")
 
 
@@ -139,10 +139,10 @@ def test_a_device_that_is_not_there_is_said(device, source):
 def test_what_cannot_fit_is_refused_before_it_is_loaded(source, monkeypatch):
     monkeypatch.setattr(loading, "free_bytes", lambda device: 10_000_000)
     monkeypatch.setattr(loading, "load_base", lambda *args: pytest.fail("it was loaded"))
-    with pytest.raises(DcaHubError, match=r"GB for its weights and .* of cache.*--max-context \d+"):
+    with pytest.raises(DcaHubError, match=r"GB for its weights and .* of cache.*context=\d+"):
         loading.load(str(source), context=1_000_000)
     monkeypatch.setattr(loading, "free_bytes", lambda device: 1000)
-    with pytest.raises(DcaHubError, match="--load-in-4bit"):
+    with pytest.raises(DcaHubError, match="use quantization='4bit'"):
         loading.load(str(source))
 
 
@@ -191,7 +191,7 @@ def test_loading_is_told_tensor_by_tensor_and_can_be_given_up(source):
 def test_what_does_not_fit_is_not_even_fetched(source, monkeypatch):
     monkeypatch.setattr(loading, "_weights_source", lambda *args: pytest.fail("it was fetched"))
     monkeypatch.setattr(loading, "free_bytes", lambda device: 1000)
-    with pytest.raises(DcaHubError, match="--load-in-4bit"):
+    with pytest.raises(DcaHubError, match="use quantization='4bit'"):
         loading.fetch(str(source))
     monkeypatch.setattr(loading, "_weights_source", lambda *args: "fetched")
     loading.fetch(str(source), freed=10**9)  # another model goes first

@@ -114,7 +114,7 @@ def test_a_source_without_tokenizer_is_packaged_with_a_warning(tmp_path):
 def test_an_existing_folder_is_not_overwritten_without_force(checkpoint, tmp_path):
     out = tmp_path / "out"
     package(str(checkpoint), out, **SIZES)
-    with pytest.raises(DcaHubError, match="--force"):
+    with pytest.raises(DcaHubError, match="force=True"):
         package(str(checkpoint), out, **SIZES)
     made = package(str(checkpoint), out, pretraining_length=32, chunk_size=20, local_size=4, force=True)
     assert config_of(made.folder)["dual_chunk_attention_config"]["chunk_size"] == 20
@@ -247,7 +247,7 @@ def test_a_shard_that_is_missing(tmp_path):
 
 
 def test_the_output_never_lies_in_the_source(checkpoint):
-    with pytest.raises(DcaHubError, match="--out"):
+    with pytest.raises(DcaHubError, match="choose another out"):
         package(str(checkpoint), checkpoint / "out", **SIZES)
 
 

@@ -24,6 +24,7 @@ from dca_hub.cli import (
     space,
     verify,
 )
+from dca_hub.cli.fixes import words_for
 from dca_hub.errors import DcaHubError
 
 COMMANDS = (
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     except DcaHubError as error:
-        print(f"dca-hub: {error}", file=sys.stderr)
+        print(f"dca-hub: {error.told(words_for(args))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ndca-hub: stopped.", file=sys.stderr)

@@ -82,7 +82,7 @@ class _Model:
         try:
             choice = self._choice(session, name, other, quantization, device)
         except DcaHubError as error:
-            return notice(str(error), "error") + _state(self.context), gr.skip(), gr.skip()
+            return notice(sentence(error), "error") + _state(self.context), gr.skip(), gr.skip()
         host, lane = self.context.host, self.context.lane
 
         def work(tell: Tell) -> None:
