@@ -50,7 +50,7 @@ def test_a_file_that_does_not_say_what_was_planned_holds_its_results(tmp_path, p
 
 
 def test_a_file_of_an_older_format_is_refused(tmp_path):
-    with pytest.raises(DcaHubError, match="format 1 .* measure again"):
+    with pytest.raises(DcaHubError, match=r"format 1 .* measure again"):
         needle_file.read(_write(tmp_path, _RESULT, header={**_HEADER, "run": 1}))
 
 
