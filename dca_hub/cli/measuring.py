@@ -14,6 +14,7 @@ from dca_hub.evaluation.grid import spread
 COMPARED = (
     *("plain", "no-temperature", "intra", "intra+inter", "linear", "ntk", "yarn", "dca+linear", "dca+ntk", "dca+yarn"),
 )
+RANDOM = "random"
 _EVERY = 30.0  # seconds between two lines about progress where there is no terminal
 
 
@@ -62,14 +63,16 @@ def words(text: str) -> tuple[str, ...]:
     return found
 
 
-def shares(text: str) -> tuple[float, ...]:
-    """Depths: a number of them, evenly spread (11), or places from 0 to 1 with commas between (0,0.5,1)."""
+def shares(text: str) -> tuple[float, ...] | str:
+    """Depths: a number of them, evenly spread (11), ones from 0 to 1 with commas between (0,0.5,1), or `random`."""
+    if text == RANDOM:
+        return RANDOM
     try:
         if "," not in text and "." not in text and int(text) > 0:
             return spread(int(text))
         found = tuple(float(part) for part in words(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} are no depths; write 11, or 0,0.5,1") from None
+        raise argparse.ArgumentTypeError(f"expected depths such as 11, or 0,0.5,1, or {RANDOM}, got {text!r}") from None
     if any(not 0 <= one <= 1 for one in found):
         raise argparse.ArgumentTypeError("depths lie from 0 (beginning) to 1 (end)")
     return found

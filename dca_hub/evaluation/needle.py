@@ -16,13 +16,13 @@ from dca_hub import json_lines
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import passkey, runs
-from dca_hub.evaluation.grid import Grid
+from dca_hub.evaluation.grid import Grid, Style
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
+from dca_hub.evaluation.prompting import encode, has_chat_format, require_chat_format
 from dca_hub.generation import PromptCache, Sampling, decode
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
 GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
-_USUAL_WORDING = Wording()
 _FIX = "give the file that a run of the needle test has written"
 _AROUND = 240  # characters of a prompt that are shown on each side of the needle
 
@@ -66,23 +66,34 @@ def haystack_text(kind: str, own: str = "") -> str:
     return own.strip()
 
 
-def build_haystack(tokenizer: PreTrainedTokenizerBase, text: str, longest: int, needles: int = 1) -> Haystack:
+def build_haystack(
+    tokenizer: PreTrainedTokenizerBase, text: str, longest: int, needles: int = 1, style: Style = "plain"
+) -> Haystack:
     """`text` as tokens, repeated until it is long enough to cut `longest` tokens out of it in many places."""
-    once = max(1, len(tokenizer.encode(text, add_special_tokens=False)))
+    once = max(1, len(encode(tokenizer, text)))
     times = 1 + -(-longest * 5 // (4 * once)) if once < longest * 5 // 4 else 1
-    return Haystack(tokenizer, "\n\n".join([text] * times), needles)
+    return Haystack(tokenizer, (" " if text == GRASS else "\n\n").join([text] * times), needles, style)
+
+
+def style_of(tokenizer: PreTrainedTokenizerBase, grid: Grid) -> Style:
+    """The style of a grid's prompts: the chat format where there is one, if the grid leaves it open."""
+    return grid.style or ("chat" if has_chat_format(tokenizer) else "plain")
 
 
 def prompts(tokenizer: PreTrainedTokenizerBase, grid: Grid, text: str = "") -> Maker:
     """What the prompts of a grid are cut out of. `text` is the haystack, where the grid's is one's own.
 
-    Raises DcaHubError for an empty text, and for several needles among pairs.
+    Raises DcaHubError for an empty text, several needles among pairs, or a chat format that the model has not.
     """
+    style = style_of(tokenizer, grid)
+    if style == "chat":
+        require_chat_format(tokenizer)
     if grid.haystack != "pairs":
-        return build_haystack(tokenizer, haystack_text(grid.haystack, text), max(grid.lengths), grid.needles)
+        text = haystack_text(grid.haystack, text)
+        return build_haystack(tokenizer, text, max(grid.lengths), grid.needles, style)
     if grid.needles != 1:
         raise DcaHubError("Keys and values are many needles already: leave --needles out, or choose another haystack.")
-    return Pairs(tokenizer)
+    return Pairs(tokenizer, style)
 
 
 def run(
@@ -94,7 +105,7 @@ def run(
     dca: bool,
     text: str = "",
     done: Iterable[Result] = (),
-    wording: Wording = _USUAL_WORDING,
+    wording: Wording | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Result]:
     """The trials of the grid that are not among `done`, short ones first, each when it is finished.
@@ -128,7 +139,7 @@ def ask(
     seed: int,
     place: tuple[int, float, int],
     *,
-    wording: Wording = _USUAL_WORDING,
+    wording: Wording | None = None,
     progress: Progress | None = None,
     piece: int | None = None,
 ) -> Asked:
