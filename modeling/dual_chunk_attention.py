@@ -49,7 +49,7 @@ def dual_chunk_attention(
         rotations = relation_rotations(positions, inv_freq.to(query.device), geometry)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = attention_backend(query, key, backend, geometry.chunk_length)
-    return attend(query, key, value, rotations.to(query.device), geometry.chunk_length, scaling)
+    return attend(query, key, value, rotations.to(query.device), geometry, scaling)
 
 
 def _as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:

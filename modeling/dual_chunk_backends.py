@@ -11,26 +11,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
-from .dual_chunk_geometry import Part, Relation, parts
-from .dual_chunk_kernels import CpuFlash, CudaFlash, FlashAttnPackage, FlashKernel, Portable, merge_into
+from .dual_chunk_cuda import attend_by_flash3, attend_by_squares, refuse_flash3, without_triton
+from .dual_chunk_decode import attend_decode, refuse_decode
+from .dual_chunk_geometry import DualChunkGeometry, Part, Relation, parts
+from .dual_chunk_kernels import CpuFlash, CudaFlash, CudnnFlash, FlashAttnPackage, FlashKernel, Portable, merge_into
 from .dual_chunk_onednn import OneDnnFlash
 from .dual_chunk_rotation import RelationRotations
 
 _WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, RelationRotations, int, float], torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, RelationRotations, DualChunkGeometry, float], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Backend:
     """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None; one that
-    `rounds` (see `FlashKernel`) is no choice within the first chunk."""
+    `rounds` (see `FlashKernel`) is no choice within the first chunk, one that is `plain` only there."""
 
     name: str
     refusal: Callable[[torch.Tensor, torch.Tensor], str | None]
     attend: Attend
     rounds: bool = False
+    plain: bool = False
 
 
 def attention_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None, chunk_length: int = 0) -> Attend:
@@ -51,13 +55,13 @@ def choose_backend(
         backend = next((b for b in BACKENDS if b.name == name), None)
         if backend is None:
             raise ValueError(f"there is no backend {name!r}; the backends are {', '.join(b.name for b in BACKENDS)}.")
-        refusal = backend.refusal(query, key)
+        refusal = _refusal(backend, query, key, chunk_length)
         if refusal:
             raise ValueError(f"backend {name!r} cannot serve these tensors: {refusal}.")
         return backend, f"{name}: asked for by name."
     passed = []
     for backend in BACKENDS:
-        refusal = backend.refusal(query, key)
+        refusal = _refusal(backend, query, key, chunk_length)
         if refusal is None and backend.rounds and key.shape[2] <= chunk_length:
             refusal = "within the first chunk it would not be PyTorch's own attention, bit for bit"
         if refusal is None:
@@ -66,11 +70,39 @@ def choose_backend(
     raise AssertionError("the portable backend serves everything")
 
 
+def _refusal(backend: Backend, query: torch.Tensor, key: torch.Tensor, chunk_length: int) -> str | None:
+    if backend.plain and key.shape[2] > chunk_length:
+        return "there are keys beyond the first chunk" if chunk_length else "nothing is the first chunk"
+    return backend.refusal(query, key)
+
+
 def _by_parts(kernel: FlashKernel) -> Attend:
-    def attend(query, key, value, rotations, chunk_length, scaling):
-        return _PartsAttention.apply(query, key, value, rotations, chunk_length, scaling, kernel)
+    def attend(query, key, value, rotations, geometry, scaling):
+        return _PartsAttention.apply(query, key, value, rotations, geometry.chunk_length, scaling, kernel)
 
     return attend
+
+
+def _on_cuda(kernel: FlashKernel) -> Attend:
+    """By squares and Triton's launches; by PyTorch's operations where those cannot be had."""
+    fused, portable = attend_by_squares(kernel), _by_parts(kernel)
+
+    def attend(query, *arguments):
+        return (portable if without_triton(query.device) else fused)(query, *arguments)
+
+    return attend
+
+
+def _refuse_plain(query: torch.Tensor, key: torch.Tensor) -> str | None:
+    if query.device.type != "cuda":
+        return "the tensors are not on a CUDA device"
+    return None if query.shape[2] == key.shape[2] else "there are cached keys"
+
+
+def attend_plain(query, key, value, rotations, geometry, scaling):
+    """PyTorch's own causal attention, which Dual Chunk Attention is within the first chunk."""
+    grouped = query.shape[1] != key.shape[1]
+    return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped)
 
 
 class _PartsAttention(torch.autograd.Function):
@@ -187,12 +219,12 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
         merge_into(rows, row_lse, part_out, part_lse)
 
 
-def attend_one_query(query, key, value, rotations, chunk_length, scaling):
+def attend_one_query(query, key, value, rotations, geometry, scaling):
     """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
     batch, heads, _, size = query.shape
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
-    chunk = (length - 1) // chunk_length * chunk_length
-    before = max(0, chunk - chunk_length)  # where the previous chunk starts
+    chunk = (length - 1) // geometry.chunk_length * geometry.chunk_length
+    before = max(0, chunk - geometry.chunk_length)  # where the previous chunk starts
     if query.device.type == "cpu" and query.dtype.itemsize < 4:
         out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling)
         return out.to(value.dtype).view(batch, heads, 1, -1)
@@ -234,9 +266,10 @@ def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:
 
 
 BACKENDS = (
+    Backend("plain", _refuse_plain, attend_plain, plain=True),
+    Backend("decode", refuse_decode, attend_decode),
     Backend("one_query", _refuse_one_query, attend_one_query),
-    *(
-        Backend(kernel.name, kernel.refusal, _by_parts(kernel), kernel.rounds)
-        for kernel in (FlashAttnPackage(), CudaFlash(), OneDnnFlash(), CpuFlash(), Portable())
-    ),
+    Backend("flash3", refuse_flash3, attend_by_flash3),
+    *(Backend(k.name, k.refusal, _on_cuda(k)) for k in (CudnnFlash(), FlashAttnPackage(), CudaFlash())),
+    *(Backend(k.name, k.refusal, _by_parts(k), k.rounds) for k in (OneDnnFlash(), CpuFlash(), Portable())),
 )

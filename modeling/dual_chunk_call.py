@@ -92,7 +92,8 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
 
     on_device = isinstance(slotting.past, torch.Tensor) or slotting.attention_mask is not None
     if torch.compiler.is_compiling() and on_device and not rotary.is_dynamic:
-        layout, positions = compiled(slotting, rotary.inverse_frequencies(0), geometry, visible)
+        every_weight = _why_dense(model, kwargs) is not None
+        layout, positions = compiled(slotting, rotary.inverse_frequencies(0), geometry, visible, every_weight)
     else:
         rows = documents(slotting)
         _keep_packed_apart(rows, cache, kwargs)
@@ -110,7 +111,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
                 f"Dual Chunk Attention computes every weight here, since {dense}: memory grows with Q x K."
             )
         if dense or ragged:
-            layout = positioned(rows, slotting, frequencies, geometry, visible)
+            layout = positioned(rows, slotting, frequencies, geometry, visible, dense is not None)
         else:
             layout = segmented(rows, slotting, frequencies, geometry)
     kwargs["position_ids"] = positions

@@ -153,3 +153,69 @@ def _inter_parts(chunks: range, first: int, s: int, size: int) -> Iterator[Part]
             start = (chunks.start + d) * s
             k_start = (chunks.start - 1) * s
             yield Part(Relation.INTER, start - first, s, k_start, d * s, False, count, size * s, size * s)
+
+
+def squares(query_length: int, key_length: int, chunk_length: int) -> Iterator[Part]:
+    """The calls of `parts`, with inter keys cut in squares: few calls, whose shapes come from a short list.
+
+    A query of chunk a sees the c = a - 1 first chunks in the inter relation. For each bit j that is set in c, 2^j of
+    them are one block, which starts at (c >> (j + 1)) << (j + 1) chunks and which 2^j chunks of queries in a row share:
+    a square. Squares of a bit lie equally spaced, so a batch of them is one call. Batches, and squares of which the
+    given queries fill only some chunks, are split by powers of two: whatever the lengths, a call over full chunks has
+    one of some log2(chunks)^2 shapes. A kernel that is planned anew for each shape needs that.
+    """
+    s, first = chunk_length, key_length - query_length
+    begin, end = -(-first // s), key_length // s
+    pieces = [(first, key_length)] if begin > end else [(first, begin * s), (end * s, key_length)]
+    for a, b in pieces:
+        if a < b:
+            yield from _piece(a, b, first, s)
+    if begin < end:
+        for start, count in _by_powers(begin, end - begin):
+            yield Part(Relation.INTRA, start * s - first, s, start * s, s, True, count, s, s)
+        later = max(begin, 1)
+        for start, count in _by_powers(later, end - later):
+            yield Part(Relation.SUCCESSIVE, start * s - first, s, (start - 1) * s, s, False, count, s, s)
+        width = 1
+        while width <= end - 2:
+            yield from _squares_of_width(width, max(begin, 2), end, first, s)
+            width *= 2
+
+
+def _piece(a: int, b: int, first: int, s: int) -> Iterator[Part]:
+    """The queries [a, b) of one chunk, which they do not fill."""
+    chunk = a // s
+    yield Part(Relation.INTRA, a - first, b - a, a, b - a, causal=True)
+    if chunk * s < a:
+        yield Part(Relation.INTRA, a - first, b - a, chunk * s, a - chunk * s)
+    if chunk >= 1:
+        yield Part(Relation.SUCCESSIVE, a - first, b - a, (chunk - 1) * s, s)
+    c = chunk - 1
+    for bit in range(max(c, 0).bit_length()):
+        if c >> bit & 1:
+            yield Part(Relation.INTER, a - first, b - a, (c >> (bit + 1) << (bit + 1)) * s, (1 << bit) * s)
+
+
+def _squares_of_width(width: int, begin: int, end: int, first: int, s: int) -> Iterator[Part]:
+    """The squares of `width` chunks of inter keys for the queries of the full chunks [begin, end)."""
+    whole = []
+    for base in range(0, end, 2 * width):
+        rows = range(max(begin, base + width + 1), min(end, base + 2 * width + 1))
+        if len(rows) == width:
+            whole.append(base)
+        elif rows:
+            for start, count in _by_powers(rows.start, len(rows)):
+                yield Part(Relation.INTER, start * s - first, count * s, base * s, width * s)
+    step = 2 * width * s
+    for index, count in _by_powers(0, len(whole)):
+        base = whole[index]
+        q_start = (base + width + 1) * s - first
+        yield Part(Relation.INTER, q_start, width * s, base * s, width * s, False, count, step, step)
+
+
+def _by_powers(start: int, count: int) -> Iterator[tuple[int, int]]:
+    """The range of `count` numbers from `start` on, in ranges (start, length) whose lengths are powers of two."""
+    while count > 0:
+        length = 1 << (count.bit_length() - 1)
+        yield start, length
+        start, count = start + length, count - length

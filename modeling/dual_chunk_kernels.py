@@ -5,6 +5,7 @@ log-sum-exp [N, H, Q]; its backward takes the output and log-sum-exp *of the who
 share of the gradients. Causal calls are square. Nothing here imports flash-attn before a call needs it.
 """
 
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
@@ -17,10 +18,12 @@ Backward = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 class FlashKernel(Protocol):
     """`rounds` says that within the first chunk, where Dual Chunk Attention is the plain model, the last bits would not
-    be those of PyTorch's own attention on a CPU."""
+    be those of PyTorch's own attention on a CPU. `planned` says that each new shape costs a plan, tens of milliseconds
+    or more, so that shapes must be few."""
 
     name: str
     rounds: bool
+    planned: bool
 
     def refusal(self, query: torch.Tensor, key: torch.Tensor) -> str | None:
         """Why the kernel cannot serve these tensors, or None."""
@@ -43,6 +46,7 @@ class CpuFlash:
 
     name = "cpu_flash"
     rounds = False
+    planned = False
 
     def refusal(self, query, key):
         if query.device.type != "cpu":
@@ -60,7 +64,7 @@ class CpuFlash:
         )
 
 
-def _refuse_cuda_half(query: torch.Tensor) -> str | None:
+def refuse_cuda_half(query: torch.Tensor) -> str | None:
     if query.device.type != "cuda":
         return "the tensors are not on a CUDA device"
     if query.dtype not in (torch.bfloat16, torch.float16):
@@ -68,6 +72,15 @@ def _refuse_cuda_half(query: torch.Tensor) -> str | None:
     if query.shape[-1] > 256 or query.shape[-1] % 8:
         return f"it takes head sizes up to 256 in steps of 8, not {query.shape[-1]}"
     return None
+
+
+@cache
+def installed(name: str) -> bool:
+    return find_spec(name) is not None
+
+
+def on_hopper(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 def _flash_attn():
@@ -81,10 +94,11 @@ class FlashAttnPackage:
 
     name = "flash_attn"
     rounds = False
+    planned = False
 
     def refusal(self, query, key):
-        refusal = _refuse_cuda_half(query)
-        if refusal is None and find_spec("flash_attn") is None:
+        refusal = refuse_cuda_half(query)
+        if refusal is None and not installed("flash_attn"):
             return "flash-attn is not installed"
         return refusal
 
@@ -126,9 +140,10 @@ class CudaFlash:
 
     name = "cuda_flash"
     rounds = False
+    planned = False
 
     def refusal(self, query, key):
-        return _refuse_cuda_half(query)
+        return refuse_cuda_half(query)
 
     def forward(self, q, k, v, causal, scaling):
         out, lse, *_ = torch.ops.aten._flash_attention_forward(
@@ -147,7 +162,9 @@ class CudaFlash:
     def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
         unused = torch.zeros(2, dtype=torch.uint64, device=q.device)  # the state of a dropout that is off
         shares = torch.ops.aten._flash_attention_backward(
-            *(x.transpose(1, 2).contiguous() for x in (grad_out, q, k, v, out)),
+            grad_out.transpose(1, 2).contiguous(),
+            *(x.transpose(1, 2) for x in (q, k, v)),
+            out.transpose(1, 2).contiguous(),
             lse.contiguous(),
             None,
             None,
@@ -162,11 +179,66 @@ class CudaFlash:
         return tuple(x.transpose(1, 2) for x in shares)
 
 
+class CudnnFlash:
+    """cuDNN's attention, which PyTorch carries; on Hopper it is about twice as fast as PyTorch's flash attention."""
+
+    name = "cudnn"
+    rounds = False
+    planned = True
+
+    def refusal(self, query, key):
+        refusal = refuse_cuda_half(query)
+        if refusal is not None:
+            return refusal
+        if query.shape[-1] > 128:
+            return f"it takes head sizes up to 128, not {query.shape[-1]}"
+        if not on_hopper(query.device):
+            return "it is measured on Hopper GPUs alone"
+        if not hasattr(torch.ops.aten, "_scaled_dot_product_cudnn_attention_backward") or _cudnn_version() < 91500:
+            return "it needs cuDNN 9.15, as PyTorch 2.11 has it"
+        if torch.are_deterministic_algorithms_enabled():
+            return "its backward is not deterministic, which PyTorch is asked to be"
+        return None
+
+    def forward(self, q, k, v, causal, scaling):
+        out, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(
+            q, k, v, None, True, 0.0, causal, False, scale=scaling
+        )
+        return out, lse.squeeze(-1) if lse.dim() == 4 else lse
+
+    def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
+        unused = torch.zeros((), dtype=torch.int64, device=q.device)  # the state of a dropout that is off
+        # Contiguous: PyTorch's cache of plans does not look at the strides of these three (pytorch PR 191576).
+        return torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
+            grad_out.contiguous(),
+            q,
+            k,
+            v,
+            out.contiguous(),
+            lse.contiguous().unsqueeze(-1),
+            unused,
+            unused,
+            None,
+            None,
+            None,
+            q.shape[2],
+            k.shape[2],
+            0.0,
+            causal,
+            scale=scaling,
+        )
+
+
+def _cudnn_version() -> int:
+    return torch.backends.cudnn.version() or 0
+
+
 class Portable:
     """Plain products over blocks of query rows: any device, dtype and head size, and no Q x K tensor."""
 
     name = "portable"
     rounds = False
+    planned = False
     rows = 128
 
     def refusal(self, query, key):

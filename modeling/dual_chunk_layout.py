@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from .dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
+from .dual_chunk_decode import DecodeStep, attend_positioned, refuse_decode
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_rotary import Frequencies
 from .dual_chunk_rotation import RelationRotations, relation_rotations
@@ -62,20 +63,27 @@ class PositionedLayout:
     """Explicit positions for every slot, [B, Q] and [B, K], negative where nothing is held; computed densely.
 
     For a few queries (decoding a ragged batch, a compiled step over a static cache), and for what needs every weight:
-    `visible` is a caller's own mask. Memory grows with Q x K.
+    `visible` is a caller's own mask, `every_weight` asks for the weights. Memory grows with Q x K, but for one query a
+    row on a GPU, which `dual_chunk_decode` serves.
     """
 
     query_positions: torch.Tensor
     key_positions: torch.Tensor
     rotations: RelationRotations
     visible: torch.Tensor | None = None
+    every_weight: bool = False
 
     def attend(self, query, key, value, geometry: DualChunkGeometry, scaling: float, dropout: float = 0.0):
+        rotations = self.rotations.to(query.device)
+        needs_weights = self.every_weight or self.visible is not None or dropout > 0
+        if not needs_weights and refuse_decode(query, key, in_graph=True) is None:
+            step = DecodeStep.of(rotations, self.key_positions.to(query.device), self.query_positions.to(query.device))
+            return attend_positioned(query, key, value, step, geometry.chunk_length, scaling), None
         return naive_dual_chunk_attention(
             query,
             key,
             value,
-            self.rotations.to(query.device),
+            rotations,
             self.query_positions.to(query.device),
             self.key_positions.to(query.device),
             geometry.chunk_length,
@@ -221,6 +229,7 @@ def positioned(
     frequencies: Frequencies,
     geometry: DualChunkGeometry,
     visible: torch.Tensor | None = None,
+    every_weight: bool = False,
 ) -> PositionedLayout:
     """Explicit positions of one document a row; documents packed in a row are kept apart by `visible`."""
     past = int(slotting.past)
@@ -236,7 +245,7 @@ def positioned(
     query_positions = query_positions.to(slotting.device)
     inv_freq = frequencies.each(rows, past, slotting.queries).to(slotting.device)
     rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
-    return PositionedLayout(query_positions, key_positions.to(slotting.device), rotations, visible)
+    return PositionedLayout(query_positions, key_positions.to(slotting.device), rotations, visible, every_weight)
 
 
 def _both(same: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -246,7 +255,11 @@ def _both(same: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
 
 
 def compiled(
-    slotting: Slotting, inv_freq: torch.Tensor, geometry: DualChunkGeometry, visible: torch.Tensor | None = None
+    slotting: Slotting,
+    inv_freq: torch.Tensor,
+    geometry: DualChunkGeometry,
+    visible: torch.Tensor | None = None,
+    every_weight: bool = False,
 ) -> tuple[Layout, torch.Tensor]:
     """The layout by tensors alone, for a graph that is being traced: nothing is read back from the device."""
     past, device = slotting.past, slotting.device
@@ -266,7 +279,9 @@ def compiled(
     key_positions = counted.masked_fill(~real, -1)
     query_positions = key_positions.gather(1, at)
     rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
-    return PositionedLayout(query_positions, key_positions, rotations, visible), query_positions.clamp(min=0)
+    return PositionedLayout(query_positions, key_positions, rotations, visible, every_weight), query_positions.clamp(
+        min=0
+    )
 
 
 def _starts(positions: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

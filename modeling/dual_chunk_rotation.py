@@ -5,7 +5,7 @@ further for the other two, so a model's own attention module needs no copy. The 
 Shapes: B batch, H query heads, Q queries, D head size, R the rotated part of D.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,15 +19,19 @@ class RelationRotations:
     """What rotates queries from the intra relation into the other two, and scales their logits.
 
     `cos` and `sin` are float32 [3, ..., Q, R / 2], a table for each `Relation` in its order; the temperature, if any,
-    is multiplied in. `factor` is the temperature alone, [..., Q, 1], or None where there is none.
+    is multiplied in. `factor` is the temperature alone, [..., Q, 1], or None where there is none. `shared` is for what
+    the layers of a call, which share these rotations, would each make anew.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
     factor: torch.Tensor | None
+    shared: dict = field(default_factory=dict, repr=False, compare=False)
 
     def to(self, device: torch.device) -> "RelationRotations":
         """The same rotations on another device; the layers of a model may stand on several."""
+        if self.cos.device == device:
+            return self
         factor = None if self.factor is None else self.factor.to(device)
         return RelationRotations(self.cos.to(device), self.sin.to(device), factor)
 

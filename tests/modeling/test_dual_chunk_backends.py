@@ -61,15 +61,19 @@ def test_decoding_reads_each_key_and_value_once():
 
 def test_choice_says_why():
     q, k, _, _ = inputs(Q=20, K=20, dtype=torch.float32)
-    assert [b.name for b in BACKENDS] == ["one_query", "flash_attn", "cuda_flash", "onednn", "cpu_flash", "portable"]
+    on_gpu = ["plain", "decode", "one_query", "flash3", "cudnn", "flash_attn", "cuda_flash"]
+    assert [b.name for b in BACKENDS] == [*on_gpu, "onednn", "cpu_flash", "portable"]
     backend, why = choose_backend(q, k)
     assert backend.name == "cpu_flash"
     assert why == (
-        "cpu_flash: not one_query, there is more than one query; not flash_attn, the tensors are not on a CUDA device; "
+        "cpu_flash: not plain, nothing is the first chunk; not decode, there is more than one query; "
+        "not one_query, there is more than one query; not flash3, the tensors are not on a CUDA device; "
+        "not cudnn, the tensors are not on a CUDA device; not flash_attn, the tensors are not on a CUDA device; "
         "not cuda_flash, the tensors are not on a CUDA device; not onednn, there are few queries and keys."
     )
     assert choose_backend(q[:, :, :1], k)[0].name == "one_query"
-    assert choose_backend(q[:, :, :1], k)[1] == "one_query: the first choice."
+    why = choose_backend(q[:, :, :1], k)[1]
+    assert why.startswith("one_query: not plain, nothing is the first chunk; not decode, ")
     assert choose_backend(q, k, "portable")[1] == "portable: asked for by name."
     meta = q.to("meta")
     assert choose_backend(meta, meta)[0].name == "portable"
@@ -89,8 +93,12 @@ def test_one_query_gives_way_where_gradients_are_wanted():
 @pytest.mark.parametrize(
     ("name", "queries", "words"),
     [
-        ("nothing", 20, "no backend 'nothing'; the backends are one_query, flash_attn"),
+        ("nothing", 20, "no backend 'nothing'; the backends are plain, decode, one_query, flash3"),
         ("one_query", 20, "cannot serve these tensors: there is more than one query"),
+        ("plain", 20, "keys beyond the first chunk"),
+        ("decode", 20, "there is more than one query"),
+        ("flash3", 20, "not on a CUDA device"),
+        ("cudnn", 20, "not on a CUDA device"),
         ("flash_attn", 20, "not on a CUDA device"),
         ("cuda_flash", 20, "not on a CUDA device"),
     ],
@@ -140,7 +148,7 @@ def test_flash_attn_is_called_as_its_interface_asks(monkeypatch):
     found = []
     for kernel in (FlashAttnPackage(), cpu):
         leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-        out = _by_parts(kernel)(*leaves, rotations, GEOMETRY.chunk_length, 0.3)
+        out = _by_parts(kernel)(*leaves, rotations, GEOMETRY, 0.3)
         found.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
     for mine, wanted in zip(*found):
         torch.testing.assert_close(mine, wanted)

@@ -5,7 +5,7 @@ from explicit_reference import placements, temperature_factor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation, parts
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation, parts, squares
 
 sizes = st.integers(2, 40).flatmap(lambda C: st.tuples(st.just(C), st.integers(0, C - 1), st.integers(C, 64)))
 
@@ -39,10 +39,19 @@ def test_temperature_depends_on_the_querys_own_position(i, f):
 @settings(deadline=None, max_examples=300)
 @given(st.integers(1, 90), st.integers(0, 90), st.integers(1, 20), st.integers(1, 60))
 def test_parts_tile_the_causal_triangle_once(queries, past, s, rows_per_call):
+    check_tiling(parts(queries, queries + past, s, rows_per_call), queries, past, s)
+
+
+@given(st.integers(1, 90), st.integers(0, 90), st.integers(1, 20))
+def test_squares_tile_the_causal_triangle_once(queries, past, s):
+    check_tiling(squares(queries, queries + past, s), queries, past, s)
+
+
+def check_tiling(found, queries, past, s):
     keys, first = queries + past, past
     geometry = DualChunkGeometry(s, 0, s)
     seen, started = {}, set()
-    for part in parts(queries, keys, s, rows_per_call):
+    for part in found:
         assert part.q_length > 0 and part.k_length > 0, "an empty call kills a flash kernel"
         for block in range(part.count):
             q0, k0 = part.q_start + block * part.q_step, part.k_start + block * part.k_step
@@ -62,6 +71,19 @@ def test_parts_are_few_for_long_inputs():
     """The number of calls grows with the groups of chunks, not with the chunks."""
     assert len(list(parts(16384, 16384, 32))) < 100
     assert {p.relation for p in parts(16384, 16384, 32)} == set(Relation)
+
+
+def test_squares_are_few_and_of_few_shapes():
+    """At most about log2(chunks)^2 calls for a length, and as many shapes of full chunks for all lengths."""
+    s = 256
+    assert len(list(squares(1 << 20, 1 << 20, s))) <= 12**2 + 12
+    full = {
+        (part.count, part.q_length, part.k_length, part.causal)
+        for length in range(s, 64 * s, s // 2)
+        for part in squares(length, length, s)
+        if part.q_length % s == 0
+    }
+    assert len(full) < 64
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_forward_and_gradient_are_those_of_dense_autograd(queries):
     leaves = [x.requires_grad_() for x in leaves]
     exact = [x.detach().double().requires_grad_() for x in leaves]
     rotations = relation_rotations(torch.arange(150 - queries, 150), inv_freq, WARM)
-    out = _by_parts(SMALL)(*leaves, rotations, WARM.chunk_length, 0.25)
+    out = _by_parts(SMALL)(*leaves, rotations, WARM, 0.25)
     wanted = naive(*exact, inv_freq, WARM, 0.25)
     torch.testing.assert_close(out.double(), wanted, rtol=0, atol=5e-6)
     seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))

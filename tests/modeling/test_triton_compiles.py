@@ -1,0 +1,44 @@
+"""The Triton kernels compile for GPUs: down to their machine code, with the assembler that Triton brings along."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
+LAYER = {"HALF": 64, "WIDE": 64, "REST": 0, "REST_WIDE": 1}
+PARTIAL = {"HALF": 12, "WIDE": 16, "REST": 72, "REST_WIDE": 128}
+DECODE = {"D": 128, "D_WIDE": 128, "BLOCK": 64, "SPLITS": 32, "SPLITS_WIDE": 32, "PRECISION": "tf32"}
+DECODE |= {"HALF": 64, "WIDE": 64, "REST": 0, "REST_WIDE": 16}
+KERNELS = {
+    "rotates": ("_rotate", LAYER | {"HEADS": 16, "TEMPERED": False, "EDGE": False}),
+    "rotates, all": ("_rotate", PARTIAL | {"HEADS": 8, "TEMPERED": True, "EDGE": True}),
+    "merges": ("_merge", {"D": 128, "WIDE": 128, "ROWS": 32}),
+    "merges 80": ("_merge", {"D": 80, "WIDE": 128, "ROWS": 32}),
+    "sums keys": ("_sum", LAYER | {"HEADS": 8, "ROTATED": False, "TEMPERED": False}),
+    "sums queries": ("_sum", LAYER | {"HEADS": 16, "ROTATED": True, "TEMPERED": True}),
+    "decodes": ("_decode", DECODE | {"GROUP": 4, "HEADS": 4, "POSITIONED": False, "TEMPERED": False}),
+    "decodes slots": ("_decode", DECODE | {"GROUP": 7, "HEADS": 8, "POSITIONED": True, "TEMPERED": True}),
+}
+POINTERS = dict.fromkeys(("query", "intra", "successive", "inter", "key", "value", "out"), "*bf16")
+POINTERS |= dict.fromkeys(("cos", "sin", "factor", "lse", "partial", "statistics"), "*fp32")
+POINTERS |= {"table": "*i64", "arrivals": "*i32", "positions": "*i32", "query_positions": "*i32", "scaling": "fp32"}
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("name", KERNELS)
+def test_compiles(name, capability, tmp_path, monkeypatch):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from dca_hub.modeling import dual_chunk_triton
+
+    if not (Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas").exists():
+        pytest.skip("this triton has no assembler for NVIDIA's GPUs")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel, constants = KERNELS[name]
+    function = getattr(dual_chunk_triton, kernel)
+    types = {arg: "constexpr" if arg in constants else POINTERS.get(arg, "i32") for arg in function.arg_names}
+    made = triton.compile(ASTSource(function, types, constexprs=constants), target=GPUTarget("cuda", capability, 32))
+    assert made.asm["cubin"] and ".local" not in made.asm["ptx"]  # nothing spills
