@@ -18,8 +18,9 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True)
 class Manifest:
     """`base` and `revision` as in `Source`; `weights` says whether the weights are in the folder ("copy"), are links to
-    files elsewhere ("link"), or are not there at all ("none"). `files` maps each name to its sha256 and size, and
-    `context` is how many tokens the model may be given (earlier packages do not say)."""
+    files elsewhere ("link"), or are not there at all ("none"). `files` maps each name to its sha256 and size, `context`
+    is how many tokens the model may be given, and `tokenizer` maps strings to the ids that the source's tokenizer gave
+    (earlier packages have neither, and a package without a tokenizer not the latter)."""
 
     base: str | None
     revision: str | None
@@ -27,6 +28,7 @@ class Manifest:
     files: dict[str, dict[str, str | int]] = field(default_factory=dict)
     version: int = 1
     context: int | None = None
+    tokenizer: dict[str, list[int]] | None = None
 
     def write(self, folder: Path) -> None:
         (folder / NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

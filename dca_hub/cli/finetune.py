@@ -86,5 +86,5 @@ def _verify(folder: Path) -> int:
     failed = 0
     for finding in verify(folder):
         failed += finding.outcome is Outcome.FAILED
-        print(f"{finding.outcome.value:<8} {finding.check.value}: {finding.detail}", flush=True)
+        print(finding, flush=True)
     return 1 if failed else 0

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from dca_hub import card, licenses, manifest
 from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
-from dca_hub.publishing import failures, visit
+from dca_hub.publishing import comparison, failures
 from dca_hub.publishing.contents import Changes
 from dca_hub.publishing.hub import SILENCE, Commit, Hub, State
 from dca_hub.publishing.prepare import Prepared, prepare
@@ -110,10 +110,10 @@ def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True)
     """
     from dca_hub.verification import Outcome, verify
 
-    borrowed = choice.base if with_weights and choice.base and choice.base.bytes <= visit.LIMIT else None
-    with visit.completed(folder, borrowed) as whole:
+    borrowed = choice.base if with_weights and choice.base and choice.base.bytes <= comparison.LIMIT else None
+    with comparison.completed(folder, borrowed) as whole:
         for finding in verify(whole):
-            say(f"{finding.outcome.value:<8} {finding.check.value}: {finding.detail}")
+            say(str(finding))
             if finding.outcome is Outcome.FAILED:
                 raise DcaHubError(
                     f"{folder.name!r} fails its verification ({finding.check.value}: {finding.detail}): package it "
@@ -137,11 +137,11 @@ def carry_out(plan: Plan) -> Published:
 
 
 def load_back(published: Published, *, with_weights: bool = True) -> str:
-    """Loads the revision from the Hub in a fresh process with an empty cache, and compares; see `visit.compare`."""
+    """Loads the revision from the Hub in a fresh process with an empty cache; see `comparison.compare`."""
     plan = published.plan
     base = plan.choice.base if plan.choice.mode == "reference" or not own_weights(plan.held) else None
     commit = published.commit.commit
-    return visit.compare(plan.folder, plan.repository, commit, base, with_weights, plan.weights_bytes)
+    return comparison.compare(plan.folder, plan.repository, commit, base, with_weights, plan.weights_bytes)
 
 
 def _commit(plan: Plan, hub: Hub) -> Commit:

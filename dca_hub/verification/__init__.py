@@ -1,6 +1,6 @@
-"""Checks a package as a stranger would: its files, and what it does when it is loaded in a fresh process."""
+"""Checks a package as somebody else would meet it: its files, and how it behaves when loaded in a fresh process."""
 
-from .findings import Check, Finding, Outcome
-from .run import verify
+from .checks import Check, Finding, Outcome
+from .run import PRECISIONS, Precision, verify
 
-__all__ = ["Check", "Finding", "Outcome", "verify"]
+__all__ = ["PRECISIONS", "Check", "Finding", "Outcome", "Precision", "verify"]

@@ -1,31 +1,43 @@
 """Runs all checks of a package."""
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 from dca_hub import manifest
 from dca_hub.errors import DcaHubError
+from dca_hub.isolated import ScriptFailed, run_script
 
-from .borrow import with_weights_of
-from .files import check_config, check_files
-from .findings import Check, Finding, Outcome
+from .checks import Check, Finding, Outcome, check_config, check_files
+from .complete import with_weights_of
 
-_BY_STRANGER = tuple(check for check in Check if check not in (Check.FILES, Check.CONFIG))
+Precision = Literal["auto", "float32", "own"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_ISOLATED = tuple(check for check in Check if check not in (Check.FILES, Check.CONFIG))
 
 
-def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu", fetch: bool = False) -> Iterator[Finding]:
+def verify(
+    folder: str | Path,
+    *,
+    tokens: int = 8192,
+    device: str = "cpu",
+    fetch: bool = False,
+    precision: Precision = "auto",
+) -> Iterator[Finding]:
     """Checks a package; gives each finding as soon as it is there, one for every `Check`.
 
-    The model is loaded in a fresh process that knows nothing of this package, without network, with `tokens` the most
-    it may be given at a time. `fetch` gets the base model's weights for a package that has none.
+    The model is loaded in a fresh process that knows nothing of this project, without network.
+
+    Args:
+        tokens: the longest text that the model is given.
+        fetch: get the base model's weights for a package that has none.
+        precision: "float32", "own" (the checkpoint's), or "auto": float32 for weights below 2 GB. In its own precision
+            a package may differ from its base by twice as much as the base differs from itself.
 
     Raises:
-        DcaHubError: the folder is no package, or the weights cannot be fetched.
+        DcaHubError: the folder is not a package, or the weights cannot be fetched.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -33,44 +45,34 @@ def verify(folder: str | Path, *, tokens: int = 8192, device: str = "cpu", fetch
     held = manifest.read(folder)
     findings = [check_files(folder, held), check_config(folder)]
     yield from findings
+    options = (str(tokens), device, precision)
     if any(finding.outcome is Outcome.FAILED for finding in findings):
-        yield from _skipped(_BY_STRANGER, "the files or the config failed")
+        yield from _skipped("the files or the config failed")
     elif held.weights == "none" and fetch and held.base:
-        with with_weights_of(held.base, held.revision, folder) as whole:
-            yield from _by_stranger(whole, tokens, device)
+        with with_weights_of(held.base, held.revision, folder) as complete:
+            yield from _isolated(complete, *options)
     elif held.weights == "none" and held.base is None:
-        yield from _skipped(_BY_STRANGER, "the package holds no weights and names no base model that has them")
+        yield from _skipped("the package holds no weights and names no base model that has them")
     elif held.weights == "none":
-        yield from _skipped(_BY_STRANGER, f"the weights are with the base model, {held.base}: --fetch gets them")
+        yield from _skipped(f"the weights are with the base model, {held.base}: --fetch gets them")
     else:
-        yield from _by_stranger(folder, tokens, device)
+        yield from _isolated(folder, *options)
 
 
-def _skipped(checks, reason: str) -> Iterator[Finding]:
-    return (Finding(check, Outcome.SKIPPED, reason) for check in checks)
+def _skipped(reason: str) -> Iterator[Finding]:
+    return (Finding(check, Outcome.SKIPPED, reason) for check in _ISOLATED)
 
 
-def _by_stranger(folder: Path, tokens: int, device: str) -> Iterator[Finding]:
-    script, told = Path(__file__).with_name("stranger.py"), set()
+def _isolated(folder: Path, *options: str) -> Iterator[Finding]:
+    script, done, reason = Path(__file__).with_name("isolated_check.py"), set(), "it ended early"
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": home, "TRANSFORMERS_VERBOSITY": "error"}
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(folder.resolve()), str(tokens), device],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
         try:
-            for line in process.stdout:
-                said = json.loads(line)
-                told.add(said["check"])
+            for said in run_script(script, str(folder.resolve()), *options, environment=environment):
+                done.add(said["check"])
                 yield Finding(Check(said["check"]), Outcome(said["outcome"]), said["detail"])
-            error = process.stderr.read().strip()
-        finally:
-            process.kill()
-            process.wait()
-    last = error.splitlines()[-1] if error else f"exit code {process.returncode}"
-    for check in _BY_STRANGER:
-        if check.value not in told:
-            yield Finding(check, Outcome.FAILED, f"the process ended before it came to this: {last}")
+        except ScriptFailed as error:
+            reason = str(error)
+    for check in _ISOLATED:
+        if check.value not in done:
+            yield Finding(check, Outcome.FAILED, f"the process ended before this check: {reason}")

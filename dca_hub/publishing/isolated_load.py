@@ -1,7 +1,7 @@
 """Loads a model as somebody else would, and writes its logits down; a script of its own, run in a fresh process.
 
-`visitor.py NAME REVISION TOKENS OUT`: NAME is a Hub id, with its revision, or a folder, with "-". TOKENS 0 builds the
-model without its weights. Imports torch and transformers and nothing of this project; prints one line of JSON.
+`isolated_load.py NAME REVISION TOKENS OUT`: NAME is a Hub id, with its revision, or a folder, with "-". TOKENS 0 builds
+the model without its weights. Imports torch and transformers and nothing of this project; prints one line of JSON.
 """
 
 import json

@@ -1,19 +1,18 @@
-"""Loads a published model back, as a stranger with an empty cache would, and compares it with the package."""
+"""Loads a published model back in a fresh process with an empty cache, and compares it with the package."""
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dca_hub import manifest
 from dca_hub.errors import DcaHubError
+from dca_hub.isolated import ScriptFailed, run_script
 from dca_hub.publishing import failures
 from dca_hub.publishing.weights import Base, own_weights
-from dca_hub.verification.borrow import with_weights_of
+from dca_hub.verification.complete import with_weights_of
 
 # Fetching and running more than this again, only to look, is left to the publisher.
 LIMIT = 4_000_000_000  # bytes of weights
@@ -37,12 +36,12 @@ def compare(folder: Path, repository: str, revision: str, base: Base | None, wit
     with tempfile.TemporaryDirectory() as home:
         environment = _empty_home(Path(home), base)
         if not with_weights or size > LIMIT:
-            said = _visit(repository, revision, 0, Path(home), environment)
+            said = _load(repository, revision, 0, Path(home), environment)
             return f"{said['model']} is built from it; its weights ({size / 1e9:,.1f} GB) were not fetched to look"
-        said = _visit(repository, revision, _TOKENS, Path(home) / "hub.safetensors", environment)
+        said = _load(repository, revision, _TOKENS, Path(home) / "hub.safetensors", environment)
         with completed(folder, base) as whole:
             local = {**os.environ, "HF_MODULES_CACHE": str(Path(home) / "local"), "HF_HUB_OFFLINE": "1"}
-            here = _visit(str(whole), "-", _TOKENS, Path(home) / "local.safetensors", local)
+            here = _load(str(whole), "-", _TOKENS, Path(home) / "local.safetensors", local)
         difference = _difference(Path(home) / "hub.safetensors", Path(home) / "local.safetensors")
     if not difference <= _TOLERANCE:
         raise DcaHubError(
@@ -81,17 +80,18 @@ def _empty_home(home: Path, base: Base | None) -> dict[str, str]:
     return {**kept, "HF_HUB_CACHE": str(hub), "HF_MODULES_CACHE": str(home / "modules")}
 
 
-def _visit(name: str, revision: str, tokens: int, out: Path, environment: dict[str, str]) -> dict:
-    script = Path(__file__).with_name("visitor.py")
-    command = [sys.executable, str(script), name, revision, str(tokens), str(out)]
+def _load(name: str, revision: str, tokens: int, out: Path, environment: dict[str, str]) -> dict:
+    script, arguments = Path(__file__).with_name("isolated_load.py"), (name, revision, str(tokens), str(out))
+    said, started = {"error": "it printed nothing"}, time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=_HOUR)
-    except subprocess.TimeoutExpired:
-        raise DcaHubError(
-            f"{name} could not be loaded within an hour: load it yourself before you rely on it."
-        ) from None
-    lines, complaints = done.stdout.strip().splitlines(), done.stderr.strip().splitlines()
-    said = json.loads(lines[-1]) if lines else {"error": complaints[-1] if complaints else f"exit {done.returncode}"}
+        for line in run_script(script, *arguments, environment=environment, timeout=_HOUR):
+            said = line
+    except ScriptFailed as error:
+        if time.monotonic() - started >= _HOUR:
+            raise DcaHubError(
+                f"{name} could not be loaded within an hour: load it yourself before you rely on it."
+            ) from None
+        said = {"error": str(error)}
     if "error" in said:
         raise DcaHubError(f"{name} does not load ({failures.scrub(said['error'])}): do not use it yet.")
     return said

@@ -1,4 +1,4 @@
-"""A package without weights made whole: with those of its base model, from the Hub or from the cache."""
+"""A package without weights made complete: with those of its base model, from the Hub or from the cache."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ def with_weights_of(repository: str, revision: str | None, folder: Path) -> Iter
         DcaHubError: the weights cannot be had, or are damaged.
     """
     found, held = find_weights(sources.resolve(repository, revision=revision).folder), manifest.read(folder)
-    with tempfile.TemporaryDirectory() as place:
-        whole, files = Path(place), dict(held.files)
+    with tempfile.TemporaryDirectory() as temporary:
+        complete, files = Path(temporary), dict(held.files)
         for name in held.files:
-            (whole / name).symlink_to((folder / name).resolve())
+            (complete / name).symlink_to((folder / name).resolve())
         for name in found.names:
             origin = (found.folder / name).resolve()
-            (whole / name).symlink_to(origin)
+            (complete / name).symlink_to(origin)
             files[name] = {"sha256": manifest.digest(origin), "size": origin.stat().st_size}
-        replace(held, weights="link", files=files).write(whole)
-        yield whole
+        replace(held, weights="link", files=files).write(complete)
+        yield complete

@@ -1,5 +1,7 @@
-"""The checks of a package that need no model: files, hashes, configuration."""
+"""What a verification can find, and the checks that need no model: files, hashes, configuration."""
 
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
@@ -11,10 +13,41 @@ from dca_hub.manifest import Manifest
 from dca_hub.modeling.dual_chunk_config import PUBLIC_ATTENTION, geometry_from_config
 from dca_hub.modeling.dual_chunk_guards import refuse_unfit
 
-from .findings import Check, Finding, Outcome
-
 # What a download from the Hub has beside the files of the package.
 _OF_THE_HUB = {".gitattributes", ".git", ".cache"}
+
+
+class Check(Enum):
+    """What is looked at, in this order."""
+
+    FILES = "files"
+    CONFIG = "config"
+    LOADS = "loads with remote code"
+    REFUSES = "refuses without remote code"
+    TOKENIZER = "tokenizer is the source's"
+    EQUALS_BASE = "equals the base up to the chunk length"
+    DEFINITION = "equals the definition beyond it"
+    DECODES = "prefill and decode equal one forward"
+    PADS = "padding changes nothing"
+    LONG_CONTEXT = "stays sane past the trained length"
+
+
+class Outcome(Enum):
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check; `detail` is what was measured, or why it failed or was skipped."""
+
+    check: Check
+    outcome: Outcome
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome.value:<8} {self.check.value}: {self.detail}"
 
 
 def check_files(folder: Path, held: Manifest) -> Finding:
