@@ -4,15 +4,13 @@ Packaging writes it for a folder; publishing writes the sections that depend on 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dca_hub import licenses, results
 from dca_hub.card_text import front_matter, replace_section, section, section_text, with_front_matter
 from dca_hub.errors import DcaHubError
+from dca_hub.plan import Plan
 from dca_hub.results import Result
-
-if TYPE_CHECKING:
-    from dca_hub.packaging import Plan
 
 PAPER = "https://arxiv.org/abs/2402.17463"
 LOADING, MEASURED, REPRODUCING = "How to load it", "Measured results", "How to reproduce it"
@@ -42,7 +40,7 @@ class Place:
     gated: bool = False
 
 
-def license_key(plan: "Plan") -> str | None:
+def license_key(plan: Plan) -> str | None:
     """The license of the weights: the catalogue's, or what the source's own card states, or None."""
     if plan.entry is not None:
         return plan.entry.license
@@ -51,7 +49,7 @@ def license_key(plan: "Plan") -> str | None:
     return key.lower() if isinstance(key, str) else None
 
 
-def source_metadata(plan: "Plan") -> dict[str, Any]:
+def source_metadata(plan: Plan) -> dict[str, Any]:
     """The front matter of the source's own card; empty where there is none that can be read."""
     try:
         return front_matter(_source_card(plan))[0]
@@ -59,12 +57,12 @@ def source_metadata(plan: "Plan") -> dict[str, Any]:
         return {}
 
 
-def _source_card(plan: "Plan") -> str:
+def _source_card(plan: Plan) -> str:
     path = plan.source.folder / "README.md"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def metadata(plan: "Plan") -> dict[str, Any]:
+def metadata(plan: Plan) -> dict[str, Any]:
     """The front matter of the package's card."""
     values: dict[str, Any] = {
         "library_name": "transformers",
@@ -97,7 +95,7 @@ def license_of(text: str) -> str | None:
     return key.lower() if isinstance(key, str) else None
 
 
-def model_card(plan: "Plan") -> str:
+def model_card(plan: Plan) -> str:
     """README.md of a package."""
     parts = [
         f"# {_name(plan)} with Dual Chunk Attention",
@@ -164,13 +162,13 @@ def _shell(commands: list[str]) -> str:
     return "```sh\n" + "\n".join(commands) + "\n```"
 
 
-def _name(plan: "Plan") -> str:
+def _name(plan: Plan) -> str:
     if plan.source.base:
         return plan.source.base.rpartition("/")[2]
     return plan.entry.name if plan.entry else plan.source.folder.name
 
 
-def _license_words(plan: "Plan") -> list[str]:
+def _license_words(plan: Plan) -> list[str]:
     known = licenses.LICENSES.get(license_key(plan) or "")
     if known is None:
         return ["What the license of the base model asks is not known here: read it before you pass this model on."]
@@ -183,7 +181,7 @@ def _license_words(plan: "Plan") -> list[str]:
     return shown
 
 
-def _what(plan: "Plan") -> str:
+def _what(plan: Plan) -> str:
     trained, base = plan.geometry.pretraining_length, _name(plan)
     link = f"[{base}](https://huggingface.co/{plan.source.base})" if plan.source.base else base
     pinned = f" (revision `{plan.source.revision}`)" if plan.source.base and plan.source.revision else ""
@@ -218,7 +216,7 @@ def _loading(place: Place | None) -> str:
     return "\n\n".join(parts)
 
 
-def _sizes(plan: "Plan") -> str:
+def _sizes(plan: Plan) -> str:
     geometry = plan.geometry
     rows = [
         ("trained length L", f"{geometry.pretraining_length:,}"),
@@ -231,7 +229,7 @@ def _sizes(plan: "Plan") -> str:
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
 
 
-def _reach(plan: "Plan") -> str:
+def _reach(plan: Plan) -> str:
     reach = plan.entry.reach if plan.entry else ()
     if not reach:
         return (
@@ -241,7 +239,7 @@ def _reach(plan: "Plan") -> str:
     return "\n".join(f"- {one.stated} tokens, measured by {one.by}: {one.evidence}." for one in reach)
 
 
-def _abilities(plan: "Plan") -> list[str]:
+def _abilities(plan: Plan) -> list[str]:
     """What the card of a base that is made here says of it, measured tables and all."""
     told = section_text(_source_card(plan), ABILITIES) if plan.entry and plan.entry.is_local else ""
     return [section(ABILITIES, told)] if told else []
@@ -251,7 +249,7 @@ def _measured(measured: list[Result], source: str | None) -> str:
     return results.table(measured) + (f"\n\nThe measurements themselves: [{source}]({source})." if source else "")
 
 
-def _reproducing(plan: "Plan") -> str:
+def _reproducing(plan: Plan) -> str:
     geometry, name = plan.geometry, plan.entry.name if plan.entry else plan.source.base or "SOURCE"
     pin = f" --revision {plan.source.revision}" if plan.source.base and plan.source.revision else ""
     sizes = (
@@ -264,7 +262,7 @@ def _reproducing(plan: "Plan") -> str:
     )
 
 
-def _limits(plan: "Plan") -> str:
+def _limits(plan: Plan) -> str:
     words = [
         "- DCA extends what a model can read, not what it understands: small models find passages in long texts and "
         "still answer badly.",

@@ -101,7 +101,9 @@ _ALL = (
 )
 LICENSES = {license.key: license for license in _ALL}
 
-_LICENSE_FILE = re.compile(r"(licen[cs]e|notice|copying|use_policy)(\.[a-z]+|-[a-z0-9.-]+)?", re.IGNORECASE)
+_LICENSE_FILE = re.compile(
+    r"(licen[cs]e|notice|copying|use_policy)(\.(md|txt|rst|pdf|html?|rtf)|-[a-z0-9.-]+)?", re.IGNORECASE
+)
 
 
 def find(key: str) -> License:
@@ -119,17 +121,14 @@ def find(key: str) -> License:
         ) from None
 
 
+def is_license_file(name: str) -> bool:
+    """Whether a file of that name is a license, a notice or a use policy."""
+    return _LICENSE_FILE.fullmatch(name) is not None
+
+
 def license_files(folder: Path) -> list[Path]:
-    """The license, notice and use-policy files at the top of a checkpoint's folder, sorted by name.
-
-    How packaging uses this module, for weights that it copies, links or points at:
-
-    1. Copy what this function finds in the source folder: the license's own text is the publisher's to give, so none
-       is kept here. When `copy_needed` and none of the files is a license, say so with the license's `link`.
-    2. When `notice` is set and none of the copied files holds it, write it as the only line of `notice_file`.
-    3. `name_problem(...)` before a repository name is accepted; `obligations(...)` and `display` go into the card.
-    """
-    return sorted(path for path in folder.iterdir() if path.is_file() and _LICENSE_FILE.fullmatch(path.name))
+    """The license, notice and use-policy files at the top of a checkpoint's folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_license_file(path.name))
 
 
 def name_problem(license: License, repository: str) -> str | None:

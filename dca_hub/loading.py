@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
@@ -22,6 +22,7 @@ from dca_hub.pretrained import Quantization, load_base
 from dca_hub.progress import Report, tensors_told
 from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
+from dca_hub.tokenization import load_tokenizer
 
 _WORKING_SHARE = 0.05  # of the weights, for activations
 _WORTH_LOADING = 256  # tokens
@@ -110,7 +111,7 @@ def load(
         source=source,
         model=model,
         base=base,
-        tokenizer=load_tokenizer(source),
+        tokenizer=load_tokenizer(source.folder),
         geometry=plan.geometry if dca else None,
         trained=plan.geometry.pretraining_length,
         context=reach_of(source, plan.geometry),
@@ -224,14 +225,3 @@ def _weights_source(name: str, source: Source, revision: str | None, report: Rep
         folder = sources.resolve(name, revision=revision or source.revision, report=report).folder
     find_weights(folder)
     return str(folder)
-
-
-def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    """A checkpoint's tokenizer. Raises DcaHubError where it has none that can be loaded."""
-    try:
-        return AutoTokenizer.from_pretrained(str(source.folder))
-    except (OSError, ValueError, KeyError) as error:
-        raise DcaHubError(
-            f"{source.folder.name!r} has no tokenizer that can be loaded ({str(error).splitlines()[0]}): add the base "
-            "model's tokenizer files."
-        ) from None

@@ -48,6 +48,12 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
+def names(folder: Path) -> list[str]:
+    """The files in a folder but the manifest itself, relative to it and with forward slashes, sorted."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return sorted(name for name in found if name != NAME)
+
+
 def digest(path: Path, advance: Callable[[int], None] | None = None) -> str:
     """The sha256 of a file, in hexadecimal; `advance` is told the bytes read as they are."""
     total = hashlib.sha256()

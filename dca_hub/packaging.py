@@ -10,41 +10,16 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-
-from dca_hub import card, families, licenses, manifest, sources
-from dca_hub.catalogue import Entry
-from dca_hub.checkpoints import Weights, find_weights
-from dca_hub.errors import DcaHubError, Fix, one_line
-from dca_hub.families import Family
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry
-from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_guards import refuse_unfit
-from dca_hub.sizes import NOTHING_ASKED, Asked, geometry_of, may_change_length, reach_of
-from dca_hub.sources import Source
+from dca_hub import card, licenses, manifest, sources, tokenization
+from dca_hub.errors import DcaHubError, Fix
+from dca_hub.plan import Plan, WeightsMode, make_plan, package_config
+from dca_hub.sizes import Asked
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a package will be, decided before anything is written."""
-
-    source: Source
-    family: Family
-    geometry: DualChunkGeometry
-    sizes_from: str
-    context: int
-    weights: Weights | None
-    mode: Literal["copy", "link", "none"]
-
-    @property
-    def entry(self) -> Entry | None:
-        return self.source.entry
 
 
 @dataclass(frozen=True)
@@ -64,7 +39,7 @@ def package(
     chunk_size: int | None = None,
     local_size: int | None = None,
     temperature: float | None = None,
-    weights: Literal["copy", "link", "none"] = "copy",
+    weights: WeightsMode = "copy",
     revision: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -92,31 +67,6 @@ def package(
     with _assembled(target) as folder:
         _write(plan, folder, notes, progress)
     return Package(target, plan, tuple(notes))
-
-
-def make_plan(source: Source, asked: Asked = NOTHING_ASKED, mode: Literal["copy", "link", "none"] = "copy") -> Plan:
-    """Decides what a package of a source will be; DcaHubError where it cannot be one."""
-    family = families.find(source.model_type)
-    try:
-        native = family.config_class(**{k: v for k, v in source.config.items() if k not in ("auto_map",)})
-        refuse_unfit(native)
-        sized = geometry_of(source, asked)
-    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise DcaHubError(f"{source.folder.name!r} cannot be a DCA model: {one_line(error)}") from None
-    weights = find_weights(source.folder) if mode != "none" else None
-    context = reach_of(source, sized.geometry)
-    return Plan(source, family, sized.geometry, sized.origin, context, weights, mode)
-
-
-def package_config(plan: Plan) -> dict[str, Any]:
-    """config.json of the package: the base's, native names kept, with the DCA keys beside them."""
-    config = {k: v for k, v in plan.source.config.items() if k not in ("_name_or_path", "auto_map")}
-    config["auto_map"] = plan.family.auto_map
-    config["attn_implementation"] = PUBLIC_ATTENTION
-    config[CONFIG_KEY] = config_from_geometry(plan.geometry)
-    if may_change_length(config):
-        config["max_position_embeddings"] = plan.context
-    return config
 
 
 def _free_target(target: Path, source: Path, force: bool) -> Path:
@@ -172,7 +122,7 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None
     _write_json(folder / "config.json", package_config(plan))
     for file in plan.family.files():
         shutil.copyfile(file, folder / file.name)
-    _copy_tokenizer(source, folder, plan, notes)
+    tokens = _copy_tokenizer(source, folder, plan, notes)
     if (source / "generation_config.json").is_file():
         shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
     _write_licenses(plan, folder, notes)
@@ -182,31 +132,42 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None
     elif plan.source.base is None:
         notes.append("The source is no repository of the Hub, so nobody can get the weights that this package lacks.")
     files = {
-        path.name: {"sha256": hashes.get(path.name) or manifest.digest(path), "size": path.stat().st_size}
-        for path in sorted(folder.iterdir())
+        name: {"sha256": hashes.get(name) or manifest.digest(folder / name), "size": (folder / name).stat().st_size}
+        for name in manifest.names(folder)
     }
-    manifest.Manifest(plan.source.base, plan.source.revision, plan.mode, files, context=plan.context).write(folder)
+    held = manifest.Manifest(plan.source.base, plan.source.revision, plan.mode, files, context=plan.context)
+    replace(held, tokenizer=tokens).write(folder)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _copy_tokenizer(source: Path, folder: Path, plan: Plan, notes: list[str]) -> None:
-    names = [name for name in sources.TOKENIZER_FILES if (source / name).is_file()]
-    if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(names):
+def _copy_tokenizer(source: Path, folder: Path, plan: Plan, notes: list[str]) -> dict[str, list[int]] | None:
+    """Copies the tokenizer with all its chat templates, and gives what it makes of some hard strings."""
+    names = sources.tokenizer_files(source)
+    if not any(sources.is_vocabulary(name) for name in names):
         notes.append("The source has no tokenizer, so the package has none: users must bring the base model's.")
     for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, folder / name)
     if "tokenizer_config.json" in names:
         values = sources.read_json(source / "tokenizer_config.json", "")
-        limit = values.get("model_max_length")
+        changed, limit = dict(values), values.get("model_max_length")
         if isinstance(limit, int) and limit < plan.context:
-            _write_json(folder / "tokenizer_config.json", {**values, "model_max_length": plan.context})
+            changed["model_max_length"] = plan.context
+        if changed.pop("auto_map", None):
+            notes.append("The tokenizer's own code is left out: transformers reads its files with a class of its own.")
+        if changed != values:
+            _write_json(folder / "tokenizer_config.json", changed)
+    if not any(sources.is_vocabulary(name) for name in names):
+        return None
+    return tokenization.hard_tokens(tokenization.load_tokenizer(source))
 
 
 def _write_licenses(plan: Plan, folder: Path, notes: list[str]) -> None:
-    """License, notice and use policy, as `licenses.license_files` lays down."""
+    """License, notice and use policy of the source: the license's own text is the publisher's to give, so that none is
+    kept here. Where a copy is needed and not there, a note says so; a notice that is lacking is written."""
     found = licenses.license_files(plan.source.folder)
     for path in found:
         shutil.copyfile(path, folder / path.name)

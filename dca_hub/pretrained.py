@@ -23,7 +23,7 @@ def load_base(
     Raises:
         DcaHubError: the weights are not those of the configuration, or cannot be loaded so.
     """
-    options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True}
+    options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if native.model_type in FAMILIES:
         native._attn_implementation = "sdpa"
     if quantization:
@@ -104,7 +104,7 @@ def _unpackable(native: PreTrainedConfig) -> list[str] | None:
     """The layers that stay as they are where 4-bit weights run on a CPU, whose kernels take whole blocks only; None
     where transformers' own choice will do."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(native)
+        model = AutoModelForCausalLM.from_config(native, trust_remote_code=False)
     linear = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     head = {name for name, layer in linear.items() if layer is model.get_output_embeddings()}
     odd = {name for name, layer in linear.items() if layer.in_features % 64 or layer.out_features % 32} - head

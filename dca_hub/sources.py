@@ -1,6 +1,7 @@
 """Where a model comes from: a catalogue name, a Hub id or a local folder, resolved to files on this machine."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,14 @@ from dca_hub.catalogue import Entry
 from dca_hub.errors import DcaHubError
 from dca_hub.progress import Report
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
+ADAPTER = "adapter_config.json"
+_VOCABULARIES = re.compile(
+    r"tokenizer(\.[\d.]+)?\.json|tokenizer\.model(\.v\d+)?|vocab\.(json|txt)|spiece\.model|sentencepiece\.bpe\.model"
+    r"|tekken\.json"
+)
+_BESIDE_THEM = re.compile(
+    r"tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|merges\.txt|chat_template\.(jinja|json)"
+    r"|additional_chat_templates/[A-Za-z0-9][\w.-]*\.jinja"
 )
 _SMALL_FILES = [
     "*.json",
@@ -78,8 +77,30 @@ def resolve(name: str, *, weights: bool = True, revision: str | None = None, rep
     return Source(folder, repository, folder.name, entry, read_config(folder))
 
 
+def is_vocabulary(name: str) -> bool:
+    """Whether a file of that name holds a tokenizer's vocabulary."""
+    return _VOCABULARIES.fullmatch(name) is not None
+
+
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a tokenizer is loaded from a file of that name, relative to its checkpoint: vocabulary, settings or chat
+    template. Code is none of it."""
+    return is_vocabulary(name) or _BESIDE_THEM.fullmatch(name) is not None
+
+
+def tokenizer_files(folder: Path) -> list[str]:
+    """The files of a checkpoint that its tokenizer is loaded from, sorted by name."""
+    there = (path.relative_to(folder).as_posix() for path in (*folder.glob("*"), *folder.glob("*/*.jinja")))
+    return sorted(name for name in there if is_tokenizer_file(name) and (folder / name).is_file())
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a checkpoint's config.json, checked to be one of a decoder."""
+    if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+        raise DcaHubError(
+            f"{folder.name!r} holds an adapter alone: merge it into its base model with peft's `merge_and_unload()` "
+            "and `save_pretrained`, and give that folder."
+        )
     config = read_json(folder / "config.json", "the folder of a transformers checkpoint has one")
     if not isinstance(config.get("model_type"), str):
         raise DcaHubError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")

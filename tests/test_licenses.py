@@ -69,7 +69,7 @@ def test_names(key, repository, fine):
 
 
 def test_license_files(tmp_path):
-    wanted = ["LICENSE", "LICENSE.txt", "Notice", "NOTICE.md", "USE_POLICY.md", "license-llama.txt"]
+    wanted = ["LICENSE", "LICENSE.pdf", "LICENSE.txt", "Notice", "NOTICE.md", "USE_POLICY.md", "license-llama.txt"]
     for name in [*wanted, "README.md", "config.json", "notices.safetensors", "license_tool.py"]:
         (tmp_path / name).touch()
     (tmp_path / "licenses").mkdir()

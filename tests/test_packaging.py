@@ -1,5 +1,6 @@
 """Packaging: what is in the folder, where the sizes come from, and what is refused or undone."""
 
+import io
 import json
 import os
 import shutil
@@ -8,11 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_checkpoints import write_checkpoint
+from transformers import AutoTokenizer
 
 from dca_hub import DcaHubError
 from dca_hub.families import FAMILIES
+from dca_hub.loading import load
 from dca_hub.manifest import read as read_manifest
 from dca_hub.packaging import package
+from dca_hub.publishing.allowed import in_package
+from dca_hub.verification import Outcome
+from dca_hub.verification.checks import check_files
 
 SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
 
@@ -109,6 +115,81 @@ def test_a_source_without_tokenizer_is_packaged_with_a_warning(tmp_path):
     source = write_checkpoint(tmp_path / "source", tokenizer=False)
     made = package(str(source), tmp_path / "out", **SIZES)
     assert any("no tokenizer" in note for note in made.notes)
+
+
+CODE = """
+import pathlib
+
+from transformers import PreTrainedTokenizerFast
+
+pathlib.Path({ran!r}).write_text("the checkpoint's code ran")
+
+
+class Foo(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+def with_code(source, ran, tokenizer_class: str):
+    """Gives a checkpoint's tokenizer code of its own, which leaves a file when it is run."""
+    (source / "tokenization_foo.py").write_text(CODE.format(ran=str(ran)))
+    path = source / "tokenizer_config.json"
+    named = {"auto_map": {"AutoTokenizer": [None, "tokenization_foo.Foo"]}, "tokenizer_class": tokenizer_class}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **named}))
+    return source
+
+
+def test_a_tokenizer_with_code_and_a_class_of_the_library_is_packaged_without_the_code(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    source = with_code(write_checkpoint(tmp_path / "source"), tmp_path / "ran", "PreTrainedTokenizerFast")
+    made = package(str(source), tmp_path / "out", **SIZES)
+    assert any("code is left out" in note for note in made.notes)
+    assert "auto_map" not in json.loads((made.folder / "tokenizer_config.json").read_text())
+    assert not (tmp_path / "ran").exists()
+    stranger = AutoTokenizer.from_pretrained(made.folder, trust_remote_code=True)
+    held = read_manifest(made.folder).tokenizer
+    assert held and all(stranger(text)["input_ids"] == ids for text, ids in held.items())
+
+
+def test_a_tokenizer_that_needs_its_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    source = with_code(write_checkpoint(tmp_path / "source"), tmp_path / "ran", "Foo")
+    with pytest.raises(DcaHubError, match="code of its own, which is never run here"):
+        package(str(source), tmp_path / "out", **SIZES)
+    with pytest.raises(DcaHubError, match="code of its own, which is never run here"):
+        load(str(source), device="cpu")
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
+
+
+def test_further_chat_templates_come_along_and_pass_verification(tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    (source / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "tool_use.jinja").write_text("tools: {{ messages[0]['content'] }}")
+    (source / "additional_chat_templates" / ".env").write_text("TOKEN=secret")
+    made = package(str(source), tmp_path / "out", **SIZES)
+    assert sorted(AutoTokenizer.from_pretrained(made.folder).chat_template) == ["default", "tool_use"]
+    assert sorted(path.name for path in (made.folder / "additional_chat_templates").iterdir()) == ["tool_use.jinja"]
+    assert check_files(made.folder, read_manifest(made.folder)).outcome is Outcome.PASSED
+    assert all(in_package(name) for name in read_manifest(made.folder).files)
+
+
+def test_an_adapter_is_not_dropped_in_silence(tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    (source / "adapter_config.json").write_text("{}")
+    with pytest.raises(DcaHubError, match=r"holds an adapter .* merge it"):
+        package(str(source), tmp_path / "out", **SIZES)
+    (source / "config.json").unlink()
+    with pytest.raises(DcaHubError, match="holds an adapter alone"):
+        package(str(source), tmp_path / "out", **SIZES)
+
+
+@pytest.mark.parametrize("head", ["LlamaModel", "LlamaForSequenceClassification"])
+def test_what_is_no_causal_language_model_is_refused(head, tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    (source / "config.json").write_text(json.dumps({**config_of(source), "architectures": [head]}))
+    with pytest.raises(DcaHubError, match=f"{head}, not a causal language model"):
+        package(str(source), tmp_path / "out", **SIZES)
 
 
 def test_an_existing_folder_is_not_overwritten_without_force(checkpoint, tmp_path):

@@ -1,6 +1,7 @@
 """Verification: a good package passes, and each way of being bad is found by the check that is for it."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -64,6 +65,23 @@ def test_a_package_that_nobody_can_complete_says_so(tmp_path):
     assert found[Check.LOADS].outcome is Outcome.SKIPPED and "names no base model" in found[Check.LOADS].detail
 
 
+@pytest.fixture(scope="module")
+def coarse(tmp_path_factory):
+    """A package in bfloat16 whose plain base already differs from itself by more than any fixed bound would allow."""
+    folder = tmp_path_factory.mktemp("coarse")
+    source = write_checkpoint(folder / "source", "qwen2", num_hidden_layers=8, initializer_range=0.2, dtype="bfloat16")
+    return package(str(source), folder / "coarse", pretraining_length=32, chunk_size=24, local_size=8).folder
+
+
+def test_a_right_package_passes_in_its_own_precision(coarse):
+    found = {finding.check: finding for finding in verify(coarse, precision="own")}
+    assert {finding.outcome for finding in found.values()} == {Outcome.PASSED}, found
+    assert "bfloat16" in found[Check.LOADS].detail
+    noise = float(re.search(r"the plain base from itself: ([\d.e+-]+)", found[Check.DEFINITION].detail).group(1))
+    assert noise > 3e-2
+    assert "first 2 layers in float32" in found[Check.DECODES].detail
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "modeling_dca_qwen2.py", "tokenizer.json"])
 def test_a_changed_file_is_found(name, good, tmp_path):
     bad = shutil.copytree(good, tmp_path / "bad")
@@ -104,16 +122,29 @@ def test_a_package_that_loads_plain_without_trust_is_found(good, tmp_path):
         ("dual_chunk_attention.py", "full_like(within, end)", "full_like(within, end + 1)", Check.DEFINITION),
     ],
 )
-def test_broken_modeling_code_is_found(file, good_code, bad_code, check, good, tmp_path):
+@pytest.mark.parametrize("precision", ["auto", "own"])
+def test_broken_modeling_code_is_found(file, good_code, bad_code, check, precision, good, coarse, tmp_path):
     """Sealed again, so that the files are in order and only behaviour can tell."""
-    bad = shutil.copytree(good, tmp_path / "bad")
+    bad = shutil.copytree(good if precision == "auto" else coarse, tmp_path / "bad")
     text = (bad / file).read_text()
     assert good_code in text
     (bad / file).write_text(text.replace(good_code, bad_code))
     sealed_again(bad)
-    found = outcomes(bad)
+    found = outcomes(bad, precision=precision)
     assert found[Check.FILES] is Outcome.PASSED
     assert found[check] is Outcome.FAILED, found
+
+
+def test_a_tokenizer_that_gives_other_tokens_is_found(good, tmp_path):
+    bad = shutil.copytree(good, tmp_path / "bad")
+    values = json.loads((bad / "tokenizer.json").read_text())
+    values["normalizer"] = {"type": "Lowercase"}
+    (bad / "tokenizer.json").write_text(json.dumps(values))
+    sealed_again(bad)
+    found = {finding.check: finding for finding in verify(bad, tokens=64)}
+    assert found[Check.TOKENIZER].outcome is Outcome.FAILED
+    assert "other tokens" in found[Check.TOKENIZER].detail
+    assert found[Check.EQUALS_BASE].outcome is Outcome.PASSED
 
 
 def test_a_package_without_weights_is_checked_as_far_as_it_goes(good, tmp_path):

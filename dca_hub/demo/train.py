@@ -137,7 +137,7 @@ def _tokenizer(options: argparse.Namespace, books: list[str]) -> PreTrainedToken
     options.out.mkdir(parents=True, exist_ok=True)
     source = options.tokenizer or (options.out if options.resume else None)
     if source:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     print("learning the tokenizer", file=sys.stderr)
     # Every eighth book with typographic quotes, as PDF files have them, and the wordings of questions.
     texts = [book if i % 8 else curly_quotes(book) for i, book in enumerate(books)]

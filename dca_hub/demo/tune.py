@@ -63,8 +63,10 @@ def main(arguments: list[str] | None = None) -> int:
 def lines(options: argparse.Namespace) -> Iterator[dict]:
     """One measurement after another, each variant from the shortest to the longest length."""
     text = "\n\n".join(read_books(options.text))
-    tokenizer = AutoTokenizer.from_pretrained(options.model)
-    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
+    tokenizer = AutoTokenizer.from_pretrained(options.model, trust_remote_code=False)
+    base = AutoModelForCausalLM.from_pretrained(
+        options.model, trust_remote_code=False, dtype=getattr(torch, options.dtype)
+    )
     base = base.to(options.device).eval()
     haystack = passkey.Haystack(tokenizer, text)
     for variant, model in _variants(options, base):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from dca_hub import manifest, results, sources
+from dca_hub import licenses, manifest, results, sources
 from dca_hub.checkpoints import INDEX
 from dca_hub.errors import DcaHubError
 
@@ -14,7 +14,6 @@ _PACKAGE = {
     INDEX,
     results.FILE,
     manifest.NAME,
-    *sources.TOKENIZER_FILES,
 }
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _MODELING = re.compile(r"(configuration_dca|modeling_dca|dual_chunk)_[a-z0-9_]+\.py")
@@ -25,7 +24,6 @@ _SPACE_SUFFIXES = {
     *(".css", ".js", ".html", ".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".ico", ".pdf"),
     *(".safetensors", ".model"),
 }
-_LICENSE = re.compile(r"(licen[cs]e|notice|copying|use_policy)(\.(md|txt|rst)|-[a-z0-9.-]+)?", re.IGNORECASE)
 _PRIVATE = re.compile(
     r"\.env.*|.*\.(env|pem|key|p12|pfx|kdbx|crt)|id_(rsa|dsa|ecdsa|ed25519).*|.*(secret|credential|password|token)s?"
     r"(\.(json|txt|yaml|yml|toml))?|\.?netrc|\.?htpasswd|kaggle\.json",
@@ -46,10 +44,12 @@ _LOOKED_AT = 20_000_000  # bytes; above it there are weights and pictures
 
 def in_package(name: str) -> bool:
     """Whether a file of that name belongs into the repository of a model."""
+    if sources.is_tokenizer_file(name):
+        return True
     if "/" in name or _is_private(name):
         return False
     known = name in _PACKAGE or _WEIGHTS.fullmatch(name) or _MODELING.fullmatch(name)
-    return bool(known or _LICENSE.fullmatch(name))
+    return bool(known or licenses.is_license_file(name))
 
 
 def in_space(path: str) -> bool:
@@ -60,7 +60,7 @@ def in_space(path: str) -> bool:
     if name.startswith(".") or _is_private(name):
         return False
     known = name in _SPACE_NAMES or PurePosixPath(name).suffix.lower() in _SPACE_SUFFIXES
-    return bool(known or _LICENSE.fullmatch(name))
+    return bool(known or licenses.is_license_file(name))
 
 
 def _is_private(name: str) -> bool:

@@ -21,11 +21,11 @@ from dca_hub.catalogue import Entry
 from dca_hub.conversation import Conversation, Event, Reading
 from dca_hub.errors import DcaHubError
 from dca_hub.generation import GREEDY, Sampling
-from dca_hub.loading import load_tokenizer
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.prompts import STOP_STRINGS
 from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
+from dca_hub.tokenization import load_tokenizer
 
 _CONNECT_SECONDS = 10
 _TICK = 0.3  # seconds between two looks at whether the person still waits
@@ -115,7 +115,7 @@ def connect(name: str, url: str, revision: str | None = None) -> Served:
     return Served(
         source.entry.name if source.entry else source.folder.name,
         endpoint,
-        load_tokenizer(source),
+        load_tokenizer(source.folder),
         source,
         geometry,
         geometry.pretraining_length,

@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     except DcaHubError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    tokenizer, rng = AutoTokenizer.from_pretrained(options.tokenizer), random.Random(options.seed)
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer, trust_remote_code=False)
+    rng = random.Random(options.seed)
     count = lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
     with options.out.open("w", encoding="utf-8") as file:
         for _ in range(options.count):

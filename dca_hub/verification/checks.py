@@ -52,7 +52,7 @@ class Finding:
 
 def check_files(folder: Path, held: Manifest) -> Finding:
     """Every file of the manifest is there and unchanged, nothing else is, and the weights are whole."""
-    there = {path.name for path in folder.iterdir()} - {manifest.NAME, *_OF_THE_HUB}
+    there = {name for name in manifest.names(folder) if name.partition("/")[0] not in _OF_THE_HUB}
     wrong = [f"{name} is missing" for name in sorted(set(held.files) - there)]
     wrong += [f"{name} is not of the package" for name in sorted(there - set(held.files))]
     for name in sorted(there & set(held.files)):

@@ -21,6 +21,7 @@ def with_weights_of(repository: str, revision: str | None, folder: Path) -> Iter
     with tempfile.TemporaryDirectory() as temporary:
         complete, files = Path(temporary), dict(held.files)
         for name in held.files:
+            (complete / name).parent.mkdir(exist_ok=True)
             (complete / name).symlink_to((folder / name).resolve())
         for name in found.names:
             origin = (found.folder / name).resolve()
