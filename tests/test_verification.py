@@ -119,7 +119,7 @@ def test_a_package_that_loads_plain_without_trust_is_found(good, tmp_path):
             "",
             Check.EQUALS_BASE,
         ),
-        ("dual_chunk_rotation.py", "full_like(within, end)", "full_like(within, end + 1)", Check.DEFINITION),
+        ("dual_chunk_rotation.py", "full_like(in_chunk, end)", "full_like(in_chunk, end + 1)", Check.DEFINITION),
     ],
 )
 @pytest.mark.parametrize("precision", ["auto", "own"])
