@@ -1,35 +1,20 @@
 """A conversation about documents: they are read into the cache once, and every question goes on from there."""
 
-import threading
+import copy
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-
-import torch
-from transformers import TextIteratorStreamer
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from dca_hub.documents import Citation, Document, cite
-from dca_hub.errors import DcaHubError, DoesNotFit, Fix
-from dca_hub.generation import GREEDY, PromptCache, Sampling
+from dca_hub.errors import DcaHubError
+from dca_hub.generation import GREEDY, Sampling
 from dca_hub.loading import Loaded
 from dca_hub.prompts import STOP_STRINGS, Prompter, Turn, join
+from dca_hub.reading import Ended, LocalReader, Reader, Reading
 
-
-@dataclass(frozen=True)
-class Reading:
-    """Progress of reading the prompt into the cache: tokens done, of all that are to be read now."""
-
-    done: int
-    total: int
-    seconds: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.done / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        return (self.total - self.done) / self.tokens_per_second if self.done else float("inf")
+_LEAST_ANSWER = 16  # tokens: where there is room for fewer, a question is refused rather than cut short
+_PROBES = ("a", "What is it?")  # two questions, to see what a prompt has before any question
 
 
 @dataclass(frozen=True)
@@ -41,7 +26,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class Stats:
-    """What an answer took: tokens in the prompt, how many were read anew, seconds, tokens written."""
+    """What an answer took: tokens in the prompt, how many were read anew, seconds, tokens written; what ended it."""
 
     prompt_tokens: int
     read_tokens: int
@@ -49,6 +34,7 @@ class Stats:
     first_token_seconds: float
     answer_tokens: int
     answer_seconds: float
+    ended: Ended = "model"
 
     @property
     def read_tokens_per_second(self) -> float:
@@ -73,13 +59,14 @@ Event = Reading | Answering | Answered
 
 @dataclass
 class Conversation:
-    """Questions and answers about documents, over one cache.
+    """Questions and answers about documents, read once.
 
     Args:
-        loaded: the model.
+        loaded: the model, or what stands for one behind an endpoint.
         documents: what the questions are about; none is fine.
         dca: False asks the plain base model that shares the weights.
         max_context: the most tokens a prompt and its answer may take; by default what the model reaches with DCA.
+        reader: what reads and writes; by default the loaded model.
     """
 
     loaded: Loaded
@@ -87,15 +74,18 @@ class Conversation:
     dca: bool = True
     max_context: int | None = None
     turns: list[Turn] = field(default_factory=list)
+    reader: Reader | None = None
 
     def __post_init__(self):
-        self.model = self._choose_model()
         self.prompter = Prompter(self.loaded.tokenizer)
-        self._text = join(self.documents) if self.documents else ""
-        self._forget()
+        self.reader = self.reader or LocalReader(self.loaded, self.dca, self.prompter.is_chat)
+        self.change_documents(self.documents)
 
-    def _choose_model(self):
-        return self.loaded.model if self.dca else self.loaded.base
+    def change_documents(self, documents: Sequence[Document]) -> None:
+        """Asks about other documents from now on; of what was read, the next prompt keeps what it has in common."""
+        self.documents = documents
+        self._text = join(documents) if documents else ""
+        self.has_read_documents = False
 
     @property
     def document_tokens(self) -> int:
@@ -109,10 +99,13 @@ class Conversation:
 
     @property
     def cached_tokens(self) -> int:
-        return len(self._cache.tokens)
+        return self.reader.cached_tokens
 
-    def ask(self, question: str, sampling: Sampling = GREEDY) -> Iterator[Event]:
+    def ask(self, question: str, sampling: Sampling = GREEDY, *, begun: str = "") -> Iterator[Event]:
         """Answers a question; the events are progress, pieces of the answer, and in the end all of it.
+
+        begun: an answer that goes on. An answer for which there is less room than `sampling` asks for may only be that
+        long.
 
         Closing the iterator stops the work at the next piece; what was read stays in the cache.
 
@@ -122,22 +115,24 @@ class Conversation:
         if not question.strip():
             raise DcaHubError("The question is empty: ask something about the document.")
         tokens = self.prompter.tokens(self._text, [*self.turns, Turn(question.strip())])
-        self._refuse_too_long(len(tokens), sampling.max_new_tokens)
-        started = time.monotonic()
-        read = self._cache.missing(tokens) + 1 if self._cache else len(tokens)
-        yield from self._read(tokens)
+        if begun:
+            tokens = [*tokens, *self.loaded.tokenizer(begun, add_special_tokens=False)["input_ids"]]
+        sampling = self._within_room(len(tokens), sampling)
+        started, read = time.monotonic(), self.reader.missing(tokens) + 1
+        yield from self.reader.read(tokens, sampling)
         read_seconds, pieces, first = time.monotonic() - started, [], None
         try:
-            for piece in self._generate(tokens, sampling):
+            for piece in self.reader.write(tokens, sampling):
                 first = first if first is not None else time.monotonic() - started
                 pieces.append(piece)
                 yield Answering(piece)
         finally:  # a stopped answer stands in the conversation as far as it was shown
-            text = _without_stop("".join(pieces))
+            text = _without_stop(begun + "".join(pieces))
             if text:
                 self.turns.append(Turn(question.strip(), text))
         answer_seconds = time.monotonic() - started - read_seconds
-        stats = Stats(len(tokens), read, read_seconds, first or read_seconds, self._written, answer_seconds)
+        wrote = (self.reader.written, answer_seconds, self.reader.ended)
+        stats = Stats(len(tokens), read, read_seconds, first or read_seconds, *wrote)
         yield Answered(text, tuple(cite(text, self.documents, question)) if self.documents else (), stats)
 
     def undo(self) -> Turn | None:
@@ -149,62 +144,47 @@ class Conversation:
         self.turns.clear()
 
     def close(self) -> None:
-        """Frees the cache."""
-        self._forget()
+        """Frees what was read."""
+        self.reader.clear()
+        self.has_read_documents = False
 
-    def _forget(self) -> None:
-        self._cache, self._written = PromptCache(self.model), 0
+    def read_documents(self) -> Iterator[Reading]:
+        """Reads what a prompt has before any question, so that a question only adds itself.
 
-    def _refuse_too_long(self, prompt: int, answer: int) -> None:
-        if prompt + answer <= self.limit:
-            return
+        Closing the iterator stops the work at the next piece; what was read stays.
+
+        Raises DcaHubError when the documents are longer than the model reaches.
+        """
+        before = self._before_questions()
+        self._within_room(len(before), Sampling(_LEAST_ANSWER))
+        if not self.reader.holds(before):
+            yield from self.reader.read([*before, -1])  # all but the last token, which is none of the documents'
+        self.has_read_documents = True
+
+    def fork(self) -> "Conversation":
+        """Another conversation about the same documents, without turns, that begins with what this one has read."""
+        other = copy.copy(self)
+        other.turns, other.reader = [], self.reader.fork()
+        return other
+
+    def _before_questions(self) -> list[int]:
+        one, two = (self.prompter.tokens(self._text, [Turn(question)]) for question in _PROBES)
+        return one[: next((at for at, (a, b) in enumerate(zip(one, two)) if a != b), min(len(one), len(two)))]
+
+    def _within_room(self, prompt: int, sampling: Sampling) -> Sampling:
+        """The sampling with an answer that the prompt leaves room for."""
+        room, least = self.limit - prompt, min(_LEAST_ANSWER, sampling.max_new_tokens)
+        if room < least:
+            self._refuse_too_long(prompt, least)
+        return replace(sampling, max_new_tokens=min(room, sampling.max_new_tokens))
+
+    def _refuse_too_long(self, prompt: int, answer: int) -> NoReturn:
         room = self.limit - answer - (prompt - self.document_tokens)
         why = "reaches with DCA" if self.limit == self.loaded.context else "may be given here"
         raise DcaHubError(
-            f"The document and the question take {prompt:,} tokens and the answer up to {answer:,}, more than the "
+            f"The document and the question take {prompt:,} tokens and the answer at least {answer:,}, more than the "
             f"{self.limit:,} that {self.loaded.name} {why}; {_what_fits(self, room)}."
         )
-
-    def _read(self, tokens: list[int]) -> Iterator[Reading]:
-        """Reads all but the last token into the cache, in pieces that keep Stop within reach."""
-        total, started = self._cache.missing(tokens), time.monotonic()
-        try:
-            for done in self._cache.read(tokens):
-                yield Reading(done, total, time.monotonic() - started)
-        except torch.OutOfMemoryError:
-            raise DoesNotFit(
-                f"Memory ran out while reading {total:,} tokens",
-                "choose fewer pages",
-                Fix("use {}", "quantization", "4bit"),
-            ) from None
-
-    def _generate(self, tokens: list[int], sampling: Sampling) -> Iterator[str]:
-        """Streams the answer; the library generates in a thread, and closing this iterator ends it."""
-        stop, failure = threading.Event(), []
-        streamer = TextIteratorStreamer(self.loaded.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        options = {} if self.prompter.is_chat else {"stop_strings": STOP_STRINGS, "tokenizer": self.loaded.tokenizer}
-
-        def work() -> None:
-            try:
-                written = self._cache.generate(
-                    tokens, sampling, is_enough=lambda _: stop.is_set(), streamer=streamer, **options
-                )
-                self._written = len(written)
-            except BaseException as error:
-                failure.append(error)
-                streamer.end()
-
-        worker = threading.Thread(target=work, name="generate", daemon=True)
-        worker.start()
-        try:
-            for piece in streamer:
-                if piece:
-                    yield piece
-        finally:
-            stop.set()
-            worker.join()
-        if failure:
-            raise failure[0]
 
 
 def _without_stop(text: str) -> str:

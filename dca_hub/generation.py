@@ -5,6 +5,7 @@ generation config included (end tokens, repetition penalty). What is added here 
 which bounds memory and keeps Stop within reach, and what is cached is not read again.
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ _PIECE_SECONDS = 0.4
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn: greedily by default, else at a temperature, from the `top_p` share of likely tokens."""
+    """How answers are drawn: greedily by default, else at a temperature, from the `top_p` share of likely tokens.
+    `stop_repeats` ends an answer that has begun to repeat itself, where answers are streamed."""
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
+    stop_repeats: bool = False
 
     def options(self) -> dict[str, Any]:
         """The arguments of `generate`."""
@@ -54,6 +57,14 @@ class PromptCache:
 
     def clear(self) -> None:
         self._cache, self.tokens = DynamicCache(config=self.model.config), []
+
+    def fork(self) -> "PromptCache":
+        """A cache of its own that begins with the same tokens; the two share their memory until they grow, which makes
+        new tensors and leaves the old ones as they are."""
+        other = copy.copy(self)
+        other.tokens, other._cache = list(self.tokens), copy.copy(self._cache)
+        other._cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+        return other
 
     def missing(self, prompt: Sequence[int]) -> int:
         """How many tokens `read` would read."""

@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
 def _conversation(args: argparse.Namespace, documents: list):
     options = {"dca": not args.no_dca, "max_context": args.max_context}
     if args.endpoint:
-        from dca_hub.serving.client import EndpointConversation, connect
+        from dca_hub.serving.client import connect, converse
 
-        return EndpointConversation(connect(args.model, args.endpoint, args.revision), documents, **options)
+        return converse(connect(args.model, args.endpoint, args.revision), documents, **options)
     from dca_hub.conversation import Conversation
     from dca_hub.loading import load
 

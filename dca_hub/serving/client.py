@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,13 @@ from transformers import PreTrainedTokenizerBase
 
 from dca_hub import json_lines, sources
 from dca_hub.catalogue import Entry
-from dca_hub.conversation import Conversation, Event, Reading
+from dca_hub.conversation import Conversation
+from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
-from dca_hub.generation import GREEDY, Sampling
+from dca_hub.generation import Sampling
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.prompts import STOP_STRINGS
+from dca_hub.prompts import STOP_STRINGS, Prompter
+from dca_hub.reading import Reading
 from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
 from dca_hub.tokenization import load_tokenizer
@@ -151,48 +153,51 @@ def _reason(answer: httpx.Response) -> str:
         return text[:300]
 
 
-class EndpointConversation(Conversation):
-    """A `Conversation` whose model answers from afar; what it has read before, the server's own cache knows."""
+class RemoteReader:
+    """Reads and writes from afar; what it has read before, the server's own cache knows."""
 
-    def __post_init__(self):
-        if not self.dca:
-            raise DcaHubError(
-                "An endpoint serves its model with Dual Chunk Attention: it cannot be turned off from here."
-            )
-        super().__post_init__()
+    cached_tokens = 0
 
-    def ask(self, question: str, sampling: Sampling = GREEDY) -> Iterator[Event]:
-        self._sampling = sampling
-        yield from super().ask(question, sampling)
+    def __init__(self, served: Served, is_chat: bool):
+        self.served, self.is_chat = served, is_chat
+        self.written, self.ended = 0, "model"
 
-    def _choose_model(self):
-        return None
+    def missing(self, prompt: Sequence[int]) -> int:
+        return len(prompt) - 1
 
-    def _forget(self) -> None:
-        self._cache, self._written = None, 0
-
-    @property
-    def cached_tokens(self) -> int:
-        return 0  # the server's own cache is not seen from here
-
-    def _read(self, tokens: list[int]) -> Iterator[Reading]:
+    def read(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Reading]:
         """Waits for the first token: by then the server has read everything."""
         started = time.monotonic()
-        self._answer = _Answer(self.loaded, tokens, self._sampling, self.prompter.is_chat)
+        self._answer = _Answer(self.served, list(prompt), sampling, self.is_chat)
         try:
             while not self._answer.begun(_TICK):
-                yield Reading(0, len(tokens), time.monotonic() - started)
+                yield Reading(0, len(prompt), time.monotonic() - started)
         except BaseException:
             self._answer.stop()
             raise
-        yield Reading(len(tokens), len(tokens), time.monotonic() - started)
+        yield Reading(len(prompt), len(prompt), time.monotonic() - started)
 
-    def _generate(self, tokens: list[int], sampling: Sampling) -> Iterator[str]:
+    def write(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
         try:
             yield from self._answer
         finally:
             self._answer.stop()
-            self._written = self._answer.tokens
+            self.written = self._answer.tokens
+            self.ended = "length" if self.written >= sampling.max_new_tokens else "model"
+
+    def clear(self) -> None:
+        """There is nothing here to free."""
+
+
+def converse(served: Served, documents: Sequence[Document], *, dca: bool = True, **options: Any) -> Conversation:
+    """A conversation with a model behind an endpoint; takes what `Conversation` takes.
+
+    Raises DcaHubError for the plain model, which the server does not have.
+    """
+    if not dca:
+        raise DcaHubError("An endpoint serves its model with Dual Chunk Attention: it cannot be turned off from here.")
+    is_chat = Prompter(served.tokenizer).is_chat
+    return Conversation(served, documents, reader=RemoteReader(served, is_chat), **options)
 
 
 class _Answer:

@@ -10,7 +10,7 @@ from dca_hub.conversation import Answered, Answering, Reading, Sampling
 from dca_hub.documents import Document, Page
 from dca_hub.loading import load
 from dca_hub.prompts import Prompter, Turn
-from dca_hub.serving.client import EndpointConversation, connect
+from dca_hub.serving.client import connect, converse
 from dca_hub.space.host import Choice, Host
 from dca_hub.space.settings import Settings
 
@@ -25,7 +25,7 @@ def tokenizer():
 
 def test_the_server_gets_the_tokens_that_a_loaded_model_gets(tokenizer):
     with serving("The pass key is 71432.") as server:
-        conversation = EndpointConversation(connect("demo", server.url), [DOCUMENT])
+        conversation = converse(connect("demo", server.url), [DOCUMENT])
         events = list(conversation.ask("What is the pass key?", SHORT))
     asked = server.asked[0]
     assert asked["prompt"] == Prompter(tokenizer).tokens(DOCUMENT.text, [Turn("What is the pass key?")])
@@ -39,7 +39,7 @@ def test_the_server_gets_the_tokens_that_a_loaded_model_gets(tokenizer):
 
 def test_a_server_that_takes_text_alone_gets_the_same_text(tokenizer):
     with serving("An answer.", takes_ids=False) as server:
-        conversation = EndpointConversation(connect("demo", f"{server.url}/v1/"), [DOCUMENT])
+        conversation = converse(connect("demo", f"{server.url}/v1/"), [DOCUMENT])
         assert list(conversation.ask("What?", SHORT))[-1].text == "An answer."
     ids, text = (asked["prompt"] for asked in server.asked)
     assert tokenizer(text)["input_ids"] == ids
@@ -47,7 +47,7 @@ def test_a_server_that_takes_text_alone_gets_the_same_text(tokenizer):
 
 def test_the_second_question_comes_with_the_first():
     with serving("Yes.") as server:
-        conversation = EndpointConversation(connect("demo", server.url), [DOCUMENT])
+        conversation = converse(connect("demo", server.url), [DOCUMENT])
         for question in ("One?", "Two?"):
             list(conversation.ask(question, SHORT))
     first, second = (asked["prompt"] for asked in server.asked)
@@ -56,7 +56,7 @@ def test_the_second_question_comes_with_the_first():
 
 def test_stop_while_the_server_reads_and_while_it_writes():
     with serving(" ".join(["word"] * 200), delay=0.05) as server:
-        conversation = EndpointConversation(connect("demo", server.url), [DOCUMENT])
+        conversation = converse(connect("demo", server.url), [DOCUMENT])
         events, started = conversation.ask("What?", Sampling(max_new_tokens=200)), time.monotonic()
         for event in events:
             if isinstance(event, Answering):
@@ -66,7 +66,7 @@ def test_stop_while_the_server_reads_and_while_it_writes():
         time.sleep(1)
         assert server.sent < 100  # hung up long before the end
     with serving("late", delay=3) as server:
-        events = EndpointConversation(connect("demo", server.url), [DOCUMENT]).ask("What?", SHORT)
+        events = converse(connect("demo", server.url), [DOCUMENT]).ask("What?", SHORT)
         started = time.monotonic()
         assert isinstance(next(events), Reading)
         events.close()
@@ -78,7 +78,7 @@ def test_the_length_is_what_both_can():
         served = connect("demo", server.url)
         assert served.context == 4096
         with pytest.raises(DcaHubError, match="more than the 40 that"):
-            list(EndpointConversation(served, [DOCUMENT], max_context=40).ask("What?", SHORT))
+            list(converse(served, [DOCUMENT], max_context=40).ask("What?", SHORT))
 
 
 def test_what_cannot_be_is_said():
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_said():
     with serving("x") as server:
         served = connect("demo", server.url)
         with pytest.raises(DcaHubError, match="cannot be turned off from here"):
-            EndpointConversation(served, [DOCUMENT], dca=False)
+            converse(served, [DOCUMENT], dca=False)
         with pytest.raises(DcaHubError, match="runs behind an endpoint"):
             _ = served.model
 

@@ -8,7 +8,7 @@ from dca_hub.conversation import Sampling
 from dca_hub.documents import Document, Page
 from dca_hub.loading import load
 from dca_hub.prompts import Turn
-from dca_hub.serving.client import EndpointConversation, connect
+from dca_hub.serving.client import connect, converse
 from dca_hub.serving.engines import transformers_refusal
 from dca_hub.serving.transformers_server import build_app
 
@@ -24,7 +24,7 @@ def test_an_endpoint_conversation_over_it():
     words = " ".join(f"Sentence {number} of a long document." for number in range(150))
     document = Document("long", (Page(1, f"{words} The pass key is 58213. Remember it. {words}"),), 1)
     with listening(build_app(loaded)) as url:
-        conversation = EndpointConversation(connect("demo", url), [document])
+        conversation = converse(connect("demo", url), [document])
         answered = list(conversation.ask(QUESTION, Sampling(max_new_tokens=6)))[-1]
     tokens = conversation.prompter.tokens(document.text, [Turn(QUESTION)])
     assert len(tokens) > 4 * loaded.trained
