@@ -67,7 +67,7 @@ def main() -> None:
     from dca_hub.space.settings import Settings
 
     blocks, context = build(Settings(port=7900))
-    address = serve(blocks, context.settings, wait=False)
+    address = serve(blocks, context, wait=False)
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-dev-shm-usage"])

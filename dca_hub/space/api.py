@@ -1,6 +1,8 @@
 """The same functions for programs: gradio_client, REST, and, with --mcp, tools for language models."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import json
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,11 +12,13 @@ from dca_hub import catalogue
 from dca_hub.conversation import Sampling
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle as needles
-from dca_hub.evaluation.grid import Grid, spread
-from dca_hub.space import uploads
+from dca_hub.space import bounds, uploads
 from dca_hub.space.answers import begin_turn
-from dca_hub.space.context import MODEL_LANE, PAGES_LANE, Context, curated
+from dca_hub.space.callers import caller_of
+from dca_hub.space.context import Context
 from dca_hub.space.export import turn_as_json
+from dca_hub.space.failures import sentence
+from dca_hub.space.lane import Rank
 from dca_hub.space.places import uploads_only
 from dca_hub.space.sessions import Session
 from dca_hub.space.turns import SIDES
@@ -36,20 +40,22 @@ def build(context: Context) -> None:
         trials = gr.Number(1, label="trials", precision=0)
         haystack = gr.Radio(["prose", "grass"], value="prose", label="haystack")
         compared = gr.Radio(list(SIDES), value="both", label="attention")
-        result, button = gr.JSON(label="result"), gr.Button()
-    for function, inputs, lane in (
-        (functions.ask, [pdf, question, attention, pages, password, tokens], MODEL_LANE),
-        (functions.needle, [lengths, depths, trials, haystack, compared], MODEL_LANE),
-        (functions.inspect_pdf, [pdf, pages, password], PAGES_LANE),
+        result, button = _Result(label="result"), gr.Button()
+    queued = {"concurrency_id": "api", "concurrency_limit": context.settings.queue}
+    for function, inputs, how in (
+        (functions.ask, [pdf, question, attention, pages, password, tokens], queued),
+        (functions.needle, [lengths, depths, trials, haystack, compared], queued),
+        (functions.inspect_pdf, [pdf, pages, password], queued),
         (functions.models, [], {"queue": False}),
     ):
         _describe(function, inputs)
-        button.click(function, inputs, result, api_name=function.__name__, **lane)
+        button.click(function, inputs, result, api_name=function.__name__, **how)
 
 
 def _describe(function: Callable, inputs: Sequence[gr.components.Component]) -> None:
     """Tells who reads the API's page what the docstring says of each argument; tools are told it by Gradio."""
     _, told, _ = get_function_description(function)
+    told.pop("request", None)  # which Gradio fills in
     for component, words in zip(inputs, told.values(), strict=True):
         described = {**component.api_info_as_input(), "additional_description": words}
         component.api_info_as_input = lambda described=described: described
@@ -62,8 +68,8 @@ class _Functions:
     def __init__(self, context: Context):
         self.context = context
         # Bound methods take no attributes; these are functions of their own, with the docstrings of the tools.
-        self.ask, self.needle = _as_function(self._ask), _as_function(self._needle)
-        self.inspect_pdf, self.models = _as_function(self._inspect_pdf), _as_function(self._models)
+        self.ask, self.needle = (_as_function(f, context) for f in (self._ask, self._needle))
+        self.inspect_pdf, self.models = (_as_function(f, context) for f in (self._inspect_pdf, self._models))
 
     def _ask(
         self,
@@ -73,6 +79,7 @@ class _Functions:
         pages: str = "",
         password: str = "",
         max_new_tokens: int = 128,
+        request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Answer a question about a PDF, and name the pages that the answer rests on.
 
@@ -89,12 +96,11 @@ class _Functions:
             timings; while the answer is written, what there is of it.
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
-        self.check(1 <= (max_new_tokens or 0) <= self.context.settings.max_answer, self.most_tokens())
+        tokens = bounds.whole(max_new_tokens, "max_new_tokens", 1, self.context.settings.max_answer)
         with self.session() as session:
-            upload = self.read(session, pdf, pages, password)
-            self.check(upload.problem is None, upload.problem or "")
+            yield from self.read(session, pdf, pages, password)
             turn = begin_turn(session, question or "", attention)
-            for _ in self.context.answers.ask(session, attention, Sampling(int(max_new_tokens))):
+            for _ in self.context.answers.ask(session, turn, Sampling(tokens)):
                 yield turn_as_json(turn)
             failed = [answer.problem for answer in turn.answers.values() if answer.state == "failed"]
             self.check(not failed, failed[0] if failed else "")
@@ -107,6 +113,7 @@ class _Functions:
         trials: int = 1,
         haystack: str = "prose",
         attention: str = "both",
+        request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Test how far the loaded model's memory reaches: hide a number in a long text and ask for it.
 
@@ -123,30 +130,31 @@ class _Functions:
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
         self.check(haystack in ("prose", "grass"), 'haystack is "prose" or "grass".')
-        grid = Grid(_numbers(lengths), spread(max(1, int(depths or 1))), int(trials or 1), haystack)
-        prompts, most = grid.prompts * len(SIDES[attention]), self.context.settings.max_cells
-        self.check(prompts <= most, f"That is {prompts:,} prompts, more than the {most:,} of one run: ask for fewer.")
-        limit = self.context.host.fits()
-        self.check(max(grid.lengths) <= limit, f"At most {limit:,} tokens fit in memory here: give shorter lengths.")
-        loaded, found = self.context.host.loaded, {side: [] for side in SIDES[attention]}
+        host, settings, sides = self.context.host, self.context.settings, SIDES[attention]
+        grid = bounds.grid_of(bounds.lengths_of(lengths), depths, trials, haystack, len(sides), host, settings)
+        loaded, found = host.loaded, {side: [] for side in sides}
 
         def work(tell: Callable[[Any], None]) -> None:
-            for side in SIDES[attention]:
-                model = loaded.model if side == "dca" else loaded.base
-                trials = needles.run(
-                    model, loaded.tokenizer, grid, name=loaded.name, dca=side == "dca",
-                    progress=lambda done, total: tell(None),
-                )  # fmt: skip
-                for result in trials:
-                    found[side].append(result)
-                    tell(result)
+            with host.reserve(max(grid.lengths)):  # others use the model between two pieces of a prompt
+                for side in sides:
+                    model = loaded.model if side == "dca" else loaded.base
+                    trials = needles.run(
+                        model, loaded.tokenizer, grid, name=loaded.name, dca=side == "dca",
+                        progress=lambda done, total: tell(None),
+                    )  # fmt: skip
+                    for result in trials:
+                        found[side].append(result)
+                        tell(None)
 
-        for result in self.context.lane.stream(work):
-            if result is not None:
+        with self.session() as session:
+            job = session.job = self.context.lane.submit(work, Rank.LAB, most=settings.job_seconds)
+            for _ in job.events():  # also while nothing is new: a caller who has left is noticed where this yields
                 yield _needle_json(loaded, found)
         yield _needle_json(loaded, found)
 
-    def _inspect_pdf(self, pdf: str, pages: str = "", password: str = "") -> Iterator[dict]:
+    def _inspect_pdf(
+        self, pdf: str, pages: str = "", password: str = "", request: gr.Request | None = None
+    ) -> Iterator[dict]:
         """Say what is in a PDF before it is asked: pages, tokens, and whether it fits.
 
         Args:
@@ -160,8 +168,7 @@ class _Functions:
             of the text.
         """
         with self.session() as session:
-            upload = self.read(session, pdf, pages, password)
-            self.check(upload.problem is None, upload.problem or "")
+            upload = yield from self.read(session, pdf, pages, password)
             document, host = upload.document, self.context.host
             yield {
                 "name": upload.name,
@@ -175,7 +182,7 @@ class _Functions:
                 "beginning": document.text[:500],
             }
 
-    def _models(self) -> Iterator[dict]:
+    def _models(self, request: gr.Request | None = None) -> Iterator[dict]:
         """List the models that can be loaded here, and the one that is.
 
         Returns:
@@ -190,18 +197,21 @@ class _Functions:
         if not holds:
             raise DcaHubError(problem)
 
-    def most_tokens(self) -> str:
-        return f"max_new_tokens is from 1 to {self.context.settings.max_answer:,}."
-
     def session(self) -> "_Temporary":
         return _Temporary(self.context)
 
-    def read(self, session: Session, pdf: str, pages: str, password: str) -> uploads.Upload:
+    def read(self, session: Session, pdf: str, pages: str, password: str) -> Generator[dict, None, uploads.Upload]:
+        """Reads the PDF; yields what is done, since a caller who has left is noticed only where something is yielded.
+
+        Raises DcaHubError when it cannot be read.
+        """
         self.check(bool(pdf), "Give a PDF file.")
-        session.pages, session.password = (pages or "").strip(), password or ""
-        upload = uploads.take(session, pdf, self.context.settings)
-        for _ in uploads.read(session, [upload], self.context.host, self.context.settings):
-            pass
+        c = self.context
+        upload = uploads.take(session, pdf, c.sessions, c.settings)
+        upload.pages, upload.password = str(pages or "").strip(), str(password or "")
+        for words in uploads.read(session, [upload], c.host, c.sessions, c.settings):
+            yield {"state": words}
+        self.check(upload.problem is None, upload.problem or "")
         return upload
 
 
@@ -222,17 +232,34 @@ class _Temporary:
         self.sessions.free_later(self.held)
 
 
-def _as_function(method: Callable) -> Callable:
-    function = curated(method)
+def _as_function(method: Callable, context: Context) -> Callable:
+    """A function for programs: ends when its caller has hung up, and fails in a sentence."""
+
+    @functools.wraps(method)
+    def function(*args, **kwargs) -> Iterator[Any]:
+        request = next((a for a in (*args, *kwargs.values()) if isinstance(a, gr.Request)), None)
+        try:
+            for value in method(*args, **kwargs):
+                if context.callers.is_gone(request):
+                    return
+                # A tool's answer is shown as text, which is JSON only if it is written here.
+                yield json.dumps(value, ensure_ascii=False) if caller_of(request) else value
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise gr.Error(sentence(error), print_exception=False) from None
+
     function.__name__ = method.__name__.lstrip("_")
     return function
 
 
-def _numbers(lengths: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part.replace("_", "")) for part in str(lengths).split(",") if part.strip())
-    except ValueError:
-        raise DcaHubError("lengths are whole numbers of tokens with commas between, such as 512,1024.") from None
+class _Result(gr.JSON):
+    """JSON for programs, and the same as text where it comes as text already."""
+
+    is_template = True  # drawn as what it is derived from
+
+    def postprocess(self, value: Any) -> Any:
+        return value if isinstance(value, str) else super().postprocess(value)
 
 
 def _needle_json(loaded, found: dict[str, list]) -> dict:

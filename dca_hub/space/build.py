@@ -3,20 +3,28 @@
 import socket
 
 import gradio as gr
+from markupsafe import Markup
 from starlette.middleware import Middleware
 
 from dca_hub.errors import DcaHubError
 from dca_hub.space import api, chat, explain, leftovers, model, needle_lab, theme, uploads
+from dca_hub.space.callers import MarkCallers
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.guard import Guard
-from dca_hub.space.markup import tag, text
+from dca_hub.space.markup import tag
+from dca_hub.space.sessions import Session
 from dca_hub.space.settings import Settings
+from dca_hub.space.stoppable import Updates
 
 TITLE = "DCA Hub"
 _PORTS = 50
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
 _UPLOADS_SWEPT = 30  # seconds
-_MARK = (
+_LOOK_SECONDS = 5  # from one look at whether the model has changed to the next
+# A reload is the same visitor: the tab remembers which session it had.
+_KNOWN_TOKEN = "() => [window.dcaToken?.() ?? '']"
+_THREADS_BESIDE = 40  # for what answers at once, beside those who listen to a run
+_MARK = Markup(
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true">'
     '<rect x="2" y="14" width="6" height="8" rx="1.5" fill="#0072b2"/>'
     '<rect x="9" y="8" width="6" height="14" rx="1.5" fill="#e69f00"/>'
@@ -37,24 +45,27 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         header = gr.HTML(_header(context), elem_id="header", elem_classes="dh-place", apply_default_css=False)
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("PDF chat", id="chat", elem_id="tab-chat"):
-                meter, past = chat.build(context)
+                chatting = chat.build(context)
             with gr.Tab("Needle lab", id="needle", elem_id="tab-needle"):
                 needle_lengths = needle_lab.build(context)
             with gr.Tab("What DCA does", id="explain", elem_id="tab-explain"):
                 curve_lengths = explain.build(context)
             with gr.Tab("Model", id="model", elem_id="tab-model"):
-                loaded = model.build(context)
+                loaded, model_state = model.build(context)
         api.build(context)
-        follow = [header, meter, past, needle_lengths, curve_lengths]
-        loaded.then(_follow(context), None, follow, **AT_ONCE, **PRIVATE)
-        blocks.load(_follow(context, known=context.host.generation), None, follow, **AT_ONCE, **PRIVATE)
+        token = gr.Textbox(elem_id="token", elem_classes="dh-pressed", label="Session", container=False)
+        page = _Page(context, header, chatting, needle_lengths, curve_lengths, model_state)
+        loaded.then(page.follow, None, page.outputs, **AT_ONCE, **PRIVATE)
+        blocks.load(page.open, token, [token, *page.outputs], js=_KNOWN_TOKEN, **AT_ONCE, **PRIVATE)
+        gr.Timer(_LOOK_SECONDS).tick(page.look, None, page.outputs, **AT_ONCE, **PRIVATE)
         blocks.unload(_leave(context))
     blocks.queue(max_size=settings.queue, default_concurrency_limit=8, api_open=False)
     return blocks, context
 
 
-def serve(blocks: gr.Blocks, settings: Settings, *, wait: bool = True, port: int | None = None) -> str:
+def serve(blocks: gr.Blocks, context: Context, *, wait: bool = True, port: int | None = None) -> str:
     """Serves the interface, until Ctrl-C if `wait`; returns its address."""
+    settings = context.settings
     _, address, _ = blocks.launch(
         server_name=settings.host,
         server_port=_free_port(settings.host, settings.port) if port is None else port,
@@ -62,46 +73,77 @@ def serve(blocks: gr.Blocks, settings: Settings, *, wait: bool = True, port: int
         mcp_server=settings.mcp,
         state_session_capacity=_SESSIONS,
         max_file_size=settings.limits.file_bytes,
+        max_threads=4 * settings.queue + _THREADS_BESIDE,
         show_error=False,
         ssr_mode=False,
         run_history=False,
         enable_monitoring=False,
-        app_kwargs={"middleware": [Middleware(Guard)]},
+        app_kwargs={"middleware": [Middleware(Guard), Middleware(MarkCallers, callers=context.callers)]},
         footer_links=["api"],
         prevent_thread_lock=not wait,
         quiet=not wait,
         theme=theme.theme(),
-        css=theme.css(),
+        css=theme.css(settings.max_file_mb),
         head=theme.head(),
     )
     return address
 
 
-def _follow(context: Context, known: int | None = None):
-    """What is to be shown anew when a page opens or the model has changed; nothing but the header while the model is
-    the `known` one, which the page was built for: a visitor may have chosen something by then."""
+class _Page:
+    """What every open page shows of the model, which changes for all of them."""
 
-    def follow(request: gr.Request) -> list:
-        if not context.host.ready or context.host.generation == known:
-            return [_header(context), *[gr.skip()] * 4]
-        session = context.session(request)
-        uploads.recount(session, context.host)
-        needle_choices, needle_usual = needle_lab.lengths_for(context)
-        curve_choices, curve_usual = explain.lengths_for(context)
-        return [
-            _header(context),
-            uploads.meter(session, context.host),
-            gr.skip() if session.turns else chat.past(session, context),
-            gr.update(choices=needle_choices, value=needle_usual),
-            gr.update(choices=curve_choices, value=curve_usual),
-        ]
+    def __init__(self, context: Context, header, chatting: chat.Chat, needle_lengths, curve_lengths, model_state):
+        self.context, self.header, self.chatting = context, header, chatting
+        self.needle_lengths, self.curve_lengths, self.model_state = needle_lengths, curve_lengths, model_state
+        self.outputs = [header, *chatting.followers, needle_lengths, curve_lengths, model_state]
+        self._built_for = context.host.generation
 
-    return follow
+    def open(self, token: str, request: gr.Request) -> list:
+        """A page that opens: with what it had, if it was loaded again."""
+        session = self.context.sessions.adopt(request.session_hash, (token or "")[:100])
+        if session.turns and not session.turns[-1].finished and not session.busy:
+            session.turns[-1].stop()
+        fresh = self.context.host.generation == self._built_for and not session.uploads and not session.turns
+        session.shown_generation = self.context.host.generation
+        updates = {self.header: _header(self.context)} if fresh else self._all(session)
+        return [session.token, *self._listed(updates)]
+
+    def follow(self, request: gr.Request) -> list:
+        """Everything that hangs on the model."""
+        session = self.context.session(request)
+        session.shown_generation = self.context.host.generation
+        return self._listed(self._all(session))
+
+    def look(self, request: gr.Request) -> list:
+        """What `follow` gives where the model has changed since the page was last shown one, and nothing otherwise."""
+        session = self.context.sessions.find(request.session_hash)
+        host = self.context.host
+        if session is None or not host.ready or session.shown_generation == host.generation:
+            return self._listed({})
+        session.shown_generation = host.generation
+        return self._listed(self._all(session))
+
+    def _all(self, session: Session) -> Updates:
+        if not self.context.host.ready:
+            return {self.header: _header(self.context)}
+        uploads.recount(session, self.context.host)
+        needle_choices, needle_usual = needle_lab.lengths_for(self.context)
+        curve_choices, curve_usual = explain.lengths_for(self.context)
+        return {
+            self.header: _header(self.context),
+            **self.chatting.follow(session),
+            self.needle_lengths: gr.update(choices=needle_choices, value=needle_usual),
+            self.curve_lengths: gr.update(choices=curve_choices, value=curve_usual),
+            self.model_state: gr.skip() if session.loading is not None else model.state(self.context),
+        }
+
+    def _listed(self, updates: Updates) -> list:
+        return [updates.get(output, gr.skip()) for output in self.outputs]
 
 
 def _leave(context: Context):
     def leave(request: gr.Request) -> None:
-        context.sessions.close(request.session_hash)
+        context.sessions.leave(request.session_hash)
 
     return leave
 
@@ -122,9 +164,7 @@ def _free_port(host: str, wanted: int) -> int:
 def _header(context: Context) -> str:
     loaded = context.host.loaded if context.host.ready else None
     facts = "loading a model" if loaded is None else f"trained at {loaded.trained:,} tokens"
-    chip = tag(
-        "span", tag("strong", text(loaded.name if loaded else "")), text(facts), class_="dh-model", id="model-chip"
-    )
+    chip = tag("span", tag("strong", loaded.name if loaded else ""), facts, class_="dh-model", id="model-chip")
     brand = tag("div", _MARK, tag("div", tag("h1", TITLE), tag("p", "Read far beyond a model's trained window"),
                                   class_="dh-words"), class_="dh-brand")  # fmt: skip
     switch = "Switch between light and dark"

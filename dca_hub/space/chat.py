@@ -1,243 +1,269 @@
 """The tab where PDFs are asked."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
-from dca_hub.conversation import Sampling
 from dca_hub.errors import DcaHubError
 from dca_hub.space import export, transcript, uploads, viewer, welcome
-from dca_hub.space.answers import begin_turn
-from dca_hub.space.chat_layout import Parts, lay_out
-from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
-from dca_hub.space.failures import FULL
-from dca_hub.space.markup import notice
+from dca_hub.space.answers import begin_turn, sampling_of
+from dca_hub.space.chat_layout import ALL, Parts, lay_out
+from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
+from dca_hub.space.failures import sentence
+from dca_hub.space.lane import is_beat
+from dca_hub.space.markup import notice, tag
 from dca_hub.space.places import clicked
-from dca_hub.space.sessions import Session
+from dca_hub.space.sessions import Session, Upload
+from dca_hub.space.stoppable import StoppableRun, Updates
+from dca_hub.space.turns import Turn
 
 _NOTHING_TO_ASK = "There is no document to ask yet: drop a PDF, or try the example."
 
 
-def build(context: Context) -> tuple[gr.HTML, gr.HTML]:
-    """Lays the tab out and connects it; gives what follows the model: the context meter and the conversation."""
-    parts = lay_out(context)
-    _Chat(context, parts).connect()
-    return parts.meter, parts.past
+def build(context: Context) -> "Chat":
+    """Lays the tab out and connects it."""
+    chat = Chat(context, lay_out(context))
+    chat.connect()
+    return chat
 
 
-def past(session: Session, context: Context) -> str:
+def past(session: Session, context: Context) -> Markup:
     """The finished turns, or what stands there before the first one."""
-    return transcript.past(session.turns) or welcome.before(session, context)
+    finished = session.turns[:-1] if session.turns and not session.turns[-1].finished else session.turns
+    if finished:
+        return transcript.past(finished)
+    return Markup("") if session.turns else welcome.before(session, context)
 
 
-class _Chat:
+class Chat:
     """The events of the tab."""
 
     def __init__(self, context: Context, parts: Parts):
         self.context, self.parts = context, parts
+        shown = [parts.question, parts.past, parts.live, parts.export, parts.ready]
+        self.run = StoppableRun(context, parts.ask, parts.stop, parts.problem, shown)
+
+    @property
+    def followers(self) -> list[gr.components.Component]:
+        """What `follow` may change."""
+        p = self.parts
+        return [p.listing, p.meter, p.ready, p.past, p.export, p.which]
+
+    def follow(self, session: Session) -> Updates:
+        """Everything of the tab, after the model or the page has changed."""
+        return {key: value for key, value in self._documents(session).items() if key in self.followers}
 
     def connect(self) -> None:
+        self._connect_documents()
         p = self.parts
-        documents = [p.drop, p.listing, p.meter, p.past, p.live, p.export, p.problem, p.reading_options]
-        reading = {"outputs": documents, "show_progress": "hidden", **PAGES_LANE, **PRIVATE}
-        options = [p.pages, p.password]
-        again = [p.apply.click, p.pages.submit, p.password.submit]
-        for event in (
-            p.drop.upload(self.add, [p.drop, *options], **reading),
-            p.example.click(self.add_example, options, **reading),
-            gr.on(again, self.read_again, options, **reading),
-        ):
-            event.failure(lambda: (None, notice(FULL, "warning")), None, [p.drop, p.problem], **AT_ONCE, **PRIVATE)
-        p.listing.click(self.remove, None, documents, **AT_ONCE, **PRIVATE)
+        sampling = [p.longest, p.temperature, p.guard]
+        self.run.on([p.ask.click, p.question.submit], self.ask, [p.question, p.mode, *sampling])
+        self.run.on([p.retry.click], self.ask_again, [p.mode, *sampling])
+        self.run.on([p.more.click], self.ask_more, sampling)
+        self.run.stops(lambda session: session.turns and session.turns[-1].stop())
 
-        shown = [p.past, p.live, p.problem, p.export, p.ask, p.stop]
-        begun = gr.on(
-            [p.ask.click, p.question.submit],
-            self.begin,
-            [p.question, p.mode],
-            [p.question, *shown],
-            **AT_ONCE,
-            **PRIVATE,
-        )
-        again = p.retry.click(self.begin_again, [p.mode], shown, **AT_ONCE, **PRIVATE)
-        sampling = [p.longest, p.temperature]
-        answering = {
-            "outputs": shown,
-            "show_progress": "minimal",
-            "show_progress_on": p.live,
-            "trigger_mode": "multiple",  # the one before may not quite have ended when it was stopped
-            **MODEL_LANE,
-            **PRIVATE,
-        }
-        answered = [event.success(self.answer, sampling, **answering) for event in (begun, again)]
-        for event in answered:
-            event.failure(self.turned_away, None, shown, **AT_ONCE, **PRIVATE)
-        p.stop.click(self.stop, None, shown, **AT_ONCE, **PRIVATE)
-        p.undo.click(self.undo, None, [p.question, *shown], **AT_ONCE, **PRIVATE)
+        shown = [p.question, p.past, p.live, p.export, p.problem]
+        p.undo.click(self.undo, None, shown, **AT_ONCE, **PRIVATE)
         p.clear.click(self.clear, None, shown, **AT_ONCE, **PRIVATE)
+        p.restore.click(self.restore, None, shown, **AT_ONCE, **PRIVATE)
 
         page = [p.page, p.page_column, p.problem]
-        for part in (p.past, p.live):
-            part.click(self.open_page, None, page, show_progress="hidden", **PAGES_LANE, **PRIVATE)
-        p.page.click(lambda: ("", gr.update(visible=False), ""), None, page, **AT_ONCE, **PRIVATE)
+        for part in (p.past, p.live, p.page):
+            event = part.click(self.open_page, None, page, **PAGES_LANE, **PRIVATE)
+            event.failure(lambda: {self.parts.problem: full()}, None, page, **AT_ONCE, **PRIVATE)
+
+    def _connect_documents(self) -> None:
+        p = self.parts
+        outputs = [p.drop, p.listing, p.meter, p.ready, p.past, p.problem, p.reading_options, p.which, p.export]
+        for triggers, handler, inputs in (
+            ([p.drop.upload], self.add, [p.drop]),
+            ([p.example.click], self.add_example, None),
+            ([p.apply.click, p.pages.submit, p.password.submit], self.read_again, [p.which, p.pages, p.password]),
+        ):
+            event = gr.on(triggers, self._reads(handler), inputs, outputs, **PAGES_LANE, **PRIVATE)
+            event.failure(lambda: {p.drop: None, p.problem: full()}, None, outputs, **AT_ONCE, **PRIVATE)
+            event.then(self.get_ready, None, [p.ready], **self.context.listening("ready"), **PRIVATE)
+        removed = p.listing.click(self.remove, None, outputs, **AT_ONCE, **PRIVATE)
+        removed.then(self.get_ready, None, [p.ready], **self.context.listening("ready"), **PRIVATE)
 
     # Documents
 
-    def add(self, paths: list[str] | None, pages: str, password: str, request: gr.Request) -> Iterator[list]:
-        session = self._options(request, pages, password)
+    def _reads(self, handler):
+        """For handlers that choose what is to be read: reads it, and shows how far that is."""
+
+        def reading(request: gr.Request, *values: Any) -> Iterator[Updates]:
+            session, problem = self.context.session(request), ""
+            session.why_gone = ""
+            try:
+                chosen, problem = handler(session, *values)
+                c = self.context
+                yield self._documents(session, "Reading" if chosen else "", problem)
+                for words in uploads.read(session, chosen, c.host, c.sessions, c.settings):
+                    yield {self.parts.listing: uploads.listing(session, words)}
+            except Exception as error:
+                problem = notice(sentence(error), "error")
+            yield self._documents(session, problem=problem)
+
+        return reading
+
+    def add(self, session: Session, paths: list[str] | None) -> tuple[list[Upload], str]:
         added, problem = [], ""
         for path in paths or []:
             try:
-                added.append(uploads.take(session, path, self.context.settings))
+                added.append(uploads.take(session, path, self.context.sessions, self.context.settings))
             except DcaHubError as error:
-                problem = notice(str(error), "error")
-        yield from self._read(session, added, problem)
+                problem = notice(sentence(error), "error")
+        return added, problem
 
-    def add_example(self, pages: str, password: str, request: gr.Request) -> Iterator[list]:
-        session = self._options(request, pages, password)
-        added = uploads.take_example(session)
-        yield from self._read(session, [added] if added else [])
+    def add_example(self, session: Session) -> tuple[list[Upload], str]:
+        uploads.take_example(session, self.context.example, self.context.host)
+        return [], ""
 
-    def read_again(self, pages: str, password: str, request: gr.Request) -> Iterator[list]:
-        session = self._options(request, pages, password)
-        yield from self._read(session, session.uploads)
+    def read_again(self, session: Session, which: str, pages: str, password: str) -> tuple[list[Upload], str]:
+        """One document, or all, over another range of pages or with a password."""
+        chosen = [upload for upload in session.uploads if which in (ALL, str(upload.path))]
+        for upload in chosen:
+            upload.pages, upload.password = (pages or "").strip(), password or upload.password
+        return chosen, ""
 
-    def remove(self, event: gr.EventData, request: gr.Request) -> list:
+    def remove(self, event: gr.EventData, request: gr.Request) -> Updates:
         session = self.context.session(request)
         index = clicked(event, "remove")
-        if index and index.isdecimal() and not session.busy:
-            uploads.remove(session, int(index))
-        return self._documents(session)
+        problem = ""
+        if index and index.isdecimal() and len(index) < 4:
+            if session.busy or session.reading:
+                problem = notice("Your documents are in use just now: wait for the answer, or stop it.", "warning")
+            else:
+                uploads.remove(session, int(index))
+        return self._documents(session, problem=problem)
 
-    def _options(self, request: gr.Request, pages: str, password: str) -> Session:
+    def get_ready(self, request: gr.Request) -> Iterator[str]:
+        """Reads the documents into the cache before anybody asks, and shows how far that is."""
         session = self.context.session(request)
-        session.pages, session.password = (pages or "").strip(), password or ""
-        session.forgotten = False
-        if session.job is not None:
-            session.job.stop()
-            session.job.wait(5)
-        return session
+        job = None if session.reading else self.context.answers.read_ahead(session)
+        if job is not None:
+            yield uploads.ready(session, self.context, 0.0)
+            try:
+                for event in job.events():
+                    reading = session.ahead_reading
+                    if not is_beat(event) and reading is not None and reading.total:
+                        yield uploads.ready(session, self.context, reading.done / reading.total)
+            except Exception as error:
+                sentence(error)  # for the log; the question reads what is missing, and says what is wrong with it
+        yield uploads.ready(session, self.context)
 
-    def _read(self, session: Session, added: list, problem: str = "") -> Iterator[list]:
-        for words in uploads.read(session, list(added), self.context.host, self.context.settings):
-            yield self._documents(session, words, problem)
-        yield self._documents(session, problem=problem)
-
-    def _documents(self, session: Session, progress: str = "", problem: str = "") -> list:
-        wanted = any(upload.wants_password for upload in session.uploads)
-        return [
-            None,
-            uploads.listing(session, progress),
-            uploads.meter(session, self.context.host),
-            past(session, self.context),
-            "",
-            self._links(session),
-            problem,
-            gr.update(open=True) if wanted else gr.skip(),
-        ]
+    def _documents(self, session: Session, progress: str = "", problem: str = "") -> Updates:
+        p = self.parts
+        wants = next((upload for upload in session.uploads if upload.wants_password), None)
+        choices = [("All documents", ALL), *((upload.name, str(upload.path)) for upload in session.uploads)]
+        return {
+            p.drop: None,
+            p.listing: uploads.listing(session, progress),
+            p.meter: uploads.meter(session, self.context.host),
+            p.ready: uploads.ready(session, self.context),
+            p.past: gr.skip() if session.busy else past(session, self.context),
+            p.problem: problem,
+            p.export: self._links(session),
+            p.reading_options: gr.update(open=True) if wants else gr.skip(),
+            p.which: gr.update(
+                choices=choices, value=str(wants.path) if wants else ALL, visible=len(session.uploads) > 1
+            ),
+        }
 
     # Questions
 
-    def begin(self, question: str, mode: str, request: gr.Request) -> tuple:
-        """Puts the question on the screen at once; the answer waits for the model."""
-        session = self.context.session(request)
-        try:
-            self._check(session)
-            begin_turn(session, question or "", mode)
-        except DcaHubError as error:
-            return (gr.skip(), *self._refused(error))
-        return ("", *self._asked(session))
+    def ask(self, session: Session, question: str, mode: str, *sampling: Any) -> Iterator[Updates]:
+        self._check(session)
+        yield from self._answer(session, begin_turn(session, question or "", _mode(mode)), *sampling)
 
-    def begin_again(self, mode: str, request: gr.Request) -> tuple:
-        session = self.context.session(request)
-        try:
-            self._check(session)
-            if not session.turns:
-                raise DcaHubError("There is no question to try again yet.")
-            begin_turn(session, session.turns.pop().question, mode)
-        except DcaHubError as error:
-            return self._refused(error)
-        return self._asked(session)
+    def ask_again(self, session: Session, mode: str, *sampling: Any) -> Iterator[Updates]:
+        self._check(session)
+        if not session.turns:
+            raise DcaHubError("There is no question to try again yet.")
+        yield from self._answer(session, begin_turn(session, session.turns.pop().question, _mode(mode)), *sampling)
 
-    def answer(self, longest: float, temperature: float, request: gr.Request) -> Iterator[tuple]:
-        session = self.context.session(request)
-        if not session.turns or session.turns[-1].finished:
-            yield (gr.skip(),) * 6  # the question was refused; a generator that yields nothing would empty its outputs
-            return
-        number, turn = len(session.turns) - 1, session.turns[-1]
-        top_p = 0.95 if temperature > 0 else 1.0
-        sampling = Sampling(min(int(longest), self.context.settings.max_answer), float(temperature), top_p)
-        skipped = [gr.skip()] * 4
-        for _ in self.context.answers.ask(session, turn.mode, sampling):
-            yield (gr.skip(), transcript.live(number, turn), *skipped)
-        if session.turns and not session.turns[-1].finished:  # stopped, and the next question is on the screen
-            yield (gr.skip(),) * 6
-            return
-        yield self._shown(session)
+    def ask_more(self, session: Session, *sampling: Any) -> Iterator[Updates]:
+        """The last answer goes on from where its length ended it."""
+        self._check(session)
+        turn = session.turns[-1] if session.turns else None
+        if turn is None or len(turn.answers) != 1 or not next(iter(turn.answers.values())).text:
+            raise DcaHubError("There is no answer to continue.")
+        turn.reopen()
+        yield from self._answer(session, turn, *sampling)
 
-    def turned_away(self, request: gr.Request) -> tuple:
-        """The queue took no more, so nothing answers: the question goes back where it can be asked again."""
-        session = self.context.session(request)
-        if not session.busy and session.turns:
-            session.turns[-1].fail(FULL)
-        return self._shown(session)
+    def _answer(self, session: Session, turn: Turn, longest, temperature, guard) -> Iterator[Updates]:
+        p, number = self.parts, session.turns.index(turn)
+        session.cleared = []
+        sampling = sampling_of(longest, temperature, bool(guard), self.context.settings.max_answer)
+        live = lambda: transcript.live(number, turn)
+        yield {p.question: "", p.past: transcript.past(session.turns[:number]), p.live: live(), p.problem: ""}
+        for _ in self.context.answers.ask(session, turn, sampling):
+            yield {p.live: live()}
+        yield {**self._shown(session), p.question: gr.skip(), p.ready: uploads.ready(session, self.context)}
 
-    def stop(self, request: gr.Request) -> tuple:
-        session = self.context.session(request)
-        self._end(session)
-        return self._shown(session)
-
-    def undo(self, request: gr.Request) -> tuple:
+    def undo(self, request: gr.Request) -> Updates:
         session = self.context.session(request)
         self._end(session)
         question = session.turns.pop().question if session.turns else gr.skip()
-        return (question, *self._shown(session))
+        return {**self._shown(session), self.parts.question: question}
 
-    def clear(self, request: gr.Request) -> tuple:
+    def clear(self, request: gr.Request) -> Updates:
         session = self.context.session(request)
         self._end(session)
-        session.turns.clear()
+        session.cleared, session.turns = session.turns or session.cleared, []
+        shown = self._shown(session)
+        if session.cleared:
+            shown[self.parts.problem] = tag(
+                "div", tag("span", "The conversation was cleared."),
+                tag("button", "Bring it back", type="button", class_="dh-quiet", data_press="restore"),
+                class_="dh-notice", role="status",
+            )  # fmt: skip
+        return shown
+
+    def restore(self, request: gr.Request) -> Updates:
+        """The conversation before Clear, behind what was asked since."""
+        session = self.context.session(request)
+        if not session.busy:
+            session.turns, session.cleared = [*session.cleared, *session.turns], []
         return self._shown(session)
 
-    def open_page(self, event: gr.EventData, request: gr.Request) -> tuple:
-        session = self.context.session(request)
-        citation = viewer.find(session, clicked(event, "cite"))
-        if citation is None:
-            problem = notice(self._idle(), "warning") if session.forgotten and clicked(event, "cite") else gr.skip()
-            return gr.skip(), gr.skip(), problem
+    def open_page(self, event: gr.EventData, request: gr.Request) -> Updates:
+        p, session = self.parts, self.context.session(request)
+        if clicked(event, "close") is not None:
+            return {p.page: "", p.page_column: gr.update(visible=False)}
         try:
-            return viewer.page(session, citation, self.context.settings), gr.update(visible=True), ""
-        except DcaHubError as error:
-            return gr.skip(), gr.skip(), notice(str(error), "error")
+            wanted = viewer.find(session, event)
+            if wanted is None:
+                gone = bool(session.why_gone) and clicked(event, "cite") is not None
+                return {p.problem: notice(session.why_gone, "warning") if gone else gr.skip()}
+            shown = viewer.page(session, wanted, self.context.settings)
+            return {p.page: shown, p.page_column: gr.update(visible=True), p.problem: ""}
+        except Exception as error:
+            return {p.problem: notice(sentence(error), "error")}
 
     def _check(self, session: Session) -> None:
-        if session.busy:
-            raise DcaHubError("The last question is still being answered: wait for it, or stop it.")
-        if not session.readable:
-            raise DcaHubError(self._idle() if session.forgotten else _NOTHING_TO_ASK)
-
-    def _idle(self) -> str:
-        minutes = self.context.settings.idle_minutes
-        return f"Nothing was asked here for {minutes} minutes, so your documents were deleted: bring them again."
+        if not session.readable and not session.reading:
+            raise DcaHubError(session.why_gone or _NOTHING_TO_ASK)
 
     def _end(self, session: Session) -> None:
+        session.stop()
         if session.job is not None:
-            session.job.stop()
             session.job.wait(5)
-        if session.turns:
-            session.turns[-1].stop()
 
-    def _refused(self, error: DcaHubError) -> tuple:
-        return (gr.skip(), gr.skip(), notice(str(error), "warning"), gr.skip(), gr.skip(), gr.skip())
-
-    def _asked(self, session: Session) -> tuple:
-        live = transcript.live(len(session.turns) - 1, session.turns[-1])
-        before = transcript.past(session.turns[:-1])
-        return (before, live, "", gr.skip(), gr.update(visible=False), gr.update(visible=True))
-
-    def _shown(self, session: Session) -> tuple:
-        shown = past(session, self.context)
-        return (shown, "", "", self._links(session), gr.update(visible=True), gr.update(visible=False))
+    def _shown(self, session: Session) -> Updates:
+        p = self.parts
+        return {
+            p.past: past(session, self.context), p.live: "", p.problem: "", p.export: self._links(session),
+            p.question: gr.skip(),
+        }  # fmt: skip
 
     def _links(self, session: Session) -> str:
         return export.links(session, self.context.host.loaded.name if self.context.host.ready else "")
+
+
+def _mode(mode: str) -> str:
+    if mode not in ("dca", "plain", "both"):
+        raise DcaHubError("Choose DCA, Plain or Side by side.")
+    return mode

@@ -7,8 +7,8 @@ import gradio as gr
 from dca_hub.space import uploads, viewer, welcome
 from dca_hub.space.context import Context
 from dca_hub.space.places import place, uploads_only
-from dca_hub.space.sessions import Session
 
+ALL = "*"  # every document, in the choice of those to read again
 MODES = [("DCA", "dca"), ("Plain", "plain"), ("Side by side", "both")]
 
 
@@ -22,8 +22,10 @@ class Parts:
     password: gr.Textbox
     apply: gr.Button
     reading_options: gr.Accordion
+    which: gr.Dropdown
     listing: gr.HTML
     meter: gr.HTML
+    ready: gr.HTML
     past: gr.HTML
     live: gr.HTML
     problem: gr.HTML
@@ -33,9 +35,12 @@ class Parts:
     mode: gr.Radio
     longest: gr.Slider
     temperature: gr.Slider
+    guard: gr.Checkbox
     retry: gr.Button
     undo: gr.Button
     clear: gr.Button
+    more: gr.Button
+    restore: gr.Button
     export: gr.HTML
     page_column: gr.Column
     page: gr.HTML
@@ -55,8 +60,7 @@ def lay_out(context: Context) -> Parts:
 
 def _side(context: Context) -> dict:
     drop = gr.File(
-        label="PDF documents",
-        show_label=False,
+        label=f"Drop PDFs here, up to {context.settings.max_file_mb} MB each",
         file_types=[".pdf"],
         file_count="multiple",
         height=132,
@@ -64,15 +68,19 @@ def _side(context: Context) -> dict:
     )
     uploads_only(drop, context.settings)
     example = gr.Button("Try the example PDF", elem_id="example", size="sm")
-    listing = place("documents", uploads.listing(Session(None)))
+    listing = place("documents", uploads.NONE)
     meter = place("meter")
+    ready = place("ready")
     with gr.Accordion("Page range and password", open=False, elem_id="reading-options") as reading_options:
+        which = gr.Dropdown(
+            [("All documents", ALL)], value=ALL, label="Document", visible=False, elem_id="which", filterable=False
+        )
         pages = gr.Textbox(label="Pages", placeholder="all, or such as 3-7,9", max_lines=1, elem_id="pages")
         password = gr.Textbox(label="Password", type="password", max_lines=1, elem_id="password")
         apply = gr.Button("Read again", size="sm", elem_id="apply")
     return {
-        "drop": drop, "example": example, "pages": pages, "password": password, "apply": apply,
-        "reading_options": reading_options, "listing": listing, "meter": meter,
+        "drop": drop, "example": example, "which": which, "pages": pages, "password": password, "apply": apply,
+        "reading_options": reading_options, "listing": listing, "meter": meter, "ready": ready,
     }  # fmt: skip
 
 
@@ -83,23 +91,29 @@ def _main(context: Context) -> dict:
     problem = place("problem")
     with gr.Row(elem_id="ask-row", equal_height=True):
         question = gr.Textbox(
-            show_label=False, placeholder="Ask about the document", lines=1, max_lines=6,
+            label="Your question", show_label=False, placeholder="Ask about the document", lines=1, max_lines=6,
             elem_id="question", scale=8, container=False, autofocus=False,
         )  # fmt: skip
         ask = gr.Button("Ask", variant="primary", elem_id="ask", scale=1, min_width=88)
         stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, min_width=88, visible=False)
     with gr.Row(elem_id="mode-row"):
-        mode = gr.Radio(MODES, value="dca", show_label=False, container=False, elem_id="mode", scale=4)
+        mode = gr.Radio(
+            MODES, value="dca", label="Who answers", show_label=False, container=False, elem_id="mode", scale=4
+        )
         retry = gr.Button("Retry", size="sm", elem_id="retry", scale=1, min_width=64)
         undo = gr.Button("Undo", size="sm", elem_id="undo", scale=1, min_width=64)
         clear = gr.Button("Clear", size="sm", elem_id="clear", scale=1, min_width=64)
+        # Pressed by buttons within the conversation.
+        more = gr.Button("Continue", elem_id="continue", elem_classes="dh-pressed")
+        restore = gr.Button("Bring it back", elem_id="restore", elem_classes="dh-pressed")
     exported = place("export")
     with gr.Accordion("Answer options", open=False, elem_id="answer-options"), gr.Row():
         most = context.settings.max_answer
         longest = gr.Slider(8, most, value=min(128, most), step=8, label="Longest answer, in tokens", elem_id="longest")
         temperature = gr.Slider(0, 1.5, value=0, step=0.05, label="Temperature (0: greedy)", elem_id="temperature")
+        guard = gr.Checkbox(True, label="Stop an answer that repeats itself", elem_id="guard")
     return {
         "past": past, "live": live, "problem": problem, "question": question, "ask": ask, "stop": stop,
         "mode": mode, "retry": retry, "undo": undo, "clear": clear, "export": exported,
-        "longest": longest, "temperature": temperature,
+        "longest": longest, "temperature": temperature, "guard": guard, "more": more, "restore": restore,
     }  # fmt: skip

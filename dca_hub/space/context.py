@@ -1,21 +1,21 @@
 """What the tabs share: settings, the model, its lane, the sessions."""
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 
 from dca_hub.space.answers import Answers
-from dca_hub.space.failures import sentence
+from dca_hub.space.callers import Callers
+from dca_hub.space.example import Example
 from dca_hub.space.host import Host
-from dca_hub.space.lane import Lane
+from dca_hub.space.lane import FULL, Lane, Rank
+from dca_hub.space.markup import notice
 from dca_hub.space.sessions import Session, Sessions
 from dca_hub.space.settings import Settings
 
-MODEL_LANE = {"concurrency_id": "model", "concurrency_limit": 1}
-LOADING_LANE = {"concurrency_id": "loading", "concurrency_limit": 1}
-PAGES_LANE = {"concurrency_id": "pages", "concurrency_limit": 2}
+_MORE = 8  # than may be in line, so that it is the lane that says it is full
+PAGES_LANE = {"concurrency_id": "pages", "concurrency_limit": 2, "show_progress": "hidden"}
 AT_ONCE = {"queue": False, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
 
@@ -28,33 +28,43 @@ class Context:
     host: Host = field(init=False)
     lane: Lane = field(init=False)
     sessions: Sessions = field(init=False)
+    example: Example = field(init=False)
     answers: Answers = field(init=False)
+    callers: Callers = field(default_factory=Callers)
 
     def __post_init__(self):
-        self.host, self.lane = Host(self.settings), Lane()
-        self.sessions = Sessions(self.host, 60.0 * self.settings.idle_minutes, self.settings.cache_mb * 1_000_000)
-        self.answers = Answers(self.host, self.lane, self.sessions)
+        settings = self.settings
+        self.host, self.lane = Host(settings), Lane(most=settings.queue)
+        self.sessions = Sessions(
+            self.host,
+            60.0 * settings.idle_minutes,
+            settings.cache_mb * 1_000_000,
+            most=settings.max_sessions,
+            weight=settings.store_mb * 1_000_000,
+        )
+        self.example = Example(self.sessions.root, settings.limits)
+        self.answers = Answers(self.host, self.lane, self.sessions, self.example)
+        self.host.before_change = self._forget
+
+    def listening(self, what: str) -> dict[str, Any]:
+        """For events that wait in this program's own lane, which knows who comes first and can tell them: Gradio only
+        has to bring them there."""
+        return {"concurrency_id": what, "concurrency_limit": self.settings.queue + _MORE, "show_progress": "hidden"}
 
     def session(self, request: gr.Request) -> Session:
         return self.sessions.get(request.session_hash)
+
+    def _forget(self) -> None:
+        """Before the model goes: whatever hangs on it."""
+        self.lane.stop(Rank.AHEAD)
+        self.sessions.forget_caches()
+        self.answers.forget_example()
 
     def close(self) -> None:
         self.lane.close()
         self.sessions.shut()
 
 
-def curated(function: Callable) -> Callable:
-    """For what programs call: failures as `sentence` puts them."""
-
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        try:
-            return (yield from function(*args, **kwargs))
-        except GeneratorExit:
-            raise
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise gr.Error(sentence(error), print_exception=False) from None
-
-    return wrapped
+def full() -> str:
+    """What is shown where Gradio's own queue took no more. Everything else that fails says what it was."""
+    return notice(FULL, "warning")

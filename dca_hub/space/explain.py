@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 
 import gradio as gr
+from markupsafe import Markup
 
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, perplexity
-from dca_hub.space import picture
-from dca_hub.space.context import AT_ONCE, MODEL_LANE, PRIVATE, Context
-from dca_hub.space.failures import FULL, sentence
-from dca_hub.space.markup import download, notice, tag, text
+from dca_hub.loading import Loaded
+from dca_hub.space import bounds, picture
+from dca_hub.space.context import AT_ONCE, PRIVATE, Context
+from dca_hub.space.lane import QUIET, Rank, Tell, Waiting
+from dca_hub.space.markup import download, notice, tag
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
+from dca_hub.space.stoppable import StoppableRun, Updates, in_line
 
 _SCORED, _WINDOWS = 128, 4
 _PIECE = 512  # tokens between two looks at Stop
@@ -43,7 +46,7 @@ new ResizeObserver(draw).observe(element);
 
 def build(context: Context) -> gr.CheckboxGroup:
     """Lays the tab out and connects it; gives the lengths of the perplexity curve, whose choices follow the model."""
-    gr.HTML(tag("p", text(_WORDS), class_="dh-words-wide"), apply_default_css=False, elem_classes="dh-place")
+    gr.HTML(tag("p", _WORDS, class_="dh-words-wide"), apply_default_css=False, elem_classes="dh-place")
     with gr.Row():
         sliders = [
             gr.Slider(least, most, value=value, step=1, label=label, elem_id=f"slider-{name}", min_width=250)
@@ -69,21 +72,9 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
         run = gr.Button("Measure", variant="primary", elem_id="curve-run", scale=1, min_width=110)
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="curve-stop", scale=1, min_width=110)
     curve = place("curve")
-    tab = _Curve(context)
-    outputs = [curve, run, stop]
-    begun = run.click(tab.begin, None, outputs, **AT_ONCE, **PRIVATE)
-    running = begun.success(
-        tab.run,
-        lengths,
-        outputs,
-        show_progress="minimal",
-        show_progress_on=curve,
-        trigger_mode="multiple",  # the one before may not quite have ended when it was stopped
-        **MODEL_LANE,
-        **PRIVATE,
-    )
-    running.failure(tab.turned_away, None, outputs, **AT_ONCE, **PRIVATE)
-    stop.click(tab.stop, None, outputs, **AT_ONCE, **PRIVATE)
+    running = StoppableRun(context, run, stop, curve, [curve])
+    running.on([run.click], _Curve(context, curve).run, lengths)
+    running.stops()
     return lengths
 
 
@@ -114,54 +105,38 @@ def _redraw(trained: float, chunk: float, local: float, length: float) -> tuple:
 class _Curve:
     """The events of the perplexity curve."""
 
-    def __init__(self, context: Context):
-        self.context = context
+    def __init__(self, context: Context, curve: gr.HTML):
+        self.context, self.curve = context, curve
 
-    def begin(self, request: gr.Request) -> tuple:
-        session = self.context.session(request)
-        if session.busy:
-            raise gr.Error(
-                "The model still works on your last request: wait for it, or stop it.", print_exception=False
-            )
-        session.curve_asked = True
-        return _progress("Waiting for the model", 0, 1), gr.update(visible=False), gr.update(visible=True)
-
-    def run(self, lengths: list[int], request: gr.Request) -> Iterator[tuple]:
-        session = self.context.session(request)
-        if not session.curve_asked:
-            yield (gr.skip(),) * 3  # stopped while it waited; a generator that yields nothing would empty its outputs
-            return
-        session.curve_asked = False
+    def run(self, session: Session, lengths: list[int]) -> Iterator[Updates]:
+        """Measures both models over the chosen lengths."""
+        chosen = self._chosen(lengths)
+        yield {self.curve: _progress("Waiting for the model", 0, 1)}
         curves: dict[str, list] = {}
-        job = session.job = self.context.lane.submit(lambda tell: self._work(lengths, curves, tell))
-        problem = ""
-        try:
-            for name, done, total in job.events(stopping=("Stopping", 0, 1)):
-                yield _progress(name, done, total), gr.skip(), gr.skip()
-        except Exception as error:
-            problem = notice(sentence(error), "error")
-        chart = notice("Stopped.") if job.stopped else self._chart(curves)
-        yield (problem or chart, gr.update(visible=True), gr.update(visible=False))
+        job = session.job = self.context.lane.submit(
+            lambda tell: self._work(chosen, curves, tell), Rank.LAB, most=self.context.settings.job_seconds
+        )
+        for event in job.events(stopping=("Stopping", 0, 1)):
+            if isinstance(event, Waiting):
+                yield {self.curve: _progress(f"Waiting for the model: {in_line(event)}", 0, 1)}
+            elif event is not QUIET:
+                yield {self.curve: _progress(*event)}
+        yield {self.curve: notice("Stopped.") if job.stopped else self._chart(curves)}
 
-    def turned_away(self, request: gr.Request) -> tuple:
-        self.context.session(request).curve_asked = False
-        return notice(FULL, "warning"), gr.update(visible=True), gr.update(visible=False)
-
-    def stop(self, request: gr.Request) -> tuple:
-        session: Session = self.context.session(request)
-        waited, session.curve_asked = session.curve_asked, False
-        if session.busy:
-            # The run's own event shows the end: a Measure that is clicked before that event is over would not be heard.
-            session.job.stop()
-            return (gr.skip(),) * 3
-        return notice("Stopped.") if waited else gr.skip(), gr.update(visible=True), gr.update(visible=False)
-
-    def _work(self, lengths: list[int], curves: dict, tell) -> None:
-        loaded = self.context.host.loaded
+    def _chosen(self, lengths: list[int]) -> list[int]:
         allowed = {value for _, value in lengths_for(self.context)[0]}
-        chosen = sorted(int(n) for n in lengths or () if int(n) in allowed)
+        chosen = sorted({n for n in lengths or () if n in allowed})
         if not chosen:
             raise DcaHubError("Choose at least one length.")
+        bounds.refuse_tokens(2 * _WINDOWS * sum(chosen), self.context.settings)
+        return chosen
+
+    def _work(self, chosen: list[int], curves: dict, tell: Tell) -> None:
+        loaded = self.context.host.loaded
+        with self.context.host.reserve(max(chosen)):  # others use the model between two pieces
+            self._measure(loaded, chosen, curves, tell)
+
+    def _measure(self, loaded: Loaded, chosen: list[int], curves: dict, tell: Tell) -> None:
         ids = loaded.tokenizer.encode(needle.haystack_text("prose"), add_special_tokens=False)
         for name, model in (("DCA", loaded.model), ("plain", loaded.base)):
             tell((name, 0, 1))
@@ -178,9 +153,9 @@ class _Curve:
 
         trained = self.context.host.loaded.trained
         drawn = plots.perplexity_curve(curves, trained, kind="svg", ink="#7b8894").decode()
-        drawn = drawn[drawn.index("<svg") :]
+        drawn = Markup(drawn[drawn.index("<svg") :])
         png = download("PNG", "perplexity.png", plots.perplexity_curve(curves, trained), "image/png", id="curve-png")
-        head = tag("tr", tag("th", "Context", scope="col"), *(tag("th", text(n), scope="col") for n in curves))
+        head = tag("tr", tag("th", "Context", scope="col"), *(tag("th", n, scope="col") for n in curves))
         rows = [
             tag(
                 "tr",
@@ -199,4 +174,4 @@ def _progress(name: str, done: int, total: int) -> str:
     share = 100 * done / max(1, total)
     words = f"Measuring, {name}: {done:,} of {total:,} tokens read" if done else f"{name}"
     bar = tag("span", tag("span", class_="dh-fill dh-within", style=f"width:{share:.1f}%"), class_="dh-track")
-    return tag("div", tag("span", tag("span", text(words)), class_="dh-bar-head"), bar, class_="dh-bar")
+    return tag("div", tag("span", tag("span", words), class_="dh-bar-head"), bar, class_="dh-bar")

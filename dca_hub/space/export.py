@@ -47,7 +47,7 @@ def as_markdown(session: Session, model: str) -> str:
             lines += ["", f"### {NAMES[side]}", "", *_fenced(answer.text or answer.problem or "(no answer)")]
             if answer.citations:
                 pages = ", ".join(f"{_code(c.document)} page {c.page}" for c in answer.citations)
-                lines += ["", f"Rests on {pages}."]
+                lines += ["", f"Sources: {pages}."]
             if answer.stats:
                 lines += [
                     "",

@@ -4,13 +4,14 @@ import copy
 import dataclasses
 import gc
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from dca_hub.conversation import Conversation
+from dca_hub.conversation import Conversation, Stats
 from dca_hub.devices import free_bytes
 from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
@@ -18,10 +19,13 @@ from dca_hub.loading import Loaded, fetch, load
 from dca_hub.pretrained import Quantization
 from dca_hub.progress import Report
 from dca_hub.prompts import Prompter
-from dca_hub.serving.client import EndpointConversation, Served, connect
+from dca_hub.serving import client
+from dca_hub.serving.client import Served, connect
 from dca_hub.space.settings import Settings
 
 _SPARE = 0.8  # of the free memory, for caches
+_LEARNS = 0.3  # of each answer, about the model's pace
+_LEAST_READ = 256  # tokens: fewer say nothing about the pace of reading
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Host:
         self._loaded: Loaded | Served | None = None
         self._prompter: Prompter | None = None
         self._chosen = Choice("")
+        self._reserved = 0
+        self._read_pace = self._written_pace = 0.0
 
     @property
     def ready(self) -> bool:
@@ -113,13 +119,36 @@ class Host:
         """Tokens of cache that memory allows. `held`: bytes of caches that would make room."""
         if isinstance(self.loaded, Served):
             return self.loaded.context  # the server has the memory, and answers for it
-        free = int(free_bytes(str(self.loaded.device)) * _SPARE) + held
-        return min(free, self.settings.cache_mb * 1_000_000) // self.loaded.cache_bytes_per_token
+        free = int(free_bytes(str(self.loaded.device)) * _SPARE) + held - self._reserved
+        return min(max(0, free), self.settings.cache_mb * 1_000_000) // self.loaded.cache_bytes_per_token
 
-    def converse(self, documents: Sequence[Document], *args, **kwargs) -> Conversation:
+    def converse(self, documents: Sequence[Document], **options) -> Conversation:
         """A conversation with the model, wherever it runs; takes what `Conversation` takes."""
-        kind = EndpointConversation if isinstance(self.loaded, Served) else Conversation
-        return kind(self.loaded, documents, *args, **kwargs)
+        kind = client.converse if isinstance(self.loaded, Served) else Conversation
+        return kind(self.loaded, documents, **options)
+
+    @contextmanager
+    def reserve(self, tokens: int) -> Iterator[None]:
+        """Keeps memory for a cache of `tokens` that will grow while others use the model in between."""
+        size = tokens * self.loaded.cache_bytes_per_token
+        self._reserved += size
+        try:
+            yield
+        finally:
+            self._reserved -= size
+
+    def learn(self, stats: Stats) -> None:
+        """Remembers how quick the model is."""
+        if stats.read_tokens >= _LEAST_READ and stats.read_seconds:
+            self._read_pace = _mixed(self._read_pace, stats.read_tokens_per_second)
+        if stats.answer_tokens_per_second:
+            self._written_pace = _mixed(self._written_pace, stats.answer_tokens_per_second)
+
+    def seconds(self, read: int, written: int) -> float | None:
+        """How long reading and writing so many tokens take; None while that is not known."""
+        if (read and not self._read_pace) or (written and not self._written_pace):
+            return None
+        return (read / self._read_pace if read else 0.0) + (written / self._written_pace if written else 0.0)
 
     def fits(self, held: int = 0, copies: int = 1) -> int:
         """Tokens that memory and the settings allow, for tests of how far a model reaches."""
@@ -150,6 +179,7 @@ class Host:
         self._prompter = Prompter(copy.deepcopy(loaded.tokenizer))
         self._loaded, self._chosen = loaded, choice
         self.generation += 1
+        self._read_pace = self._written_pace = 0.0
 
     def _free(self) -> None:
         self.before_change()
@@ -157,6 +187,10 @@ class Host:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _mixed(before: float, now: float) -> float:
+    return now if not before else (1 - _LEARNS) * before + _LEARNS * now
 
 
 def devices() -> list[str]:

@@ -4,12 +4,13 @@ Gradio deletes uploads too, but keeps the empty files that it makes for each, an
 """
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dca_hub.space import folders
 
 KEPT = 600  # seconds: an upload is copied by its session when its turn in the queue comes, and must live until then
 _MOST_BYTES = 4_000_000_000
@@ -19,21 +20,23 @@ _EVERY = 10  # seconds
 @contextmanager
 def upload_folder(every: float = _EVERY) -> Iterator[Path]:
     """Makes the folder and sweeps it until the end. Gradio reads its name when it is imported: enter this before."""
-    with tempfile.TemporaryDirectory(prefix="dca-uploads-", dir=os.environ.get("GRADIO_TEMP_DIR")) as name:
-        os.environ["GRADIO_TEMP_DIR"] = name
-        over = threading.Event()
+    folders.remove_dead(os.environ.get("GRADIO_TEMP_DIR"))
+    folder = folders.make("dca-uploads-", os.environ.get("GRADIO_TEMP_DIR"))
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    over = threading.Event()
 
-        def work() -> None:
-            while not over.wait(every):
-                sweep(Path(name))
+    def work() -> None:
+        while not over.wait(every):
+            sweep(folder)
 
-        sweeping = threading.Thread(target=work, name="leftovers", daemon=True)
-        sweeping.start()
-        try:
-            yield Path(name)
-        finally:
-            over.set()
-            sweeping.join()
+    sweeping = threading.Thread(target=work, name="leftovers", daemon=True)
+    sweeping.start()
+    try:
+        yield folder
+    finally:
+        over.set()
+        sweeping.join()
+        folders.remove(folder)
 
 
 def sweep(folder: Path, kept: float = KEPT, most: int = _MOST_BYTES) -> None:
@@ -44,7 +47,7 @@ def sweep(folder: Path, kept: float = KEPT, most: int = _MOST_BYTES) -> None:
             status = path.lstat()
         except FileNotFoundError:  # Gradio sweeps too
             continue
-        if not path.is_dir():
+        if not path.is_dir() and path != folder / folders.LOCK:
             files.append((status.st_ctime, status.st_size, path))
     for changed, size, path in sorted(files, reverse=True):  # the newest first
         held += size

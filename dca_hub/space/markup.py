@@ -1,18 +1,25 @@
-"""HTML, written so that nothing from outside can be markup: text goes in through `text` or an attribute, escaped."""
+"""HTML, written so that nothing from outside can be markup: every plain string is escaped, and only what an element was
+made of here is a `Markup`."""
 
 import base64
-import html
+from collections.abc import Iterable
 from typing import Any
 
+from markupsafe import Markup, escape
 
-def text(value: Any) -> str:
+
+def text(value: Any) -> Markup:
     """A value as text of an HTML page."""
-    return html.escape(str(value), quote=True)
+    return escape(str(value))
 
 
-def tag(name: str, *content: str, **attributes: Any) -> str:
-    """An element around content that is markup already. `class_` is `class`, `data_x` is `data-x`; None is left out,
-    True stands alone."""
+def join(parts: Iterable[str]) -> Markup:
+    """Markup one after another; plain strings are escaped."""
+    return Markup("").join(parts)
+
+
+def tag(name: str, *content: str, **attributes: Any) -> Markup:
+    """An element. `class_` is `class`, `data_x` is `data-x`; None is left out, True stands alone."""
     written = []
     for key, value in attributes.items():
         key = key.rstrip("_").replace("_", "-")
@@ -20,20 +27,20 @@ def tag(name: str, *content: str, **attributes: Any) -> str:
             written.append(f" {key}")
         elif value is not None and value is not False:
             written.append(f' {key}="{text(value)}"')
-    opening = f"<{name}{''.join(written)}>"
-    return opening if name in ("img", "input", "br") else f"{opening}{''.join(content)}</{name}>"
+    opening = Markup(f"<{name}{''.join(written)}>")
+    return opening if name in ("img", "input", "br") else opening + join(content) + Markup(f"</{name}>")
 
 
 def data_url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def download(label: str, name: str, content: bytes, kind: str, **attributes: Any) -> str:
+def download(label: str, name: str, content: bytes, kind: str, **attributes: Any) -> Markup:
     """A link that saves `content` under `name`; the content is in the page, so no file is left on this machine."""
     return tag("a", text(label), href=data_url(content, kind), download=name, class_="dh-button", **attributes)
 
 
-def notice(message: str, kind: str = "info") -> str:
+def notice(message: str, kind: str = "info") -> Markup:
     """One sentence that stays on the screen: `kind` is info, warning or error."""
     sign = {"info": "i", "warning": "!", "error": "×"}[kind]
     role = "alert" if kind == "error" else "status"
@@ -41,7 +48,7 @@ def notice(message: str, kind: str = "info") -> str:
     return tag("div", mark, tag("span", text(message)), class_=f"dh-notice dh-{kind}", role=role)
 
 
-def steps(*rows: tuple[str, str]) -> str:
+def steps(*rows: tuple[str, str]) -> Markup:
     """What to do where nothing is yet, one after another: in a word or two, and in a sentence."""
     shown = []
     for number, (head, words) in enumerate(rows, 1):
@@ -50,7 +57,7 @@ def steps(*rows: tuple[str, str]) -> str:
     return tag("div", tag("ol", *shown, class_="dh-steps"), class_="dh-empty")
 
 
-def bar(label: str, figures: str, share: float, kind: str = "") -> str:
+def bar(label: str, figures: str, share: float, kind: str = "") -> Markup:
     """Progress: what goes on, how far in figures, and a bar that is filled to `share`, 0 to 1."""
     percent = 100 * min(1.0, max(0.0, share))
     head = tag("span", tag("span", text(label)), tag("span", text(figures)), class_="dh-bar-head")

@@ -7,26 +7,28 @@ from pathlib import Path
 import gradio as gr
 import torch
 from gradio.events import Dependency
+from markupsafe import Markup
 
 from dca_hub import catalogue
 from dca_hub.devices import usual_dtype
 from dca_hub.errors import DcaHubError
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
-from dca_hub.space.context import AT_ONCE, LOADING_LANE, PRIVATE, Context
-from dca_hub.space.failures import FULL, sentence
-from dca_hub.space.lane import Job, Tell, aside
-from dca_hub.space.markup import amount, bar, notice, tag, text
+from dca_hub.space.context import AT_ONCE, PRIVATE, Context
+from dca_hub.space.failures import sentence
+from dca_hub.space.lane import QUIET, Job, Tell, aside
+from dca_hub.space.markup import amount, bar, notice, tag
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
+from dca_hub.space.stoppable import StoppableRun, Updates
 
 _QUANTIZATIONS = [("none", ""), ("8-bit", "8bit"), ("4-bit", "4bit")]
 _TICK = 0.1  # seconds from one sight of the progress to the next
 _STOPPING = object()
 
 
-def build(context: Context) -> Dependency:
-    """Lays the tab out and connects it; gives the event of a model that was loaded."""
+def build(context: Context) -> tuple[Dependency, gr.HTML]:
+    """Lays the tab out and connects it; gives the event of a model that was loaded, and what shows the loaded one."""
     settings = context.settings
     names = settings.choices()
     begin = names[0]
@@ -51,7 +53,7 @@ def build(context: Context) -> Dependency:
                 load = gr.Button("Load", variant="primary", elem_id="model-load")
                 stop = gr.Button("Stop", variant="stop", elem_id="model-stop", visible=False)
         with gr.Column(scale=7, min_width=320):
-            state = place("model-state", _state(context))
+            state_place = place("model-state", state(context))
             facts = place("model-facts", _facts(begin, "", devices[0], context))
     with gr.Accordion("All models", open=len(names) <= 12, elem_id="model-all"):
         place("model-table", _table(names, devices[0], context))
@@ -61,74 +63,59 @@ def build(context: Context) -> Dependency:
 
     chosen = [name, other, quantization, device]
     gr.on([part.change for part in chosen], show, chosen, facts, **AT_ONCE, **PRIVATE)
-    tab = _Model(context)
-    shown = [state, load, stop]
-    begun = load.click(tab.begin, chosen, shown, **AT_ONCE, **PRIVATE)
-    loading = begun.success(tab.load, None, shown, show_progress="hidden", **LOADING_LANE, **PRIVATE)
-    loading.failure(tab.turned_away, None, shown, **AT_ONCE, **PRIVATE)
-    stop.click(tab.stop, None, None, **AT_ONCE, **PRIVATE)
-    return loading
+    running = StoppableRun(context, load, stop, state_place, [state_place], what="loading")
+    loading = running.on([load.click], _Model(context, state_place).load, chosen)
+    running.stops()
+    return loading, state_place
 
 
 class _Model:
     """The loading, with its progress."""
 
-    def __init__(self, context: Context):
-        self.context = context
+    def __init__(self, context: Context, state: gr.HTML):
+        self.context, self.state = context, state
 
-    def begin(self, name: str, other: str, quantization: str, device: str, request: gr.Request) -> tuple:
-        """Answers at once: what is wrong with the choice, or that it has been heard."""
-        session = self.context.session(request)
+    def load(self, session: Session, name: str, other: str, quantization: str, device: str) -> Iterator[Updates]:
+        """Fetches and loads the chosen model; Stop brings the one before back."""
+        c = self.context
         try:
-            choice = self._choice(session, name, other, quantization, device)
+            choice = self._choice(name, other, quantization, device)
         except DcaHubError as error:
-            return notice(sentence(error), "error") + _state(self.context), gr.skip(), gr.skip()
-        host, lane = self.context.host, self.context.lane
+            yield {self.state: notice(sentence(error), "error") + state(c)}
+            return
+        shown, told, problem = _shown_name(choice.name), 0.0, ""
 
         def work(tell: Tell) -> None:
             # The download needs no model: meanwhile the others go on with the one that is loaded.
-            host.fetch(choice, tell)
-            lane.run_within(job, lambda tell: host.change(choice, tell))
+            c.host.fetch(choice, tell)
+            c.lane.run_within(job, lambda tell: c.host.change(choice, tell))
 
         job = session.loading = Job(work)
-        session.loading_name = _shown_name(choice.name)
-        return _line(f"Waiting to load {session.loading_name}"), gr.update(visible=False), gr.update(visible=True)
-
-    def load(self, request: gr.Request) -> Iterator[tuple]:
-        session = self.context.session(request)
-        job, name, problem, told = session.loading, session.loading_name, "", 0.0
-        if job is None or job.begun:  # what was chosen was refused
-            yield (gr.skip(),) * 3
-            return
+        yield {self.state: _line(f"Waiting to load {shown}")}
         try:
             for progress in aside(job).events(stopping=_STOPPING):
                 if progress is _STOPPING:
-                    before = "" if self.context.host.ready else "; the model before comes back"
-                    yield _line(f"Stopping{before}"), gr.skip(), gr.skip()
+                    before = "" if c.host.ready else "; the model before comes back"
+                    yield {self.state: _line(f"Stopping{before}")}
+                elif progress is QUIET:
+                    yield {self.state: gr.skip()}
                 elif time.monotonic() - told > _TICK and not job.stopped:
                     told = time.monotonic()
-                    yield _progress(name, progress), gr.skip(), gr.skip()
+                    yield {self.state: _progress(shown, progress)}
         except Exception as error:
             problem = notice(sentence(error), "error")
+        finally:
+            session.loading = None
         if job.stopped and not problem:
-            problem = notice(f"Stopped: {name} was not loaded.")
-        yield problem + _state(self.context), gr.update(visible=True), gr.update(visible=False)
+            problem = notice(f"Stopped: {shown} was not loaded.")
+        if c.host.ready and not problem:
+            c.answers.read_example()
+        yield {self.state: problem + state(c)}
 
-    def turned_away(self, request: gr.Request) -> tuple:
-        self.context.session(request).loading = None
-        return notice(FULL, "warning") + _state(self.context), gr.update(visible=True), gr.update(visible=False)
-
-    def stop(self, request: gr.Request) -> None:
-        session = self.context.session(request)
-        if session.loading is not None and not session.loading.wait(0):
-            session.loading.stop()  # the loading's own event shows it, and the end
-
-    def _choice(self, session: Session, name: str, other: str, quantization: str, device: str) -> hosts.Choice:
+    def _choice(self, name: str, other: str, quantization: str, device: str) -> hosts.Choice:
         """What is meant. Raises DcaHubError for a choice that is none."""
         settings, other = self.context.settings, (other or "").strip()
         wanted = other if settings.any_model and other else (name or "")
-        if session.loading is not None and not session.loading.wait(0):
-            raise DcaHubError("A model is being loaded already: wait for it, or stop it.")
         self.context.host.check(wanted)
         if quantization not in ("", "8bit", "4bit") or device not in hosts.devices():
             raise DcaHubError("Choose a quantization and a device from the list.")
@@ -136,7 +123,7 @@ class _Model:
 
 
 def _line(words: str) -> str:
-    return tag("div", tag("span", class_="dh-spinner"), tag("span", text(words)), class_="dh-progress", role="status")
+    return tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
 
 
 def _progress(name: str, progress: Progress) -> str:
@@ -154,7 +141,7 @@ def _shown_name(name: str) -> str:
     return Path(name).name if Path(name).is_dir() else name
 
 
-def _state(context: Context) -> str:
+def state(context: Context) -> Markup:
     """What is loaded now."""
     if not context.host.ready:
         return notice("No model is loaded: choose one.", "warning")
@@ -167,7 +154,7 @@ def _state(context: Context) -> str:
         ("Sizes", f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, chunks of {geometry.chunk_length:,}"),
         ("Runs on", f"{loaded.device}, {quantized}" if quantized else loaded.runs_on),
     ]
-    title = tag("h2", tag("span", "Loaded", class_="dh-badge"), text(loaded.name))
+    title = tag("h2", tag("span", "Loaded", class_="dh-badge"), loaded.name)
     return tag("section", title, _definitions(facts), class_="dh-card", id="loaded-model", data_name=loaded.name)
 
 
@@ -176,14 +163,12 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
     entry = catalogue.get(name or "")
     if entry is None:
         words = "Not in the catalogue: its size is checked against the memory when it is loaded."
-        return tag(
-            "section", tag("h2", text(_shown_name(name or ""))), tag("p", words, class_="dh-hint"), class_="dh-card"
-        )
+        return tag("section", tag("h2", _shown_name(name or "")), tag("p", words, class_="dh-hint"), class_="dh-card")
     dtype = _dtype(entry, device, context)
     weights = entry.weights_bytes(dtype, quantization or None)
     reach = entry.longest_reach
     facts = [
-        ("Download", "none, it comes along" if entry.is_local else amount(entry.weights_bytes(entry.dtype))),
+        ("Download", "included" if entry.is_local else amount(entry.weights_bytes(entry.dtype))),
         ("Memory", f"{amount(weights)} for the weights, {amount(1000 * entry.cache_bytes_per_token(dtype))} "
                    "for each 1,000 tokens"),
         ("Trained at", f"{entry.trained:,} tokens"),
@@ -191,10 +176,10 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
         ("License", entry.license + (", gated: accept it on the model's Hub page first" if entry.gated else "")),
         ("Sizes from", entry.dca.source),
     ]  # fmt: skip
-    base = "" if entry.is_local else tag("p", text(entry.base), class_="dh-label")
+    base = "" if entry.is_local else tag("p", entry.base, class_="dh-label")
     return tag(
-        "section", tag("h2", text(entry.name)), base, _definitions(facts),
-        tag("p", text(entry.notes), class_="dh-hint"), class_="dh-card",
+        "section", tag("h2", entry.name), base, _definitions(facts),
+        tag("p", entry.notes, class_="dh-hint"), class_="dh-card",
     )  # fmt: skip
 
 
@@ -206,7 +191,7 @@ def _dtype(entry: catalogue.Entry, device: str, context: Context) -> torch.dtype
 
 
 def _definitions(facts: list[tuple[str, str]]) -> str:
-    rows = [tag("div", tag("dt", text(head)), tag("dd", text(words))) for head, words in facts]
+    rows = [tag("div", tag("dt", head), tag("dd", words)) for head, words in facts]
     return tag("dl", *rows, class_="dh-facts-list")
 
 
@@ -216,15 +201,15 @@ def _table(names: list[str], device: str, context: Context) -> str:
     for name in names:
         entry = catalogue.get(name)
         if entry is None:
-            rows.append(tag("tr", tag("th", text(_shown_name(name)), scope="row"), *[tag("td", "-")] * 5))
+            rows.append(tag("tr", tag("th", _shown_name(name), scope="row"), *[tag("td", "-")] * 5))
             continue
         reach = entry.longest_reach
         cells = (
-            "none" if entry.is_local else amount(entry.weights_bytes(entry.dtype)),
+            "included" if entry.is_local else amount(entry.weights_bytes(entry.dtype)),
             amount(1000 * entry.cache_bytes_per_token(_dtype(entry, device, context))),
             f"{entry.trained:,}",
             reach.stated if reach else "-",
             entry.license + (", gated" if entry.gated else ""),
         )
-        rows.append(tag("tr", tag("th", text(name), scope="row"), *(tag("td", text(cell)) for cell in cells)))
+        rows.append(tag("tr", tag("th", name, scope="row"), *(tag("td", cell) for cell in cells)))
     return tag("div", tag("table", tag("tbody", *rows), class_="dh-table"), class_="dh-scroll")

@@ -51,7 +51,10 @@ def read(path: str) -> Saved:
     if file.stat().st_size > _LARGEST_FILE:
         raise DcaHubError("The file is too large to be the results of a needle test.")
     text = file.read_text(encoding="utf-8-sig", errors="replace")
-    results = needle.from_text(text, file.name)
+    try:
+        results = needle.from_text(text, file.name)
+    except RecursionError:  # thousands of brackets, one within another
+        raise DcaHubError("The file holds no results: give the one that a run has written.") from None
     if not results:
         raise DcaHubError("The file holds no results: give the one that a run has written.")
     if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
@@ -80,7 +83,7 @@ def _planned(line: str) -> tuple[tuple[int, ...], tuple[float, ...], int, set[st
             int(planned["trials"]),
         )
         return grid.lengths, grid.depths, grid.trials, set(SIDES[planned["mode"]])
-    except (ValueError, TypeError, KeyError, OverflowError, DcaHubError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, DcaHubError):
         return (), (), 1, set()
 
 

@@ -9,20 +9,22 @@ import gradio as gr
 
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
-from dca_hub.evaluation.grid import Grid, spread
-from dca_hub.space import needle_file, needle_run
+from dca_hub.evaluation.grid import Grid
+from dca_hub.space import bounds, needle_file, needle_run
 from dca_hub.space import needle_view as view
-from dca_hub.space.context import AT_ONCE, MODEL_LANE, PAGES_LANE, PRIVATE, Context
-from dca_hub.space.failures import FULL, sentence
-from dca_hub.space.markup import notice, tag, text
+from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
+from dca_hub.space.failures import sentence
+from dca_hub.space.lane import QUIET, Rank, Waiting
+from dca_hub.space.markup import notice, tag
 from dca_hub.space.places import clicked, place, uploads_only
-from dca_hub.space.sessions import Session
+from dca_hub.space.sessions import BUSY, Session
+from dca_hub.space.stoppable import StoppableRun, Updates, in_line
 from dca_hub.space.turns import SIDES
 
 MODES = [("DCA", "dca"), ("Plain", "plain"), ("Both", "both")]
 HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own")]
-_MULTIPLES = (0.5, 1, 2, 4, 8, 16, 32)
 _USUAL = (0.5, 1, 2, 4, 8)
+_STOPPING = ("Stopping", "", False)
 _LONGEST_TEXT = 2_000_000  # characters of one's own haystack
 
 
@@ -61,9 +63,7 @@ def build(context: Context) -> gr.CheckboxGroup:
                 run = gr.Button("Run", variant="primary", elem_id="needle-run", min_width=90)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="needle-stop", min_width=90)
                 clear = gr.Button("Clear", elem_id="needle-clear", min_width=90)
-            load = gr.UploadButton(
-                "Go on from a file of results", file_types=[".jsonl"], size="sm", elem_id="needle-load"
-            )
+            load = gr.UploadButton("Load results", file_types=[".jsonl"], size="sm", elem_id="needle-load")
             uploads_only(load, context.settings)
         with gr.Column(scale=8, min_width=320, elem_id="needle-main"):
             status = place("needle-status")
@@ -78,8 +78,8 @@ def build(context: Context) -> gr.CheckboxGroup:
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     """The lengths to choose from, as multiples of the trained one, and those chosen at first."""
     trained = context.host.loaded.trained
-    most = max(2 * trained, min(context.host.fits(), 32 * trained))
-    multiples = [m for m in _MULTIPLES if m * trained <= most and m * trained >= 128]
+    most = bounds.longest(context.host)
+    multiples = [m for m in bounds.MULTIPLES if bounds.SHORTEST <= m * trained <= most]
     choices = [(f"{int(m * trained):,} ({m:g}×)", int(m * trained)) for m in multiples]
     return choices, [int(m * trained) for m in multiples if m in _USUAL]
 
@@ -89,103 +89,70 @@ class _Lab:
 
     def __init__(self, context: Context, parts: _Parts):
         self.context, self.parts = context, parts
+        shown = [parts.maps, parts.links, parts.detail]
+        self.running = StoppableRun(context, parts.run, parts.stop, parts.status, shown)
 
     def connect(self) -> None:
         p = self.parts
-        shown = [p.status, p.maps, p.links, p.run, p.stop]
         chosen = [p.lengths, p.depths, p.trials, p.haystack, p.own, p.mode]
         p.haystack.change(lambda kind: gr.update(visible=kind == "own"), p.haystack, p.own, **AT_ONCE, **PRIVATE)
-        begun = p.run.click(self.begin, chosen, shown, **AT_ONCE, **PRIVATE)
-        running = begun.success(
-            self.run,
-            [p.own, p.mode],
-            shown,
-            show_progress="minimal",
-            show_progress_on=p.status,
-            trigger_mode="multiple",  # the one before may not quite have ended when it was stopped
-            **MODEL_LANE,
-            **PRIVATE,
-        )
-        running.failure(self.turned_away, p.mode, shown, **AT_ONCE, **PRIVATE)
-        p.stop.click(self.stop, p.mode, shown, **AT_ONCE, **PRIVATE)
-        p.clear.click(self.clear, None, [*shown, p.detail], **AT_ONCE, **PRIVATE)
+        self.running.on([p.run.click], self.run, chosen)
+        self.running.stops()
+        shown = [p.status, p.maps, p.links, p.detail]
+        p.clear.click(self.clear, None, shown, **AT_ONCE, **PRIVATE)
         p.maps.click(self.show_cell, None, p.detail, **AT_ONCE, **PRIVATE)
-        restored = [p.lengths, p.mode, p.depths, p.trials, p.haystack]
-        p.load.upload(self.load, p.load, [*shown, *restored], show_progress="hidden", **PAGES_LANE, **PRIVATE)
+        restored = [*shown, p.lengths, p.mode, p.depths, p.trials, p.haystack]
+        loading = p.load.upload(self.load, p.load, restored, **PAGES_LANE, **PRIVATE)
+        loading.failure(lambda: {p.status: full()}, None, restored, **AT_ONCE, **PRIVATE)
 
-    def begin(self, lengths, depths, trials, haystack, own, mode, request: gr.Request) -> tuple:
-        """Checks what was chosen and shows the empty map."""
-        session = self.context.session(request)
-        try:
-            if session.busy:
-                raise DcaHubError("The model still works on your last request: wait for it, or stop it.")
-            grid = self._grid(lengths, depths, trials, haystack, own, mode)
-        except DcaHubError as error:
-            session.grid_ready = False
-            return (notice(str(error), "warning"), *[gr.skip()] * 4)
+    def run(self, session: Session, lengths, depths, trials, haystack, own, mode) -> Iterator[Updates]:
+        """Measures what was chosen and is not known yet; the map fills in on the way."""
+        p, c = self.parts, self.context
+        grid = self._grid(lengths, depths, trials, haystack, own, mode)
         if session.grid is not None and session.grid.haystack != grid.haystack:
             session.needle.clear()
-        session.grid, session.grid_ready = grid, True
-        return self._shown(session, mode, _line("Waiting for the model"), busy=True)
-
-    def run(self, own: str, mode: str, request: gr.Request) -> Iterator[tuple]:
-        session = self.context.session(request)
-        if session.grid is None or not session.grid_ready:
-            yield (gr.skip(),) * 5  # a generator that yields nothing would empty its outputs
-            return
-        session.grid_ready, grid = False, session.grid
-        job = session.job = self.context.lane.submit(
-            lambda tell: needle_run.work(self.context, session, mode, own or "", tell)
+        session.grid = grid
+        yield {p.status: _line("Waiting for the model"), p.maps: self._maps(session, mode), p.links: ""}
+        job = session.job = c.lane.submit(
+            lambda tell: needle_run.work(c, session, mode, own or "", tell), Rank.LAB, most=c.settings.job_seconds
         )
         problem = ""
         try:
-            for words, running, new in job.events(stopping=("Stopping", "", False)):
-                maps = self._maps(session, mode, running) if new else gr.skip()
-                yield (_line(words), maps, *[gr.skip()] * 3)
+            for event in job.events(stopping=_STOPPING):
+                if isinstance(event, Waiting):
+                    yield {p.status: _line(f"Waiting for the model: {in_line(event)}")}
+                elif event is not QUIET:
+                    words, running, new = event
+                    yield {p.status: _line(words), **({p.maps: self._maps(session, mode, running)} if new else {})}
         except Exception as error:
             problem = notice(sentence(error), "error")
-        if session.grid is not grid:  # cleared, and perhaps another run is on the screen already
-            yield (gr.skip(),) * 5
+        if session.grid is not grid:  # cleared
             return
         words = _stopped(session, mode) if job.stopped else _line(needle_run.summary(session, mode), spinning=False)
         yield self._shown(session, mode, problem or words)
 
-    def turned_away(self, mode: str, request: gr.Request) -> tuple:
-        session = self.context.session(request)
-        session.grid_ready = False
-        return self._shown(session, mode, notice(FULL, "warning"))
-
-    def stop(self, mode: str, request: gr.Request) -> tuple:
-        session = self.context.session(request)
-        waited, session.grid_ready = session.grid_ready, False
-        if session.busy:
-            # The run's own event shows the end: a Run that is clicked before that event is over would not be heard.
-            session.job.stop()
-            return (gr.skip(),) * 5
-        return self._shown(session, mode, _stopped(session, mode) if waited else gr.skip())
-
-    def clear(self, request: gr.Request) -> tuple:
+    def clear(self, request: gr.Request) -> Updates:
         session = self.context.session(request)
         if session.job is not None:
             session.job.stop()
             session.job.wait(5)
         session.needle.clear()
         session.grid = None
-        return (*self._shown(session, "both", ""), "")
+        return {**self._shown(session, "both", ""), self.parts.detail: ""}
 
     def show_cell(self, event: gr.EventData, request: gr.Request) -> str:
         session = self.context.session(request)
         return view.detail(session.needle, clicked(event, "cell") or "")
 
-    def load(self, path: str, request: gr.Request) -> tuple:
+    def load(self, path: str, request: gr.Request) -> Updates:
         """Results of an earlier run, to be shown and gone on with: what was chosen then is chosen again."""
-        session = self.context.session(request)
+        p, session = self.parts, self.context.session(request)
         try:
             if session.busy:
-                raise DcaHubError("The model still works on your last request: wait for it, or stop it.")
+                raise DcaHubError(BUSY)
             saved = needle_file.read(path)
-        except DcaHubError as error:
-            return (notice(str(error), "error"), *[gr.skip()] * 9)
+        except Exception as error:
+            return {p.status: notice(sentence(error), "error")}
         grid = session.grid = saved.grid
         session.needle[:] = saved.results
         own = grid.haystack not in ("prose", "grass")
@@ -194,30 +161,22 @@ class _Lab:
         words = f"{len(saved.results):,} results of {model}: {'paste the same text, and ' if own else ''}{rest}"
         known = {value: label for label, value in lengths_for(self.context)[0]}
         choices = [(known.get(n, f"{n:,}"), n) for n in sorted({*known, *grid.lengths})]
-        return (
-            *self._shown(session, saved.mode, notice(words)),
-            gr.update(choices=choices, value=list(grid.lengths)),
-            saved.mode,
-            len(grid.depths),
-            grid.trials,
-            "own" if own else grid.haystack,
-        )
+        return {
+            **self._shown(session, saved.mode, notice(words)),
+            p.lengths: gr.update(choices=choices, value=list(grid.lengths)),
+            p.mode: saved.mode,
+            p.depths: len(grid.depths),
+            p.trials: grid.trials,
+            p.haystack: "own" if own else grid.haystack,
+        }
 
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
         if haystack not in {value for _, value in HAYSTACKS} or mode not in SIDES:
             raise DcaHubError("Choose a haystack and an attention from the list.")
-        grid = Grid(tuple(int(n) for n in lengths or ()), spread(int(depths)), int(trials), haystack)
-        prompts = grid.prompts * len(SIDES[mode])
-        if prompts > self.context.settings.max_cells:
-            raise DcaHubError(
-                f"That is {prompts:,} prompts, more than the {self.context.settings.max_cells:,} of one run: "
-                "choose fewer lengths, depths or trials."
-            )
-        most = self.context.host.fits()
-        if max(grid.lengths) > most:
-            raise DcaHubError(f"{max(grid.lengths):,} tokens do not fit in memory here: choose at most {most:,}.")
+        c = self.context
+        grid = bounds.grid_of(lengths or (), depths, trials, haystack, len(SIDES[mode]), c.host, c.settings)
         if haystack == "own":  # a text has its own name, so that results of another one are not taken for its
-            text_of = needle.haystack_text(haystack, own or "")
+            text_of = needle.haystack_text(haystack, (own or "")[:_LONGEST_TEXT])
             return dataclasses.replace(grid, haystack=f"own-{hashlib.sha256(text_of.encode()).hexdigest()[:8]}")
         return grid
 
@@ -225,10 +184,10 @@ class _Lab:
         trained = self.context.host.loaded.trained if self.context.host.ready else 0
         return view.maps(session.needle, session.grid, trained, SIDES.get(mode, SIDES["both"]), running)
 
-    def _shown(self, session: Session, mode: str, status: str, busy: bool = False) -> tuple:
-        host = self.context.host
-        links = "" if busy or not host.ready else view.links(session.needle, session.grid, mode, host.loaded)
-        return (status, self._maps(session, mode), links, gr.update(visible=not busy), gr.update(visible=busy))
+    def _shown(self, session: Session, mode: str, status: str) -> Updates:
+        p, host = self.parts, self.context.host
+        links = view.links(session.needle, session.grid, mode, host.loaded) if host.ready else ""
+        return {p.status: status, p.maps: self._maps(session, mode), p.links: links}
 
 
 def _stopped(session: Session, mode: str) -> str:
@@ -237,4 +196,4 @@ def _stopped(session: Session, mode: str) -> str:
 
 def _line(words: str, spinning: bool = True) -> str:
     sign = tag("span", class_="dh-spinner") if spinning else ""
-    return tag("div", sign, tag("span", text(words)), class_="dh-progress", role="status") if words else ""
+    return tag("div", sign, tag("span", words), class_="dh-progress", role="status") if words else ""

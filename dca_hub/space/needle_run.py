@@ -2,6 +2,7 @@
 
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
+from dca_hub.loading import Loaded
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import Context
 from dca_hub.space.lane import Tell
@@ -15,6 +16,11 @@ def work(context: Context, session: Session, mode: str, own: str, tell: Tell) ->
     session.needle[:] = [r for r in session.needle if r.model == loaded.name]
     longest = max(grid.lengths)
     context.sessions.make_room(longest * loaded.cache_bytes_per_token, session)
+    with context.host.reserve(longest):  # others use the model between two pieces of a prompt
+        _measure(session, grid, loaded, mode, own, tell)
+
+
+def _measure(session: Session, grid: Grid, loaded: Loaded, mode: str, own: str, tell: Tell) -> None:
     total, order = grid.prompts * len(SIDES[mode]), list(grid.places())
     for side in SIDES[mode]:
         model, dca = (loaded.model, True) if side == "dca" else (loaded.base, False)

@@ -7,9 +7,10 @@ from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Result
 from dca_hub.loading import Loaded
 from dca_hub.space import needle_file
-from dca_hub.space.markup import download, seconds, steps, tag, text
+from dca_hub.space.markup import download, seconds, steps, tag
 from dca_hub.space.turns import NAMES, SIDES, Mode
 
+_LONGEST_KEY = 60
 _BEGIN = steps(
     ("Choose", "lengths within the trained window and beyond, how many depths, and which text."),
     ("Run", "A number is hidden at each depth of each length, and the model is asked for it: the map fills in."),
@@ -43,12 +44,12 @@ def _map(results: Sequence[Result], grid: Grid, trained: int, side: str, running
             cells.append(tag("td", content, class_="dh-last" if length == last else None))
         rows.append(tag("tr", *cells))
     mean = f"{100 * sum(scores.values()) / len(scores):.0f} % found" if scores else "nothing measured yet"
-    caption = tag("caption", tag("strong", text(NAMES[side])), tag("span", mean))
+    caption = tag("caption", tag("strong", NAMES[side]), tag("span", mean))
     line = (
         f"The line marks the trained length, {trained:,} tokens." if last else "All lengths are beyond the trained one."
     )
     table = tag("table", caption, tag("tbody", *rows), class_="dh-heat", data_side=side)
-    return tag("figure", tag("div", table, class_="dh-scroll"), tag("figcaption", text(line)), class_="dh-map")
+    return tag("figure", tag("div", table, class_="dh-scroll"), tag("figcaption", line), class_="dh-map")
 
 
 def _cell(key: str, score: float | None, running: bool) -> str:
@@ -76,13 +77,13 @@ def _cell(key: str, score: float | None, running: bool) -> str:
 def detail(results: Sequence[Result], key: str) -> str:
     """The trials of one cell: what stood around the needle, the key, the answer."""
     try:
-        side, length, depth = key.split("/")
+        side, length, depth = key[:_LONGEST_KEY].split("/")
         found = [r for r in needle.cell(results, int(length), float(depth)) if r.dca == (side == "dca")]
     except ValueError:
         return ""
     if not found:
         return ""
-    head = tag("h3", text(f"{NAMES.get(side, '')}: {int(length):,} tokens, depth {100 * float(depth):.0f} %"))
+    head = tag("h3", f"{NAMES.get(side, '')}: {int(length):,} tokens, depth {100 * float(depth):.0f} %")
     return tag("section", head, *map(_trial, found), class_="dh-detail", aria_label="Trials of this cell")
 
 
@@ -92,12 +93,12 @@ def _trial(result: Result) -> str:
     facts = tag(
         "div",
         tag("span", verdict, class_=f"dh-verdict dh-{'found' if result.found else 'missed'}"),
-        tag("span", "expected ", tag("code", text(result.key))),
-        tag("span", "answered ", tag("code", text(result.answer[:200] or "nothing"))),
+        tag("span", "expected ", tag("code", result.key)),
+        tag("span", "answered ", tag("code", result.answer[:200] or "nothing")),
         tag("span", seconds(result.seconds), class_="dh-label"),
         class_="dh-trial-facts",
     )
-    return tag("div", facts, tag("p", text(before), tag("mark", text(key)), text(after)), class_="dh-trial")
+    return tag("div", facts, tag("p", before, tag("mark", key), (after)), class_="dh-trial")
 
 
 def links(results: Sequence[Result], grid: Grid | None, mode: Mode, loaded: Loaded) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.space.markup import tag, text
+from dca_hub.space.markup import tag
 
 LONGEST = 96
 _LETTERS = {Relation.INTRA: "a", Relation.SUCCESSIVE: "s", Relation.INTER: "i"}
@@ -59,14 +59,14 @@ def picture(sizes: DualChunkGeometry, length: int) -> str:
         tag(
             "li",
             tag("span", class_=f"dh-swatch dh-{name}"),
-            tag("span", tag("strong", text(head)), " ", text(words)),
+            tag("span", tag("strong", head), " ", words),
         )
         for name, head, words in LEGEND
     ]
     return tag(
         "div",
         tag("div", *panels, class_="dh-panels"),
-        tag("p", text(_summary(sizes, length)), class_="dh-summary"),
+        tag("p", _summary(sizes, length), class_="dh-summary"),
         tag("ul", *keys, class_="dh-legend"),
         class_="dh-picture",
         data_picture=shown,
@@ -77,7 +77,7 @@ def _panel(name: str, title: str) -> str:
     label = f"{title}: queries down, keys across. Move with the arrow keys."
     canvas = tag("canvas", class_="dh-canvas", data_side=name, tabindex="0", role="img", aria_label=label)
     says = tag("div", "Point at a cell", class_="dh-says", data_says=name, aria_live="polite")
-    return tag("figure", tag("figcaption", tag("strong", text(title))), canvas, says, class_="dh-panel")
+    return tag("figure", tag("figcaption", tag("strong", title)), canvas, says, class_="dh-panel")
 
 
 def _summary(sizes: DualChunkGeometry, length: int) -> str:

@@ -1,5 +1,5 @@
-// The page's own behaviour: deep links to tabs, light and dark, copying, questions to begin with, and a conversation
-// that follows its end.
+// The page's own behaviour: deep links to tabs, light and dark, copying, questions to begin with, the page beside the
+// chat, a conversation that follows its end, and the session that a reload keeps.
 (() => {
   const TABS = ["chat", "needle", "explain", "model"];
   const button = (name) => document.querySelector(`#tab-${name}-button`);
@@ -31,6 +31,29 @@
     area.remove();
   };
 
+  // Which session this tab has: a tab that was duplicated has the storage of the other, and must not take its session.
+  const storedToken = () => { try { return sessionStorage.getItem("dca-token") ?? ""; } catch { return ""; } };
+  const keepToken = (token) => { try { sessionStorage.setItem("dca-token", token); } catch { /* private window */ } };
+  window.dcaToken = () => {
+    const [entry] = performance.getEntriesByType("navigation");
+    return entry?.type === "reload" ? storedToken() : "";
+  };
+  const followToken = () => {
+    const box = document.querySelector("#token textarea, #token input");
+    if (box?.value && box.value !== storedToken()) keepToken(box.value);
+  };
+  setInterval(followToken, 500);
+
+  let opener = null; // what opened the page beside the chat, and gets the focus back
+  const closePage = () => {
+    const cross = document.querySelector(".dh-viewer .dh-cross");
+    cross?.click();
+    return Boolean(cross);
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && closePage()) event.preventDefault();
+  });
+
   const writeQuestion = (text) => {
     const box = document.querySelector("#question textarea");
     if (!box) return;
@@ -50,8 +73,21 @@
   };
 
   document.addEventListener("click", (event) => {
-    const found = event.target.closest("[data-copy], [data-question], #theme-toggle, [role=tab]");
+    const found = event.target.closest(
+      "[data-copy], [data-question], [data-press], [data-act], .dh-zoom, #theme-toggle, [role=tab]");
     if (!found) return;
+    if (found.dataset.press) return document.getElementById(found.dataset.press)?.click();
+    if (found.dataset.act === "cite") { opener = found.dataset.value; return; }
+    if (found.dataset.act === "close") {
+      setTimeout(() => document.querySelector(`[data-act=cite][data-value="${opener}"]`)?.focus(), 300);
+      return;
+    }
+    if (found.classList.contains("dh-zoom")) {
+      const large = found.closest(".dh-viewer").classList.toggle("dh-large");
+      found.setAttribute("aria-pressed", large);
+      found.textContent = large ? "−" : "+";
+      return;
+    }
     if (found.id === "theme-toggle") return setDark(!isDark());
     if (found.dataset.question !== undefined) return writeQuestion(found.dataset.question);
     if (found.dataset.copy !== undefined) {

@@ -12,6 +12,11 @@ from dca_hub import catalogue
 from dca_hub.documents import Limits
 from dca_hub.errors import DcaHubError
 
+_AT_LEAST_ONE = (
+    "max_pages", "max_file_mb", "max_documents", "max_answer", "max_cells", "max_sessions", "store_mb", "cache_mb",
+    "idle_minutes", "queue",
+)  # fmt: skip
+_PUBLIC_RUN_TOKENS, _PUBLIC_MINUTES = 2_000_000, 10
 PREFIX = "DCA_"
 FILE = "settings.json"
 _MB = 1 << 20  # as Gradio counts, which names the limit to whoever brings a larger file
@@ -48,17 +53,27 @@ class Settings:
     )
     max_answer: int = _option(1024, "longest answer, in tokens")
     max_cells: int = _option(200, "prompts in one run of the needle lab")
+    max_run_tokens: int = _option(
+        0, "tokens that one run of the lab or the curve may read (default: 2,000,000 on a public Space, else no bound)"
+    )
+    max_minutes: int = _option(
+        0, "minutes of the model's work for one request (default: 10 on a public Space, else no bound)"
+    )
+    max_sessions: int = _option(200, "visitors whose documents are kept at a time; above it the idlest one goes")
+    store_mb: int = _option(4096, "disk and memory for the documents of all visitors together, in MB")
     cache_mb: int = _option(4096, "memory for what has been read, of all visitors together, in MB")
     idle_minutes: int = _option(20, "minutes after which an unused session is forgotten")
     queue: int = _option(40, "visitors who may wait for the model; the next one is asked to come back")
+    read_ahead: bool = _option(True, "read documents into the cache before the first question, while nobody waits")
     public: bool = _option(False, "strangers come here: only the configured models (set by itself on a Space)")
 
     def __post_init__(self):
-        for name in ("max_pages", "max_file_mb", "max_documents", "max_answer", "max_cells", "cache_mb", "queue"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise DcaHubError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}.")
-        if self.idle_minutes < 1 or self.max_tokens < 0:
-            raise DcaHubError("--idle-minutes must be at least 1 and --max-tokens at least 0.")
+        for name in ("max_tokens", "max_run_tokens", "max_minutes"):
+            if getattr(self, name) < 0:
+                raise DcaHubError(f"{_flag(name)} must be at least 0, not {getattr(self, name)}.")
         if self.quantization not in ("", "4bit", "8bit"):
             raise DcaHubError(f"--quantization is 4bit or 8bit, not {self.quantization!r}.")
         if self.public and self.any_model:
@@ -71,6 +86,16 @@ class Settings:
     def limits(self) -> Limits:
         """What one PDF may cost."""
         return Limits(pages=self.max_pages, file_bytes=self.max_file_mb * _MB)
+
+    @property
+    def run_tokens(self) -> int | None:
+        """Tokens that one run of an experiment may read; None is no bound."""
+        return self.max_run_tokens or (_PUBLIC_RUN_TOKENS if self.public else None)
+
+    @property
+    def job_seconds(self) -> float | None:
+        """Seconds that the model may work for one request; None is no bound."""
+        return 60.0 * (self.max_minutes or (_PUBLIC_MINUTES if self.public else 0)) or None
 
     def choices(self) -> list[str]:
         """The models that a visitor may load, the first one first."""

@@ -60,8 +60,10 @@ def theme() -> gr.themes.Base:
     )
 
 
-def css() -> str:
-    return _read("style.css")
+def css(most_mb: int) -> str:
+    """The style; `most_mb` is the size that one PDF may have."""
+    drop = f".gradio-container {{ --dh-drop: 'Drop PDFs here, up to {most_mb} MB each, or click to choose'; }}\n"
+    return drop + _read("style.css")
 
 
 def head() -> str:

@@ -1,51 +1,70 @@
 """The conversation as HTML: questions, answers, progress, citations, timings. All words of others are escaped."""
 
-from dca_hub.documents import Citation
-from dca_hub.space.markup import bar, notice, seconds, tag, text
+from markupsafe import Markup
+
+from dca_hub.space import answer_text, sources_view
+from dca_hub.space.markup import bar, join, notice, seconds, tag
+from dca_hub.space.stoppable import in_line
 from dca_hub.space.turns import NAMES, Answer, Side, Turn
 
-
-def past(turns: list[Turn]) -> str:
-    """The finished turns."""
-    return "".join(_turn(number, turn) for number, turn in enumerate(turns))
+Marks = list[tuple[int, Markup]]
 
 
-def live(number: int, turn: Turn) -> str:
+def past(turns: list[Turn]) -> Markup:
+    """The finished turns; the last one can be edited, answered again and continued."""
+    last = len(turns) - 1
+    return join(_turn(number, turn, last=number == last) for number, turn in enumerate(turns))
+
+
+def live(number: int, turn: Turn) -> Markup:
     """The turn that is being answered."""
     return _turn(number, turn, live=True)
 
 
-def _turn(number: int, turn: Turn, live: bool = False) -> str:
-    question = tag("div", tag("span", "You: ", class_="dh-hidden"), text(turn.question), class_="dh-question")
-    answers = [_answer(number, side, answer, turn) for side, answer in turn.answers.items()]
+def _turn(number: int, turn: Turn, live: bool = False, last: bool = False) -> Markup:
+    said = tag("div", tag("span", "You: ", class_="dh-hidden"), turn.question, class_="dh-question", dir="auto")
+    edit = _press("undo", "Edit", "Edit this question") if last and not live else ""
+    question = tag("div", edit, said, class_="dh-asked")
+    answers = [_answer(number, side, answer, turn, last and not live) for side, answer in turn.answers.items()]
     columns = tag("div", *answers, class_=f"dh-answers dh-{'two' if len(answers) > 1 else 'one'}")
     return tag("article", question, columns, class_="dh-turn", aria_busy="true" if live else None)
 
 
-def _answer(number: int, side: Side, answer: Answer, turn: Turn) -> str:
+def _answer(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> Markup:
     parts = []
     if len(turn.answers) > 1 or side == "plain":
-        parts.append(tag("div", text(NAMES[side]), class_=f"dh-side dh-side-{side}"))
-    parts.append(_body(answer))
-    parts.append(_foot(number, side, answer, named=turn.documents > 1))
+        parts.append(tag("div", NAMES[side], class_=f"dh-side dh-side-{side}"))
+    marks = sources_view.marks(answer.citations, number, side, len(answer.text)) if answer.state == "done" else []
+    parts.append(_body(answer, turn, marks))
+    parts.append(_foot(number, side, answer, turn, last))
     return tag("section", *parts, class_="dh-answer", data_state=answer.state, aria_label=NAMES[side])
 
 
-def _body(answer: Answer) -> str:
+def _body(answer: Answer, turn: Turn, marks: Marks) -> Markup:
     if answer.state == "waiting":
-        return tag("div", tag("span", class_="dh-spinner"), "Waiting for the model", class_="dh-progress")
+        return _waiting(turn)
     if answer.state == "reading":
         return _reading(answer)
     if answer.state == "failed":
-        said = tag("div", text(answer.text), class_="dh-text") if answer.text else ""
-        return said + notice(answer.problem, "error")
-    caret = tag("span", class_="dh-caret") if answer.state == "answering" else ""
-    said = tag("div", text(answer.text.strip()), caret, class_="dh-text") if answer.text.strip() or caret else ""
+        return (_said(answer, marks) if answer.text else Markup("")) + notice(answer.problem, "error")
+    said = _said(answer, marks) if answer.text.strip() or answer.state == "answering" else Markup("")
     if answer.state == "done" and not answer.text:
         said = tag("div", "The model gave no answer.", class_="dh-text dh-none")
     if answer.state == "stopped":
-        said += tag("div", text(_where_stopped(answer)), class_="dh-stopped")
+        said += tag("div", _where_stopped(answer), class_="dh-stopped")
     return said
+
+
+def _said(answer: Answer, marks: Marks) -> Markup:
+    caret = tag("span", class_="dh-caret") if answer.state == "answering" else ""
+    return tag("div", answer_text.render(answer.text if marks else answer.text.strip(), marks), caret, class_="dh-text")
+
+
+def _waiting(turn: Turn) -> Markup:
+    words = turn.note or "Waiting for the model"
+    where = in_line(turn.waiting) if turn.waiting is not None and not turn.note else ""
+    said = tag("span", words, f": {where[0].lower()}{where[1:]}" if where else "")
+    return tag("div", tag("span", class_="dh-spinner"), said, class_="dh-progress")
 
 
 def _where_stopped(answer: Answer) -> str:
@@ -56,52 +75,50 @@ def _where_stopped(answer: Answer) -> str:
     return "Stopped before the answer."
 
 
-def _reading(answer: Answer) -> str:
+def _reading(answer: Answer) -> Markup:
     reading = answer.reading
     words = f"Reading: {reading.done:,} of {reading.total:,} tokens"
     left = f"{reading.tokens_per_second:,.0f} tokens/s · {seconds(reading.seconds_left)} left"
     return bar(words, left, reading.done / max(1, reading.total), "dh-reading")
 
 
-def _foot(number: int, side: Side, answer: Answer, named: bool) -> str:
-    chips = [
-        tag(
-            "button",
-            text(_label(citation, named)),
-            type="button",
-            class_="dh-chip",
-            data_act="cite",
-            data_value=f"{number}/{side}/{index}",
-            title=f"Open page {citation.page} of {citation.document}",
-        )
-        for index, citation in enumerate(answer.citations)
-    ]
+def _foot(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> Markup | str:
     parts = []
-    supported = any(citation.supports for citation in answer.citations)
-    if chips:
-        label = "Rests on" if supported else "Not supported"
-        parts.append(tag("div", tag("span", label, class_="dh-label"), *chips, class_="dh-chips"))
-    if answer.state == "done" and not chips and answer.text:
-        parts.append(tag("div", "No page supports this answer.", class_="dh-label"))
-    if answer.stats:
-        parts.append(_timings(answer))
+    if answer.stats and answer.stats.ended == "length":
+        parts.append(_cut("The answer reached the longest length that you allow.", last and len(turn.answers) == 1))
+    elif answer.stats and answer.stats.ended == "repetition":
+        parts.append(_cut("Stopped: the answer had begun to repeat itself.", False))
+    if answer.state == "done" and answer.text:
+        parts.append(sources_view.listed(answer.citations, number, side, named=turn.documents > 1))
+    if answer.finished and (answer.stats or last):
+        parts.append(_timings(answer, last))
     return tag("footer", *parts) if parts else ""
 
 
-def _label(citation: Citation, named: bool) -> str:
-    """Which page, and what it says where the answer has another number."""
-    where = f"{citation.document}, p. {citation.page}" if named else f"p. {citation.page}"
-    return ": ".join([where, *map(str, citation.differences)])
+def _cut(words: str, can_continue: bool) -> Markup:
+    more = _press("continue", "Continue", "Continue this answer") if can_continue else ""
+    return tag("div", tag("span", words), more, class_="dh-cut")
 
 
-def _timings(answer: Answer) -> str:
-    stats = answer.stats
-    copy = tag("button", "Copy", type="button", class_="dh-quiet", data_copy=answer.text)
-    kept = stats.prompt_tokens - stats.read_tokens
-    read = f"{stats.read_tokens:,} tokens read" + (f", {kept:,} kept" if kept > 0 else "")
-    figures = [
-        f"first token {seconds(stats.first_token_seconds)}",
-        f"{stats.answer_tokens_per_second:,.0f} tokens/s",
-        read,
-    ]
-    return tag("div", tag("span", text(" · ".join(figures))), copy, class_="dh-timings")
+def _timings(answer: Answer, last: bool) -> Markup:
+    buttons = []
+    if last:
+        buttons.append(_press("retry", "Regenerate", "Answer this question again"))
+    if answer.text:
+        buttons.append(tag("button", "Copy", type="button", class_="dh-quiet", data_copy=answer.text))
+    figures = []
+    if stats := answer.stats:
+        kept = stats.prompt_tokens - stats.read_tokens
+        read = f"{stats.read_tokens:,} tokens read" + (f", {kept:,} kept" if kept > 0 else "")
+        figures = [
+            f"first token {seconds(stats.first_token_seconds)}",
+            f"{stats.answer_tokens_per_second:,.0f} tokens/s",
+            read,
+        ]
+    words = tag("span", " · ".join(figures))
+    return tag("div", words, tag("span", *buttons, class_="dh-row-buttons"), class_="dh-timings")
+
+
+def _press(button: str, words: str, label: str) -> Markup:
+    """A button that presses one of the page's own, by its id."""
+    return tag("button", words, type="button", class_="dh-quiet", data_press=button, aria_label=label, title=label)

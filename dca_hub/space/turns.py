@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dca_hub import prompts
-from dca_hub.conversation import Citation, Reading, Stats
+from dca_hub.conversation import Answering, Citation, Event, Reading, Stats
+from dca_hub.space.lane import Waiting
 
 Mode = Literal["dca", "plain", "both"]
 Side = Literal["dca", "plain"]
@@ -22,19 +23,37 @@ class Answer:
     citations: tuple[Citation, ...] = ()
     stats: Stats | None = None
     problem: str = ""
+    begun: str = ""  # what it is to go on from
 
     @property
     def finished(self) -> bool:
         return self.state in ("done", "stopped", "failed")
 
+    def take(self, event: Event) -> None:
+        """What the conversation tells."""
+        if self.finished:
+            return
+        if isinstance(event, Reading):
+            self.state, self.reading = "reading", event
+        elif isinstance(event, Answering):
+            self.state, self.text = "answering", self.text + event.text
+        else:
+            self.state, self.text = "done", event.text
+            self.citations, self.stats = event.citations, event.stats
+
 
 @dataclass
 class Turn:
-    """A question to one model or both, about so many documents."""
+    """A question to one model or both, about so many documents.
+
+    waiting: where it is in line. note: what else it waits for.
+    """
 
     question: str
     answers: dict[Side, Answer] = field(default_factory=dict)
     documents: int = 1
+    waiting: Waiting | None = None
+    note: str = ""
 
     @property
     def mode(self) -> Mode:
@@ -43,6 +62,11 @@ class Turn:
     @property
     def finished(self) -> bool:
         return all(answer.finished for answer in self.answers.values())
+
+    def reopen(self) -> None:
+        """Its answers go on from what they have."""
+        for side, answer in self.answers.items():
+            self.answers[side] = Answer(text=answer.text, begun=answer.text)
 
     def stop(self) -> None:
         """Whatever is not finished is stopped."""
@@ -57,10 +81,12 @@ class Turn:
                 answer.state, answer.problem = "failed", problem
 
 
-def history(turns: list[Turn], side: Side) -> list[prompts.Turn]:
-    """The turns as one model is told them: its own answers, and the other's where it was not asked."""
+def history(turns: list[Turn], side: Side, until: Turn | None = None) -> list[prompts.Turn]:
+    """The turns before `until` as one model is told them: its own answers, and the other's where it was not asked."""
     told = []
-    for turn in turns:
+    for turn in list(turns):
+        if turn is until:
+            break
         answer = turn.answers.get(side) or next(iter(turn.answers.values()))
         if answer.text:
             told.append(prompts.Turn(turn.question, answer.text))

@@ -1,47 +1,57 @@
 """PDFs that visitors bring: copied into the session, read in the bounded worker, shown as a list and a meter."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dca_hub.documents import DocumentError, Reason, read_pdf
-from dca_hub.documents.example import write_example
+from markupsafe import Markup
+
+from dca_hub.documents import Document, DocumentError, Reason, read_pdf
 from dca_hub.errors import DcaHubError
+from dca_hub.space import example as example_file
+from dca_hub.space.example import Example
 from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
-from dca_hub.space.lane import Job, Tell, aside
-from dca_hub.space.markup import notice, tag, text
-from dca_hub.space.sessions import Session, Upload
+from dca_hub.space.lane import QUIET, Job, Tell, aside
+from dca_hub.space.markup import notice, tag
+from dca_hub.space.sessions import Session, Sessions, Upload
 from dca_hub.space.settings import Settings
 
-EXAMPLE_NAME = "ayalas-angel.pdf"
+if TYPE_CHECKING:
+    from dca_hub.space.context import Context
+
 _PASSWORD_REASONS = (Reason.ENCRYPTED, Reason.WRONG_PASSWORD)
+_TICK = 0.2  # seconds
 
 
-def take(session: Session, path: str, settings: Settings) -> Upload:
-    """Copies an uploaded file to the session; Gradio deletes its own copy. Raises DcaHubError past the bounds."""
+def take(session: Session, path: str, sessions: Sessions, settings: Settings) -> Upload:
+    """Takes an uploaded file into the session. Raises DcaHubError past the bounds."""
     if len(session.uploads) >= settings.max_documents:
         raise DcaHubError(f"A conversation takes at most {settings.max_documents} documents: remove one first.")
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.is_file():
         raise DcaHubError("The upload is not here any more: upload the file again.")
-    if Path(path).stat().st_size > settings.limits.file_bytes:
-        raise DcaHubError(f"{Path(path).name} is larger than {settings.max_file_mb} MB, the limit here: split it.")
-    folder = _new_folder(session)
-    copied = folder / Path(path).name
-    shutil.copyfile(path, copied)
-    upload = Upload(copied, copied.name)
+    size = file.stat().st_size
+    if size > settings.limits.file_bytes:
+        raise DcaHubError(f"{file.name} is larger than {settings.max_file_mb} MB, the limit here: split it.")
+    sessions.take_in(session, size)
+    taken = _link(file, _new_folder(session) / file.name)
+    upload = Upload(taken, taken.name, bytes=size)
     session.uploads.append(upload)
     return upload
 
 
-def take_example(session: Session) -> Upload | None:
-    """Adds the example document, unless it is there."""
-    if any(upload.name == EXAMPLE_NAME for upload in session.uploads):
-        return None
-    path = write_example(_new_folder(session) / EXAMPLE_NAME)
-    upload = Upload(path, path.name)
-    session.uploads.append(upload)
-    return upload
+def take_example(session: Session, example: Example, host: Host) -> bool:
+    """Adds the example document, read already; False if it is there."""
+    if any(upload.example for upload in session.uploads):
+        return False
+    document = example.document()
+    path = _link(example.path(), _new_folder(session) / example_file.NAME)
+    tokens = host.count(document.text)
+    session.uploads.append(Upload(path, path.name, document, tokens, example=True))
+    return True
 
 
 def remove(session: Session, index: int) -> None:
@@ -49,21 +59,34 @@ def remove(session: Session, index: int) -> None:
     if 0 <= index < len(session.uploads):
         upload = session.uploads.pop(index)
         shutil.rmtree(upload.path.parent, ignore_errors=True)
-        session.begin_anew()
 
 
-def read(session: Session, uploads: list[Upload], host: Host, settings: Settings) -> Iterator[str]:
-    """Reads the uploads over the session's page range; yields words on the progress."""
-    for upload in uploads:
-        upload.document, upload.problem, upload.tokens, upload.wants_password = None, None, 0, False
+def read(
+    session: Session, uploads: Sequence[Upload], host: Host, sessions: Sessions, settings: Settings
+) -> Iterator[str]:
+    """Reads the uploads, each over its page range; yields words on the progress, every second at the latest.
+
+    What was read of a document before stays until it has been read anew.
+    """
+    with session.reads_documents():
+        while not sessions.readers.acquire(timeout=_TICK):
+            yield "Waiting to be read"
         try:
-            for done, total in _reading(session, upload, settings):
-                yield f"Reading {upload.name}: page {done:,} of {total:,}"
-            upload.tokens = host.count(upload.document.text) if upload.document else 0
-        except Exception as error:
-            upload.problem = sentence(error)
-            upload.wants_password = isinstance(error, DocumentError) and error.reason in _PASSWORD_REASONS
-    session.begin_anew()
+            for upload in uploads:
+                upload.problem, upload.wants_password = None, False
+                try:
+                    job = aside(Job(lambda tell, upload=upload: _read(upload, settings, tell)))
+                    for told in job.events():
+                        if isinstance(told, Document):
+                            upload.tokens = host.count(told.text)
+                            upload.document = told
+                        elif told is not QUIET:
+                            yield f"Reading {upload.name}: page {told[0]:,} of {told[1]:,}"
+                except Exception as error:
+                    upload.problem = sentence(error)
+                    upload.wants_password = isinstance(error, DocumentError) and error.reason in _PASSWORD_REASONS
+        finally:
+            sessions.readers.release()
 
 
 def recount(session: Session, host: Host) -> None:
@@ -73,18 +96,15 @@ def recount(session: Session, host: Host) -> None:
             upload.tokens = host.count(upload.document.text)
 
 
-def _reading(session: Session, upload: Upload, settings: Settings) -> Iterator[tuple[int, int]]:
-    return aside(Job(lambda tell: _read(session, upload, settings, tell))).events()
-
-
-def _read(session: Session, upload: Upload, settings: Settings, tell: Tell) -> None:
-    upload.document = read_pdf(
+def _read(upload: Upload, settings: Settings, tell: Tell) -> None:
+    document = read_pdf(
         upload.path,
-        pages=session.pages or None,
-        password=session.password or None,
+        pages=upload.pages or None,
+        password=upload.password or None,
         limits=settings.limits,
         progress=lambda done, total: tell((done, total)),
     )
+    tell(document)
 
 
 def _new_folder(session: Session) -> Path:
@@ -94,18 +114,30 @@ def _new_folder(session: Session) -> Path:
     return folder
 
 
-def listing(session: Session, progress: str = "") -> str:
+def _link(file: Path, to: Path) -> Path:
+    """The same file under another name: it takes no room twice, and stays when Gradio deletes its own name."""
+    try:
+        os.link(file, to)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, to)
+    return to
+
+
+NONE = tag("p", "No document yet. Your PDF stays in this session and is deleted with it.", class_="dh-hint")
+
+
+def listing(session: Session, progress: str = "") -> Markup:
     """The documents, one a row, with what was read of each, or why it was not."""
     rows = [_row(index, upload) for index, upload in enumerate(session.uploads)]
     if progress:
-        rows.append(tag("div", tag("span", class_="dh-spinner"), tag("span", text(progress)), class_="dh-progress"))
+        rows.append(tag("div", tag("span", class_="dh-spinner"), tag("span", progress), class_="dh-progress"))
     if not rows:
-        return tag("p", "No document yet. Your PDF stays in this session and is deleted with it.", class_="dh-hint")
+        return NONE
     return tag("div", *rows, class_="dh-documents", aria_live="polite")
 
 
 def _row(index: int, upload: Upload) -> str:
-    name = tag("div", text(upload.name), class_="dh-name", title=upload.name)
+    name = tag("div", upload.name, class_="dh-name", title=upload.name)
     label = f"Remove {upload.name}"
     cross = tag(
         "button",
@@ -121,7 +153,7 @@ def _row(index: int, upload: Upload) -> str:
     if upload.problem:
         below.append(notice(upload.problem, "error"))
     elif upload.document:
-        below.append(tag("div", text(_facts(upload)), class_="dh-facts"))
+        below.append(tag("div", _facts(upload), class_="dh-facts"))
         below += [notice(note, "warning") for note in upload.document.notes]
     return tag("div", tag("div", name, cross, class_="dh-row"), *below, class_="dh-document")
 
@@ -130,6 +162,19 @@ def _facts(upload: Upload) -> str:
     read, all_pages = len(upload.document.pages), upload.document.page_count
     pages = f"{read:,} of {all_pages:,} pages" if read != all_pages else f"{read:,} page{'s' * (read != 1)}"
     return f"{pages} · {upload.tokens:,} tokens" if upload.tokens else pages  # they are counted after reading
+
+
+def ready(session: Session, context: "Context", share: float | None = None) -> Markup | str:
+    """Whether the documents are in the model's memory already; `share` of them while they are being read into it."""
+    if not session.readable or not context.host.ready:
+        return ""
+    if share is not None:
+        words = f"Getting ready: {100 * share:.0f} %. You can ask meanwhile."
+        return tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
+    if context.answers.is_ready(session):
+        mark = tag("span", "✓", class_="dh-check", aria_hidden="true")
+        return tag("div", mark, tag("span", "Ready: answers begin at once."), class_="dh-progress", role="status")
+    return ""
 
 
 def meter(session: Session, host: Host) -> str:
@@ -142,11 +187,11 @@ def meter(session: Session, host: Host) -> str:
     bars = [
         _bar("Trained window", tokens, loaded.trained, "over"),
         _bar("Reach with DCA", tokens, loaded.context, "over"),
-        _bar("Memory here", tokens, memory, "full"),
+        _bar("Memory on this server", tokens, memory, "full"),
     ]
     head = tag("div", tag("strong", f"{tokens:,}"), " tokens of context", class_="dh-total")
     verdict = _verdict(tokens, loaded.trained, memory, host.limit(held))
-    return tag("div", head, *bars, tag("p", text(verdict), class_="dh-hint"), class_="dh-meter")
+    return tag("div", head, *bars, tag("p", verdict, class_="dh-hint"), class_="dh-meter")
 
 
 def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
@@ -154,7 +199,7 @@ def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
     value = f"{share:.1f}×" if share >= 1 else "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"
     state = "within" if share <= 1 else excess
     fill = tag("span", class_=f"dh-fill dh-{state}", style=f"width:{min(100.0, 100 * share):.1f}%")
-    head = tag("span", tag("span", text(label)), tag("span", f"{value} of {limit:,}"), class_="dh-bar-head")
+    head = tag("span", tag("span", label), tag("span", f"{value} of {limit:,}"), class_="dh-bar-head")
     described = f"{label}: the document takes {value} of {limit:,} tokens"
     return tag("div", head, tag("span", fill, class_="dh-track"), class_="dh-bar", role="img", aria_label=described)
 

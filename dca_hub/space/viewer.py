@@ -1,51 +1,164 @@
-"""A page beside the chat, with the passage that an answer rests on marked in it."""
+"""A page beside the chat, with the passage that supports an answer marked in it, and the way to all other pages."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+from markupsafe import Markup
 
 from dca_hub.documents import Citation, render_page
-from dca_hub.space.markup import data_url, notice, tag, text
-from dca_hub.space.sessions import Session
+from dca_hub.errors import DcaHubError
+from dca_hub.space.markup import data_url, notice, tag
+from dca_hub.space.places import clicked
+from dca_hub.space.sessions import Session, Upload
 from dca_hub.space.settings import Settings
 
-_WIDTH = 1000
+_WIDTH = 1400  # pixels: enough for twice the size on the screen
+_STRIP = 60  # cells of the strip of all pages, at most
+_LONGEST_KEY = 60
 # On a narrow screen the page opens below all else, where a visitor would not see it.
 COME_INTO_VIEW = """
 const come = () => {
   const page = element.querySelector('.dh-viewer'), top = page?.getBoundingClientRect().top;
-  if (page && (top < 0 || top > innerHeight / 2)) page.scrollIntoView({ block: 'start' });
+  if (!page) return;
+  if (top < 0 || top > innerHeight / 2) page.scrollIntoView({ block: 'start' });
+  if (!element.contains(document.activeElement)) page.focus({ preventScroll: true });
 };
 watch('value', () => setTimeout(come, 50));
 setTimeout(come, 50);
 """
 
 
-def find(session: Session, key: str) -> Citation | None:
-    """The citation that a chip names as turn/side/place; None for one that is not there any more."""
+@dataclass(frozen=True)
+class Wanted:
+    """A page of a session's document, by its place among those that were read; and what to mark in it, if anything:
+    the citation `key` names as turn/side/place."""
+
+    source: int
+    page: int
+    citation: Citation | None = None
+    key: str = ""
+
+
+def find(session: Session, event: gr.EventData) -> Wanted | None:
+    """The page that a click asks for; None for one that is not there any more."""
+    if key := clicked(event, "cite"):
+        citation = _citation(session, key)
+        return None if citation is None else Wanted(citation.source, citation.page, citation, key)
+    if value := clicked(event, "page"):
+        source, page, *rest = value[: 2 * _LONGEST_KEY].split(" ")
+        key = rest[0] if rest else ""
+        citation = _citation(session, key) if key else None
+        source, page = _index(source), _index(page)
+        if source is None or not page:
+            return None
+        marks = citation is not None and (citation.source, citation.page) == (source, page)
+        return Wanted(source, page, citation if marks else None, key)
+    return None
+
+
+def page(session: Session, wanted: Wanted, settings: Settings) -> Markup:
+    """The page's image and the passage in words. Raises DcaHubError when the page is not there or cannot be drawn."""
+    readable = session.readable
+    if wanted.source >= len(readable):
+        raise DcaHubError("That document is not here any more.")
+    upload = readable[wanted.source]
+    if wanted.page > upload.document.page_count:
+        raise DcaHubError(f"{upload.name} has {upload.document.page_count:,} pages.")
+    quote = wanted.citation.quote if wanted.citation else None
+    image = render_page(
+        upload.path,
+        wanted.page,
+        width=_WIDTH,
+        highlight=quote,
+        password=upload.password or None,
+        limits=settings.limits,
+    )
+    marked = bool(quote) and image.marked
+    described = f"Page {wanted.page} of {upload.name}" + (", the passage marked" if marked else "")
+    parts = [_head(upload, wanted), _strip(session, upload, wanted)]
+    if quote:
+        parts.append(tag("blockquote", quote, class_="dh-quote", dir="auto"))
+        if not marked:
+            parts.append(notice("The passage is in this page's text, but could not be marked in its image.", "info"))
+    picture = tag("img", src=data_url(image.png, "image/png"), alt=described, class_="dh-page")
+    parts.append(tag("div", picture, class_="dh-sheet", tabindex="0", aria_label="The page"))
+    return tag(
+        "section", *parts, class_="dh-viewer", aria_label=described, data_marked=str(marked).lower(), tabindex="-1"
+    )
+
+
+def _head(upload: Upload, wanted: Wanted) -> Markup:
+    last = upload.document.page_count
+    name = tag("div", tag("strong", f"Page {wanted.page:,} of {last:,}"), tag("span", upload.name), class_="dh-name")
+    turns = [
+        _to(wanted, wanted.page - 1, "‹", "Previous page", wanted.page <= 1),
+        _to(wanted, wanted.page + 1, "›", "Next page", wanted.page >= last),
+        tag("button", "+", type="button", class_="dh-quiet dh-zoom", aria_label="Zoom in or out", aria_pressed="false"),
+        tag("button", "×", type="button", class_="dh-cross", data_act="close", aria_label="Close the page"),
+    ]
+    return tag("div", name, tag("div", *turns, class_="dh-row-buttons"), class_="dh-row")
+
+
+def _to(wanted: Wanted, number: int, sign: str, label: str, disabled: bool) -> Markup:
+    return tag(
+        "button", sign, type="button", class_="dh-quiet", data_act="page", aria_label=label, title=label,
+        data_value=f"{wanted.source} {number} {wanted.key}".strip(), disabled=disabled or None,
+    )  # fmt: skip
+
+
+def _strip(session: Session, upload: Upload, wanted: Wanted) -> Markup | str:
+    """All pages in a row, darker where the answer has its sources; a cell of several pages where there are many."""
+    last = upload.document.page_count
+    if last < 2:
+        return ""
+    heat = _heat(session, wanted)
+    step = -(-last // _STRIP)
+    cells = []
+    for first in range(1, last + 1, step):
+        pages = range(first, min(last, first + step - 1) + 1)
+        strength = max((heat.get(number, 0.0) for number in pages), default=0.0)
+        best = max(pages, key=lambda number: (heat.get(number, 0.0), -number))
+        words = f"Page {first}" if len(pages) == 1 else f"Pages {first} to {pages[-1]}"
+        told = f"{words}: {100 * strength:.0f} % of the answer" if strength else words
+        cells.append(
+            tag(
+                "button",
+                type="button",
+                class_="dh-strip-cell",
+                data_act="page",
+                title=told,
+                aria_label=told,
+                data_value=f"{wanted.source} {best} {wanted.key}".strip(),
+                style=f"--heat:{100 * min(1.0, strength):.0f}%",
+                aria_current="page" if wanted.page in pages else None,
+            )
+        )
+    label = tag("span", "Where the answer's words stand", class_="dh-label")
+    return tag("div", label, tag("div", *cells, class_="dh-strip-cells"), class_="dh-strip")
+
+
+def _heat(session: Session, wanted: Wanted) -> dict[int, float]:
+    answer = _answer(session, wanted.key)
+    found = answer.citations if answer else ()
+    return {citation.page: citation.score for citation in found if citation.source == wanted.source}
+
+
+def _answer(session: Session, key: str):
     try:
-        turn, side, place = key.split("/")
-        return session.turns[int(turn)].answers[side].citations[int(place)]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        turn, side, _ = key.split("/")
+        return session.turns[_index(turn)].answers[side]
+    except (ValueError, KeyError, IndexError, TypeError):
         return None
 
 
-def page(session: Session, citation: Citation, settings: Settings) -> str:
-    """The page's image and the passage in words. Raises DocumentError when the page cannot be drawn."""
-    upload = session.readable[citation.source]
-    image = render_page(
-        upload.path,
-        citation.page,
-        width=_WIDTH,
-        highlight=citation.quote,
-        password=session.password or None,
-        limits=settings.limits,
-    )
-    described = f"Page {citation.page} of {citation.document}" + (", the passage marked" if image.marked else "")
-    head = tag(
-        "div",
-        tag("div", tag("strong", f"Page {citation.page}"), tag("span", text(citation.document)), class_="dh-name"),
-        tag("button", "×", type="button", class_="dh-cross", data_act="close", aria_label="Close the page"),
-        class_="dh-row",
-    )
-    parts = [head, tag("blockquote", text(citation.quote), class_="dh-quote")]
-    if not image.marked:
-        parts.append(notice("The passage is in this page's text, but could not be marked in its image.", "info"))
-    parts.append(tag("img", src=data_url(image.png, "image/png"), alt=described, class_="dh-page"))
-    return tag("section", *parts, class_="dh-viewer", aria_label=described, data_marked=str(image.marked).lower())
+def _citation(session: Session, key: str) -> Citation | None:
+    answer = _answer(session, key[:_LONGEST_KEY])
+    try:
+        return answer.citations[_index(key.split("/")[2])] if answer else None
+    except (IndexError, TypeError):
+        return None
+
+
+def _index(text: str) -> int | None:
+    """A small whole number; None for everything else that a browser may send."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 7 else None

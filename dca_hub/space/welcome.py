@@ -2,14 +2,13 @@
 
 from dca_hub import catalogue
 from dca_hub.space.context import Context
-from dca_hub.space.markup import steps, tag, text
+from dca_hub.space.markup import steps, tag
 from dca_hub.space.sessions import Session
-from dca_hub.space.uploads import EXAMPLE_NAME
 
 BEGIN = steps(
     ("Drop a PDF", "or take the example: three chapters of a novel with a number hidden in them."),
     ("See how long it is", "against the window that the model was trained at, and what DCA makes of it."),
-    ("Ask", "and open the pages that the answer rests on. Side by side shows what DCA changes."),
+    ("Ask", "and open the pages that the answer comes from. Side by side shows what DCA changes."),
 )
 _OF_THE_EXAMPLE = "What is the pass key?"
 _OF_ANY = ("What is this document about?", "What are its main points?")
@@ -25,14 +24,14 @@ def before(session: Session, context: Context) -> str:
 def _ready(session: Session, context: Context) -> str:
     entry = catalogue.get(context.host.loaded.name)
     small = entry is not None and entry.is_local
-    questions = [_OF_THE_EXAMPLE] if any(upload.name == EXAMPLE_NAME for upload in session.readable) else []
+    questions = [_OF_THE_EXAMPLE] if any(upload.example for upload in session.readable) else []
     questions += [] if small else _OF_ANY
-    chips = [tag("button", text(q), type="button", class_="dh-chip", data_question=q) for q in questions]
+    chips = [tag("button", q, type="button", class_="dh-chip", data_question=q) for q in questions]
     more = context.settings.any_model or len(context.settings.choices()) > 1
     words = f"{_SMALL} {_LARGER if more else ''}" if small else "Side by side shows what DCA changes."
     parts = [
         tag("strong", "Ask a question, or begin with" if chips else "Ask a question"),
         tag("div", *chips, class_="dh-chips") if chips else "",
-        tag("p", text(words.strip())),
+        tag("p", words.strip()),
     ]
     return tag("div", tag("div", *parts, class_="dh-ready"), class_="dh-empty")

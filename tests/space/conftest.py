@@ -50,8 +50,10 @@ class Space:
 
 
 def run_space(**settings) -> tuple:
-    blocks, context = build(Settings(**{"max_file_mb": 5, "host": "127.0.0.1", "port": 7900, **settings}))
-    return blocks, Space(serve(blocks, context.settings, wait=False).rstrip("/"), context)
+    blocks, context = build(
+        Settings(**{"max_file_mb": 5, "host": "127.0.0.1", "port": 7900, "read_ahead": False, **settings})
+    )
+    return blocks, Space(serve(blocks, context, wait=False).rstrip("/"), context)
 
 
 @pytest.fixture(scope="session")

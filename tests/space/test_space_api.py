@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import time
 import urllib.error
 import urllib.request
 
+import psutil
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -106,14 +108,32 @@ def test_bad_arguments_say_what_is_allowed(client, pdfs):
     short = handle_file(str(pdfs["short"]))
     with pytest.raises(AppError, match="question is empty"):
         client.predict(short, "  ", api_name="/ask")
-    with pytest.raises(AppError, match="max_new_tokens is from 1"):
+    with pytest.raises(AppError, match="max_new_tokens must be a whole number from 1"):
         client.predict(short, "What?", "dca", "", "", 10**9, api_name="/ask")
     with pytest.raises(AppError, match="whole numbers of tokens"):
         client.predict("a,b", api_name="/needle")
-    with pytest.raises(AppError, match="fit in memory"):
-        client.predict("100000000", api_name="/needle")
-    with pytest.raises(AppError, match="more than the"):
-        client.predict("256,512", 1000, 5, api_name="/needle")
+    with pytest.raises(AppError, match="A length in tokens must be a whole number from 128 to 16,384"):
+        client.predict("900000", api_name="/needle")
+    with pytest.raises(AppError, match="more than the 200 of one run"):
+        client.predict("256,512", 50, 5, api_name="/needle")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "depths", "trials", "words"),
+    [
+        ("512", 30_000_000, 1, "depths must be a whole number from 1 to 50"),
+        ("512", 1, 10**15, "trials must be a whole number from 1 to 20"),
+        ("9" * 5000, 1, 1, "whole numbers of tokens"),
+        ("512," * 500_000, 1, 1, "at most 20 lengths"),
+        ("-5", 1, 1, "whole numbers of tokens"),
+    ],
+)
+def test_absurd_numbers_are_refused_before_anything_is_built_from_them(client, lengths, depths, trials, words):
+    begun, before = time.monotonic(), psutil.Process().memory_info().rss
+    with pytest.raises(AppError, match=words):
+        client.predict(lengths, depths, trials, api_name="/needle")
+    assert time.monotonic() - begun < 10  # 28 s and 1.2 GB where depths were built first
+    assert psutil.Process().memory_info().rss - before < 200e6
 
 
 def test_too_long_for_memory_is_refused_before_reading(client, pdfs, space, monkeypatch):
@@ -125,7 +145,7 @@ def test_too_long_for_memory_is_refused_before_reading(client, pdfs, space, monk
 def test_side_by_side_says_that_it_takes_twice_the_memory(client, pdfs, space, monkeypatch):
     monkeypatch.setattr(space.context.host, "memory_tokens", lambda held=0: 6000)
     example = handle_file(str(pdfs["example"]))
-    with pytest.raises(AppError, match=r"Side by side keeps the document twice.* at most 2,872 tokens"):
+    with pytest.raises(AppError, match=r"Side by side keeps the document twice.* at most 2,984 tokens"):
         client.predict(example, "What is the pass key?", "both", "12-17", api_name="/ask")
     alone = client.predict(example, "What is the pass key?", "dca", "12-17", api_name="/ask")
     assert "71432" in alone["answers"]["dca"]["text"]
@@ -144,7 +164,7 @@ def test_rest_names_work_without_a_client(space):
 
 
 def test_no_file_of_the_machine_is_served(space):
-    for path in ("/etc/passwd", "app.py", "dca_hub/load.py", "../../etc/passwd"):
+    for path in ("/etc/passwd", "app.py", "dca_hub/loading.py", "../../etc/passwd"):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{space.url}/gradio_api/file={path}")
         assert caught.value.code in (403, 404)

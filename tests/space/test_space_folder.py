@@ -18,7 +18,7 @@ from dca_hub.space import folder, settings
 def test_a_space_folder_is_whole_and_says_what_a_space_needs(tmp_path):
     out = tmp_path / "space"
     files = folder.write(out, models="smollm-360m-instruct", hardware="cpu-basic")
-    assert {"README.md", "app.py", "requirements.txt", "settings.json", "dca_hub/load.py"} <= set(files)
+    assert {"README.md", "app.py", "requirements.txt", "settings.json", "dca_hub/loading.py"} <= set(files)
     assert {"dca_hub/modeling/dual_chunk_attention.py", "dca_hub/configs/demo.yaml"} <= set(files)
     assert "dca_hub/demo/model/model.safetensors" in files and not any("__pycache__" in name for name in files)
     front = yaml.safe_load((out / "README.md").read_text().split("---")[1])

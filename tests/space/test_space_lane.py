@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dca_hub.errors import DcaHubError
-from dca_hub.space.lane import Job, Lane, Stopped, aside
+from dca_hub.space.lane import QUIET, Job, Lane, Rank, Stopped, Waiting, aside
 
 
 def test_jobs_run_one_after_another_and_pass_their_events_on():
@@ -94,4 +94,92 @@ def test_a_part_in_the_lane_stops_while_it_is_still_in_line():
     assert job.wait(5) and time.monotonic() - begun < 1.0
     gate.set()
     assert list(lane.stream(lambda tell: tell("next"))) == ["next"] and not ran
+    lane.close()
+
+
+def _busy(lane: Lane, rank: Rank, steps: int = 1000, **options) -> tuple[Job, list]:
+    """A job that tells every 10 ms, and what it has done."""
+    done = []
+
+    def work(tell):
+        for number in range(steps):
+            time.sleep(0.01)
+            done.append(time.monotonic())
+            tell(number)
+
+    return lane.submit(work, rank, **options), done
+
+
+def test_a_question_goes_before_an_experiment_that_has_begun_and_the_experiment_goes_on():
+    lane = Lane()
+    lab, steps = _busy(lane, Rank.LAB, 60)
+    while len(steps) < 3:
+        time.sleep(0.01)
+    begun = time.monotonic()
+    chat, answered = _busy(lane, Rank.CHAT, 20)
+    assert chat.wait(5) and answered[0] - begun < 0.5
+    assert not [at for at in steps if answered[0] < at < answered[-1]]  # one at a time
+    assert lab.wait(5) and len(steps) == 60 and not lab.stopped
+    lane.close()
+
+
+def test_an_experiment_that_gave_way_can_be_stopped_and_frees_its_rank():
+    lane = Lane()
+    lab, steps = _busy(lane, Rank.LAB)
+    while not steps:
+        time.sleep(0.01)
+    chat, answered = _busy(lane, Rank.CHAT)
+    while not answered:
+        time.sleep(0.01)
+    lab.stop()
+    assert lab.wait(1) and not chat.over
+    chat.stop()
+    assert list(lane.stream(lambda tell: tell("next"), Rank.LAB)) == ["next"]
+    lane.close()
+
+
+def test_who_waits_is_told_the_place_and_the_seconds_and_can_be_closed():
+    lane = Lane()
+    first, _ = _busy(lane, Rank.CHAT, expected=90.0)
+    second, _ = _busy(lane, Rank.CHAT, expected=30.0)
+    third = lane.submit(lambda tell: None)
+    lab = lane.submit(lambda tell: None, Rank.LAB)
+    events = third.events()
+    assert next(events) == Waiting(2, 120.0) and next(lab.events()) == Waiting(3, None)
+    events.close()
+    assert third.stopped
+    first.stop(), second.stop()
+    assert third.wait(5) and list(lane.stream(lambda tell: tell("next"))) == ["next"]
+    lane.close()
+
+
+def test_a_listener_of_a_silent_job_gets_control_back_every_second():
+    lane, gate = Lane(), threading.Event()
+    events = lane.submit(lambda tell: gate.wait(20)).events()
+    begun = time.monotonic()
+    assert next(events) is QUIET and time.monotonic() - begun < 3
+    gate.set()
+    lane.close()
+
+
+def test_a_job_ends_when_its_time_is_up_which_others_do_not_count_for():
+    lane = Lane()
+    lab, _ = _busy(lane, Rank.LAB, most=0.5)
+    chat, _ = _busy(lane, Rank.CHAT, 100)
+    assert chat.wait(10) and not lab.over
+    with pytest.raises(DcaHubError, match=r"Stopped after 0.5 seconds of work, the limit here"):
+        for _ in lab.events():
+            pass
+    lane.close()
+
+
+def test_a_full_line_refuses_and_says_so():
+    lane = Lane(most=1)
+    jobs = [_busy(lane, Rank.CHAT)[0] for _ in range(2)]
+    with pytest.raises(DcaHubError, match="Too many visitors"):
+        lane.submit(lambda tell: None)
+    for job in jobs:
+        job.stop()
+    assert jobs[-1].wait(5)
+    assert list(lane.stream(lambda tell: tell("next"))) == ["next"]
     lane.close()

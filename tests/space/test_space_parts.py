@@ -1,17 +1,20 @@
 """The parts that need no server: sessions, what is shown, what is written."""
 
+import errno
 import json
+import re
 import time
 from types import SimpleNamespace
 
 import pytest
 
 from dca_hub.conversation import Answered, Answering, Reading, Stats
-from dca_hub.documents import Citation
+from dca_hub.documents import Citation, Document, Page, cite
 from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.space import answers, export, failures, markup, picture, transcript
-from dca_hub.space.sessions import Sessions
+from dca_hub.space import answer_text, bounds, export, failures, markup, picture, transcript
+from dca_hub.space.sessions import Session, Sessions, Upload
+from dca_hub.space.settings import Settings
 from dca_hub.space.turns import Answer, Turn, history
 
 _STATS = Stats(100, 90, 1.0, 1.2, 10, 0.5)
@@ -23,9 +26,6 @@ _STATS = Stats(100, 90, 1.0, 1.2, 10, 0.5)
 class _FakeConversation:
     def __init__(self, tokens):
         self.cached_tokens, self.loaded = tokens, SimpleNamespace(cache_bytes_per_token=10)
-
-    def close(self):
-        self.cached_tokens = 0
 
 
 @pytest.fixture
@@ -49,15 +49,60 @@ def test_the_cache_used_longest_ago_makes_room(sessions):
 def test_a_session_goes_when_it_is_closed_or_idle(sessions):
     session = sessions.get("a")
     (session.folder / "x.pdf").write_bytes(b"%PDF-")
-    session.conversations[True] = conversation = _FakeConversation(5)
+    session.conversations[True] = _FakeConversation(5)
     sessions.close("a")
-    assert not session.folder.exists() and conversation.cached_tokens == 0 and len(sessions) == 0
+    assert not session.folder.exists() and not session.conversations and len(sessions) == 0
     idle = sessions.get("b")
     deadline = time.monotonic() + 5
     while len(sessions) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(sessions) == 0 and not idle.folder.exists()
-    assert sessions.get("b").forgotten and not sessions.get("a").forgotten
+    assert "Nothing was asked" in sessions.get("b").why_gone and not sessions.get("a").why_gone
+
+
+def test_above_the_bounds_the_idlest_session_goes_and_is_told(tmp_path):
+    held = Sessions(SimpleNamespace(generation=0), idle_seconds=600, cache_bytes=1000, most=2, weight=1000)
+    first, second = held.get("a"), held.get("b")
+    first.used -= 10
+    second.uploads.append(Upload(second.folder / "x.pdf", "x.pdf", bytes=600))
+    third = held.get("c")
+    assert len(held) == 2 and not first.folder.exists() and "Room was needed" in held.get("a").why_gone
+    second.used -= 10
+    held.take_in(third, 500)  # 600 and 500 are more than fit
+    assert not second.folder.exists() and "Room was needed" in held.get("b").why_gone
+    with pytest.raises(DcaHubError, match="fill this server"):
+        held.take_in(third, 1001)
+    busy = held.get("c")
+    with busy.claim():
+        held.get("d"), held.get("e")
+        assert busy.folder.exists()  # nobody is interrupted
+    held.shut()
+
+
+def test_a_page_that_was_loaded_again_has_its_session_and_nobody_else_has_it():
+    held = Sessions(SimpleNamespace(generation=0), idle_seconds=600, cache_bytes=1000)
+    session = held.get("a")
+    session.turns.append(Turn("q", {"dca": Answer("done", "x")}))
+    held.leave("a")
+    assert len(held) == 0 and session.folder.exists()
+    assert held.adopt("b", session.token) is session and len(held) == 1
+    assert held.adopt("c", "") is not session and held.adopt("d", "wrong é") is not session
+    held.leave("b")
+    session.left -= 61
+    held._tidy()
+    assert not session.folder.exists()
+    held.shut()
+
+
+def test_one_request_to_the_model_at_a_time():
+    session = Session(None)
+    with session.claim():
+        with pytest.raises(DcaHubError, match="still works on your last request"), session.claim():
+            pass
+        with session.claim("loading"):
+            pass
+    with session.claim():
+        pass
 
 
 # What is shown and saved
@@ -68,7 +113,7 @@ def test_nothing_of_others_is_markup_on_the_screen_or_in_the_export():
     answer = Answer("done", evil, citations=(Citation(evil, 3, evil, 0.5),), stats=_STATS)
     shown = transcript.past([Turn(evil, {"dca": answer, "plain": Answer("failed", problem=evil)})])
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 4
-    assert "<b" not in markup.notice("<b>") and 'title="&quot;"' in markup.tag("i", title='"')
+    assert "<b" not in markup.notice("<b>") and 'title="&#34;"' in markup.tag("i", title='"')
     document = SimpleNamespace(pages=[SimpleNamespace(number=1)])
     session = SimpleNamespace(
         turns=[Turn(evil, {"dca": answer})], readable=[SimpleNamespace(name="a.pdf", document=document, tokens=5)]
@@ -81,14 +126,29 @@ def test_nothing_of_others_is_markup_on_the_screen_or_in_the_export():
 
 def test_citations_name_the_document_where_there_are_several():
     answers = {"dca": Answer("done", "x", citations=(Citation("a.pdf", 3, "x", 1.0),))}
-    assert ">p. 3<" in transcript.past([Turn("q", answers)])
-    assert ">a.pdf, p. 3<" in transcript.past([Turn("q", answers, documents=2)])
+    assert "</span>p. 3 <" in transcript.past([Turn("q", answers)])
+    assert "</span>a.pdf, p. 3 <" in transcript.past([Turn("q", answers, documents=2)])
+
+
+def test_a_wrong_number_is_not_shown_like_a_true_citation():
+    """The page says 71432: the answer's mark, its source and its title say so, and nothing is called a source."""
+    said, page = "The pass key is 21432. It was cold.", Page(15, "The pass key is 71432. Remember it. It was cold.")
+    document = Document("a.pdf", (page,), 1)
+    wrong = Answer("done", said, citations=tuple(cite(said, document, "What is the pass key?")))
+    shown = transcript.past([Turn("What is the pass key?", {"dca": wrong})])
+    assert "the page says 71432" in shown and 'data-grade="not found"' in shown
+    marks = re.findall(r'21432\.<button[^>]*class="dh-cite"[^>]*data-grade="([a-z ]+)"', shown)
+    assert marks == ["not found"]
+    right = "The pass key is 71432."
+    answer = Answer("done", right, citations=tuple(cite(right, document, "What is the pass key?")))
+    shown = transcript.past([Turn("q", {"dca": answer})])
+    assert "Sources" in shown and "the page says" not in shown and shown.count('data-grade="verbatim"') == 2
 
 
 def test_answers_take_events_and_each_model_remembers_its_own_words():
     answer = Answer()
     for event in (Reading(5, 10, 1.0), Answering("The "), Answering("key"), Answered("The key.", (), _STATS)):
-        answers._take(answer, event)
+        answer.take(event)
     assert (answer.state, answer.text, answer.stats) == ("done", "The key.", _STATS)
     turns = [
         Turn("a", {"dca": Answer("done", "x"), "plain": Answer("done", "y")}),
@@ -127,3 +187,49 @@ def test_only_failures_for_people_are_told_in_their_own_words(caplog):
     assert failures.sentence(DcaHubError("Choose a model first.")) == "Choose a model first."
     said = failures.sentence(OSError("/home/me/secret"))
     assert "secret" not in said and "log" in said and "secret" in caplog.text
+
+
+def test_a_full_disk_and_full_memory_are_said():
+    assert failures.sentence(OSError(errno.ENOSPC, "no", "/home/me")).startswith("The disk of this server is full")
+    assert failures.sentence(MemoryError()).startswith("The memory of this server is full")
+
+
+@pytest.mark.parametrize("value", ["9" * 4500, float("inf"), float("nan"), "x", None, -1, 2.5, 10**400, [1]])
+def test_a_number_is_bounded_before_it_is_used(value):
+    with pytest.raises(DcaHubError, match="n must be a whole number from 1 to 50"):
+        bounds.whole(value, "n", 1, 50)
+    assert bounds.whole(50.0, "n", 1, 50) == 50 == bounds.whole("50", "n", 1, 50)
+
+
+def test_a_public_space_bounds_what_one_run_reads():
+    host = SimpleNamespace(fits=lambda: 10**6, loaded=SimpleNamespace(trained=512))
+    wanted = ([16_384] * 1, 50, 1, "prose", 2, host)
+    with pytest.raises(DcaHubError, match="1,638,400 tokens, more than the 1,000,000 of one run"):
+        bounds.grid_of(*wanted, Settings(public=True, max_run_tokens=1_000_000))
+    assert Settings(public=True).run_tokens == 2_000_000 and Settings().run_tokens is None
+    assert bounds.grid_of(*wanted, Settings(public=True)).prompts == 50
+    with pytest.raises(DcaHubError, match="from 128 to 16,384"):
+        bounds.grid_of([16_385], 1, 1, "prose", 1, host, Settings())
+
+
+# Markdown
+
+
+def test_markdown_is_rendered_and_can_neither_fetch_nor_run_nor_lead_away():
+    shown = answer_text.render(
+        "**b** <script>x</script> ![i](http://e/x.png) [click](javascript:alert(1)) [ok](https://a.b/c)\n\n"
+        "- one\n\n| a |\n|---|\n| <img src=x onerror=1> |\n\n```py\nprint('<x>')\n```\n<https://auto.example>"
+    )
+    assert "<strong>b</strong>" in shown and "<li>one</li>" in shown and "<td>&lt;img" in shown
+    assert "print(&#39;&lt;x&gt;&#39;)" in shown and 'data-copy="print' in shown
+    for tag in ("<a", "<img", "<script", "href", "src="):
+        assert tag not in shown.replace("&lt;img src=x", "")
+    assert 'ok<span class="dh-address"> (https://a.b/c)</span>' in shown
+    assert answer_text.render("שלום עולם") == '<p dir="auto">שלום עולם</p>\n'
+
+
+@pytest.mark.parametrize("evil", ["[" * 20_000, "> " * 10_000, "![[](" * 4_000, "|a" * 5_000 + "\n" + "|-" * 5_000])
+def test_no_answer_takes_long_to_render(evil):
+    begun = time.monotonic()
+    answer_text.render(evil)
+    assert time.monotonic() - begun < 8

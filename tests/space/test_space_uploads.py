@@ -55,10 +55,10 @@ def test_the_folder_is_the_programs_own_and_goes_with_it(tmp_path):
 def test_an_upload_that_is_gone_or_too_much_is_a_sentence(space, pdfs, tmp_path):
     session = space.context.sessions.make()
     with pytest.raises(DcaHubError, match="upload the file again"):
-        uploads.take(session, str(tmp_path / "gone.pdf"), space.context.settings)
-    uploads.take(session, str(pdfs["short"]), Settings(max_documents=1))
+        uploads.take(session, str(tmp_path / "gone.pdf"), space.context.sessions, space.context.settings)
+    uploads.take(session, str(pdfs["short"]), space.context.sessions, Settings(max_documents=1))
     with pytest.raises(DcaHubError, match="at most 1 documents"):
-        uploads.take(session, str(pdfs["short"]), Settings(max_documents=1))
+        uploads.take(session, str(pdfs["short"]), space.context.sessions, Settings(max_documents=1))
     assert pdfs["short"].exists()
     space.context.sessions.free(session)
     assert not session.folder.exists()
