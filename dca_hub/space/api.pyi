@@ -249,13 +249,12 @@ def _as_function(method: Callable, context: Context) -> Callable:
 class _Result(gr.JSON):
     """JSON for programs, and the same as text where it comes as text already."""
 
+    is_template = True  # drawn as what it is derived from
+
     def postprocess(self, value: Any) -> Any:
         return value if isinstance(value, str) else super().postprocess(value)
-    from collections.abc import Callable, Sequence
-    from typing import TYPE_CHECKING, Any, Literal
-
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
     from gradio.blocks import Block
-
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

@@ -4,23 +4,28 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from dca_hub.documents import Citation
+from dca_hub.documents import Citation, Grade
 from dca_hub.space.markup import tag
 
 # How a citation is graded: a sign that says it without a colour, and words for its title.
 GRADES = {
-    "verbatim": ("✓", "word for word"),
-    "likely": ("≈", "in other words"),
-    "not found": ("✗", "not what the page says"),
+    Grade.VERBATIM: ("✓", "word for word"),
+    Grade.LIKELY: ("≈", "in other words"),
+    Grade.NOT_FOUND: ("✗", "not what the page says"),
 }
 
 
-def marks(citations: Sequence[Citation], turn: int, side: str, length: int) -> list[tuple[int, Markup]]:
-    """A number for each sentence that a page supports or contradicts, where the sentence ends."""
+def marks(citations: Sequence[Citation], turn: int, side: str, answer: str) -> list[tuple[int, Markup]]:
+    """A number where each sentence ends that a page supports, and at each number that a page has otherwise."""
     found = []
     for index, citation in enumerate(citations):
-        spans = [stop for _, stop in citation.claims if 0 < stop <= length]
-        found += [(stop, _mark(citation, index, turn, side)) for stop in spans]
+        key = f"{turn}/{side}/{index}"
+        supported = sorted({stop for _, stop in citation.claims if 0 < stop <= len(answer)})
+        found += [(stop, _mark(citation, index, key, citation.grade)) for stop in supported]
+        for difference in citation.differences:
+            if (at := answer.find(difference.answer)) >= 0:
+                stop = at + len(difference.answer)
+                found.append((stop, _mark(citation, index, key, Grade.NOT_FOUND, str(difference))))
     return sorted(found, key=lambda item: item[0])
 
 
@@ -37,21 +42,25 @@ def listed(citations: Sequence[Citation], turn: int, side: str, named: bool) -> 
 def _chip(citation: Citation, index: int, turn: int, side: str, named: bool) -> Markup:
     where = f"{citation.document}, p. {citation.page}" if named else f"p. {citation.page}"
     said = f": {differences(citation)}" if citation.differences else ""
-    sign, words = GRADES[citation.grade]
+    sign, words = GRADES[_worst(citation)]
     return tag(
         "button", tag("span", f"[{index + 1}] ", class_="dh-number"), where, said, " ",
         tag("span", sign, class_="dh-grade", aria_hidden="true"), tag("span", f" {words}", class_="dh-hidden"),
-        type="button", class_="dh-chip", data_grade=citation.grade.value, data_act="cite",
+        type="button", class_="dh-chip", data_grade=_worst(citation).value, data_act="cite",
         data_value=f"{turn}/{side}/{index}", title=_title(citation),
     )  # fmt: skip
 
 
-def _mark(citation: Citation, index: int, turn: int, side: str) -> Markup:
-    label = f"Source {index + 1}, page {citation.page}: {GRADES[citation.grade][1]}"
+def _mark(citation: Citation, index: int, key: str, grade: Grade, but: str = "") -> Markup:
+    label = f"Source {index + 1}, page {citation.page}: {but or GRADES[grade][1]}"
     return tag(
-        "button", f"[{index + 1}]", type="button", class_="dh-cite", data_grade=citation.grade.value, data_act="cite",
-        data_value=f"{turn}/{side}/{index}", title=_title(citation), aria_label=label,
+        "button", f"[{index + 1}]", type="button", class_="dh-cite", data_grade=grade.value, data_act="cite",
+        data_value=key, title=_title(citation), aria_label=label,
     )  # fmt: skip
+
+
+def _worst(citation: Citation) -> Grade:
+    return Grade.NOT_FOUND if citation.differences else citation.grade
 
 
 def differences(citation: Citation) -> str:
@@ -60,6 +69,6 @@ def differences(citation: Citation) -> str:
 
 
 def _title(citation: Citation) -> str:
-    where = f"Page {citation.page} of {citation.document}, {GRADES[citation.grade][1]}"
+    where = f"Page {citation.page} of {citation.document}, {GRADES[_worst(citation)][1]}"
     but = f" ({differences(citation)})" if citation.differences else ""
     return f"{where}{but}: “{citation.quote[:300]}”"

@@ -34,7 +34,7 @@ def _answer(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> 
     parts = []
     if len(turn.answers) > 1 or side == "plain":
         parts.append(tag("div", NAMES[side], class_=f"dh-side dh-side-{side}"))
-    marks = sources_view.marks(answer.citations, number, side, len(answer.text)) if answer.state == "done" else []
+    marks = sources_view.marks(answer.citations, number, side, answer.text) if answer.state == "done" else []
     parts.append(_body(answer, turn, marks))
     parts.append(_foot(number, side, answer, turn, last))
     return tag("section", *parts, class_="dh-answer", data_state=answer.state, aria_label=NAMES[side])

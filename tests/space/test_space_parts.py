@@ -137,8 +137,12 @@ def test_a_wrong_number_is_not_shown_like_a_true_citation():
     wrong = Answer("done", said, citations=tuple(cite(said, document, "What is the pass key?")))
     shown = transcript.past([Turn("What is the pass key?", {"dca": wrong})])
     assert "the page says 71432" in shown and 'data-grade="not found"' in shown
-    marks = re.findall(r'21432\.<button[^>]*class="dh-cite"[^>]*data-grade="([a-z ]+)"', shown)
-    assert marks == ["not found"]
+    marks = re.findall(r'21432<button[^>]*class="dh-cite"[^>]*data-grade="([a-z ]+)"', shown)
+    assert len(marks) == 1 and marks == ["not found"]
+    alone = "The pass key is 21432."
+    answer = Answer("done", alone, citations=tuple(cite(alone, document, "What is the pass key?")))
+    shown = transcript.past([Turn("q", {"dca": answer})])
+    assert "No page supports this answer" in shown and "Sources" not in shown and "the page says 71432" in shown
     right = "The pass key is 71432."
     answer = Answer("done", right, citations=tuple(cite(right, document, "What is the pass key?")))
     shown = transcript.past([Turn("q", {"dca": answer})])
