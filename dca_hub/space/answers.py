@@ -20,7 +20,7 @@ from dca_hub.space.turns import SIDES, Answer, Mode, Turn, history
 LONGEST_QUESTION = 20_000  # characters
 LEAST_ANSWER = 16  # tokens for which there must be room
 _QUESTION_ROOM = 512  # tokens of a question and the format around it
-_TICK = 0.2  # seconds
+_TICK = 0.5  # seconds
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,8 @@ def _as_function(method: Callable, context: Context) -> Callable:
 
     @functools.wraps(method)
     def function(*args, **kwargs) -> Iterator[Any]:
-        request = next((a for a in (*args, *kwargs.values()) if isinstance(a, gr.Request)), None)
+        # Gradio hands over a request of its own, or the server's, by whichever way a tool was called.
+        request = next((value for value in (*args, *kwargs.values()) if hasattr(value, "headers")), None)
         try:
             for value in method(*args, **kwargs):
                 if context.callers.is_gone(request):

@@ -7,8 +7,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from dca_hub.errors import DcaHubError
-from dca_hub.space import export, transcript, uploads, viewer, welcome
-from dca_hub.space.answers import begin_turn, sampling_of
+from dca_hub.space import export, fit, transcript, uploads, viewer, welcome
+from dca_hub.space.answers import LONGEST_QUESTION, begin_turn, sampling_of
 from dca_hub.space.chat_layout import ALL, Parts, lay_out
 from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
 from dca_hub.space.failures import sentence
@@ -81,6 +81,8 @@ class Chat:
             ([p.drop.upload], self.add, [p.drop]),
             ([p.example.click], self.add_example, None),
             ([p.apply.click, p.pages.submit, p.password.submit], self.read_again, [p.which, p.pages, p.password]),
+            ([p.fit_first.click], self.fit, None),
+            ([p.fit_question.click], self.fit, [p.question]),
         ):
             event = gr.on(triggers, self._reads(handler), inputs, outputs, **PAGES_LANE, **PRIVATE)
             event.failure(lambda: {p.drop: None, p.problem: full()}, None, outputs, **AT_ONCE, **PRIVATE)
@@ -127,6 +129,23 @@ class Chat:
         for upload in chosen:
             upload.pages, upload.password = (pages or "").strip(), password or upload.password
         return chosen, ""
+
+    def fit(self, session: Session, question: str | None = None) -> tuple[list[Upload], str]:
+        """Cuts the longest document to the pages that fit: the first ones, or the best ones for a question."""
+        upload, host = fit.longest(session), self.context.host
+        if upload is None:
+            return [], ""
+        if question is not None and not question.strip():
+            raise DcaHubError("Write your question first: the pages are chosen by its words.")
+        room = fit.room(session, host)
+        if question is None:
+            pages = fit.first_pages(upload.document, room, host)
+        else:
+            pages = fit.best_pages(upload.document, question[:LONGEST_QUESTION], room, host)
+        if not pages:
+            raise DcaHubError("Not even one page fits: remove another document, or choose a smaller model.")
+        upload.pages = fit.written(pages)
+        return [upload], notice(f"Reading pages {upload.pages} of {upload.name}.")
 
     def remove(self, event: gr.EventData, request: gr.Request) -> Updates:
         session = self.context.session(request)

@@ -26,6 +26,8 @@ class Parts:
     listing: gr.HTML
     meter: gr.HTML
     ready: gr.HTML
+    fit_first: gr.Button
+    fit_question: gr.Button
     past: gr.HTML
     live: gr.HTML
     problem: gr.HTML
@@ -71,6 +73,9 @@ def _side(context: Context) -> dict:
     listing = place("documents", uploads.NONE)
     meter = place("meter")
     ready = place("ready")
+    # Pressed by buttons within the meter.
+    fit_first = gr.Button("Use the pages that fit", elem_id="fit-first", elem_classes="dh-pressed")
+    fit_question = gr.Button("Use the best pages", elem_id="fit-question", elem_classes="dh-pressed")
     with gr.Accordion("Page range and password", open=False, elem_id="reading-options") as reading_options:
         which = gr.Dropdown(
             [("All documents", ALL)], value=ALL, label="Document", visible=False, elem_id="which", filterable=False
@@ -81,6 +86,7 @@ def _side(context: Context) -> dict:
     return {
         "drop": drop, "example": example, "which": which, "pages": pages, "password": password, "apply": apply,
         "reading_options": reading_options, "listing": listing, "meter": meter, "ready": ready,
+        "fit_first": fit_first, "fit_question": fit_question,
     }  # fmt: skip
 
 

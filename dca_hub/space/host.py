@@ -81,7 +81,7 @@ class Host:
         self.check(choice.name)
         fetch(
             choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
-            freed=self._freed(choice.device), report=report,
+            freed=self.freed(choice.device), report=report,
         )  # fmt: skip
 
     def change(self, choice: Choice, report: Report | None = None) -> None:
@@ -160,7 +160,7 @@ class Host:
         the model reaches."""
         return min(self.fits(held, copies), self.settings.max_tokens or self.loaded.context)
 
-    def _freed(self, device: str | None) -> int:
+    def freed(self, device: str | None) -> int:
         """Bytes that the loaded model would leave on that device."""
         if self._loaded is None or device not in (None, "auto", self._loaded.device.type, str(self._loaded.device)):
             return 0

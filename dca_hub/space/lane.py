@@ -23,6 +23,7 @@ FULL = "Too many visitors are waiting here just now: try again in a minute."
 Tell = Callable[[Any], None]
 _TICK = 0.05  # seconds
 BEAT = 1.0  # seconds after which a listener is told at the latest that it still waits
+_FIRST_BEAT = 0.25
 _STOPPING = object()
 QUIET = object()  # told by nobody: the job works, and there is nothing new of it
 
@@ -125,11 +126,13 @@ class Job:
         hands events on can then be closed. `stopping`, if there is one, is told when somebody stops the job: whoever
         shows these events shows that too, so that it can never come after the end.
         """
+        beat = _FIRST_BEAT
         try:
             while True:
                 try:
-                    event, end = self._events.get(timeout=BEAT if self.begun else BEAT / 4)
+                    event, end = self._events.get(timeout=beat)
                 except queue.Empty:
+                    beat = BEAT
                     yield self.lane.waiting(self) if self.lane is not None else QUIET
                     continue
                 if isinstance(end, (StopIteration, Stopped)):

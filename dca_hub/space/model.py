@@ -5,24 +5,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
-import torch
 from gradio.events import Dependency
 from markupsafe import Markup
 
 from dca_hub import catalogue
-from dca_hub.devices import usual_dtype
 from dca_hub.errors import DcaHubError
 from dca_hub.progress import Progress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.failures import sentence
 from dca_hub.space.lane import QUIET, Job, Tell, aside
-from dca_hub.space.markup import amount, bar, notice, tag
+from dca_hub.space.machine import Machine
+from dca_hub.space.markup import amount, bar, notice, seconds, tag
 from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
 from dca_hub.space.stoppable import StoppableRun, Updates
 
 _QUANTIZATIONS = [("none", ""), ("8-bit", "8bit"), ("4-bit", "4bit")]
+_FOR_ALL = (
+    "All visitors use one model: loading another one changes it for everybody, who then read their documents anew."
+)
 _TICK = 0.1  # seconds from one sight of the progress to the next
 _STOPPING = object()
 
@@ -32,10 +34,21 @@ def build(context: Context) -> tuple[Dependency, gr.HTML]:
     settings = context.settings
     names = settings.choices()
     begin = names[0]
+    devices = hosts.devices()
+    machine = Machine(devices[0], settings.dtype, context.host.freed(devices[0]))
+    entries = [entry for entry in map(catalogue.get, names) if entry is not None]
+    unknown = [name for name in names if catalogue.get(name) is None]
+    fitting, others = machine.sorted(entries)
+    wanted = machine.recommended(entries) if len(names) > 1 else None
+    get = gr.Button(
+        f"Get a model that understands: {wanted.name}, {amount(wanted.weights_bytes(wanted.dtype))}" if wanted else "",
+        variant="primary", visible=wanted is not None, elem_id="model-get",
+    )  # fmt: skip
     with gr.Row(elem_id="model-row"):
         with gr.Column(scale=4, min_width=290):
+            order = [*(entry.name for entry in fitting), *unknown, *(entry.name for entry in others)]
             name = gr.Dropdown(
-                [(_shown_name(n), n) for n in names], value=begin, label="Model", elem_id="model-name", filterable=True
+                [(_shown_name(n), n) for n in order], value=begin, label="Model", elem_id="model-name", filterable=True
             )
             other = gr.Textbox(
                 label="or a Hub id, or a folder", placeholder="owner/name", max_lines=1, elem_id="model-other",
@@ -47,16 +60,18 @@ def build(context: Context) -> tuple[Dependency, gr.HTML]:
                 info=None if can else "bitsandbytes is not installed here, so weights stay as they are.",
                 elem_id="model-quantization",
             )  # fmt: skip
-            devices = hosts.devices()
             device = gr.Radio(devices, value=devices[0], label="Device", elem_id="model-device")
+            gr.HTML(tag("p", _FOR_ALL, class_="dh-hint"), apply_default_css=False, elem_classes="dh-place")
             with gr.Row():
-                load = gr.Button("Load", variant="primary", elem_id="model-load")
+                load = gr.Button("Load for everybody", variant="primary", elem_id="model-load")
                 stop = gr.Button("Stop", variant="stop", elem_id="model-stop", visible=False)
         with gr.Column(scale=7, min_width=320):
             state_place = place("model-state", state(context))
             facts = place("model-facts", _facts(begin, "", devices[0], context))
-    with gr.Accordion("All models", open=len(names) <= 12, elem_id="model-all"):
-        place("model-table", _table(names, devices[0], context))
+    with gr.Accordion("Models that fit this machine", open=len(fitting) <= 12, elem_id="model-all"):
+        place("model-table", _table(fitting, machine) + _others(unknown))
+    with gr.Accordion("Too large for this machine", open=False, elem_id="model-large", visible=bool(others)):
+        place("model-large-table", _table(others, machine))
 
     def show(name: str, other: str, quantization: str, device: str) -> str:
         return _facts((other or "").strip() if settings.any_model and other else name, quantization, device, context)
@@ -64,7 +79,11 @@ def build(context: Context) -> tuple[Dependency, gr.HTML]:
     chosen = [name, other, quantization, device]
     gr.on([part.change for part in chosen], show, chosen, facts, **AT_ONCE, **PRIVATE)
     running = StoppableRun(context, load, stop, state_place, [state_place], what="loading")
-    loading = running.on([load.click], _Model(context, state_place).load, chosen)
+    tab = _Model(context, state_place)
+    loading = running.on([load.click], tab.load, chosen)
+    if wanted is not None:
+        got = running.on([get.click], lambda session, device: tab.load(session, wanted.name, "", "", device), device)
+        got.then(lambda: gr.update(visible=False), None, get, **AT_ONCE, **PRIVATE)
     running.stops()
     return loading, state_place
 
@@ -164,7 +183,7 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
     if entry is None:
         words = "Not in the catalogue: its size is checked against the memory when it is loaded."
         return tag("section", tag("h2", _shown_name(name or "")), tag("p", words, class_="dh-hint"), class_="dh-card")
-    dtype = _dtype(entry, device, context)
+    dtype = Machine(device, context.settings.dtype).runs_in(entry)
     weights = entry.weights_bytes(dtype, quantization or None)
     reach = entry.longest_reach
     facts = [
@@ -183,33 +202,31 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
     )  # fmt: skip
 
 
-def _dtype(entry: catalogue.Entry, device: str, context: Context) -> torch.dtype:
-    """What the model would run in here, which for a small one on a CPU is more than what it is kept in."""
-    if context.settings.dtype not in ("", "auto"):
-        return getattr(torch, context.settings.dtype)
-    return usual_dtype(getattr(torch, entry.dtype), entry.parameters, device)
-
-
 def _definitions(facts: list[tuple[str, str]]) -> str:
     rows = [tag("div", tag("dt", head), tag("dd", words)) for head, words in facts]
     return tag("dl", *rows, class_="dh-facts-list")
 
 
-def _table(names: list[str], device: str, context: Context) -> str:
-    heads = ("Model", "Download", "Memory for 1,000 tokens", "Trained", "With DCA", "License")
+def _table(entries: list[catalogue.Entry], machine: Machine) -> Markup:
+    """What each model takes here, and how long it reads."""
+    heads = ("Model", "Download", "1,000 tokens here", "Memory for 1,000 tokens", "Trained", "With DCA", "License")
     rows = [tag("tr", *(tag("th", head, scope="col") for head in heads))]
-    for name in names:
-        entry = catalogue.get(name)
-        if entry is None:
-            rows.append(tag("tr", tag("th", _shown_name(name), scope="row"), *[tag("td", "-")] * 5))
-            continue
+    for entry in entries:
         reach = entry.longest_reach
         cells = (
             "included" if entry.is_local else amount(entry.weights_bytes(entry.dtype)),
-            amount(1000 * entry.cache_bytes_per_token(_dtype(entry, device, context))),
+            f"about {seconds(machine.seconds(entry))}"
+            if machine.fits(entry)
+            else f"does not fit: {amount(machine.needs(entry))}",
+            amount(1000 * entry.cache_bytes_per_token(machine.runs_in(entry))),
             f"{entry.trained:,}",
             reach.stated if reach else "-",
             entry.license + (", gated" if entry.gated else ""),
         )
-        rows.append(tag("tr", tag("th", name, scope="row"), *(tag("td", cell) for cell in cells)))
+        rows.append(tag("tr", tag("th", entry.name, scope="row"), *(tag("td", cell) for cell in cells)))
     return tag("div", tag("table", tag("tbody", *rows), class_="dh-table"), class_="dh-scroll")
+
+
+def _others(names: list[str]) -> Markup | str:
+    """Models that are no catalogue's, of which nothing is known beforehand."""
+    return tag("p", "Also: ", ", ".join(map(_shown_name, names)), class_="dh-hint") if names else ""

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from dca_hub.documents import Document, DocumentError, Reason, read_pdf
 from dca_hub.errors import DcaHubError
 from dca_hub.space import example as example_file
+from dca_hub.space import fit
 from dca_hub.space.example import Example
 from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dca_hub.space.context import Context
 
 _PASSWORD_REASONS = (Reason.ENCRYPTED, Reason.WRONG_PASSWORD)
-_TICK = 0.2  # seconds
+_TICK = 1.0  # seconds between two words to who waits
 
 
 def take(session: Session, path: str, sessions: Sessions, settings: Settings) -> Upload:
@@ -190,8 +191,17 @@ def meter(session: Session, host: Host) -> str:
         _bar("Memory on this server", tokens, memory, "full"),
     ]
     head = tag("div", tag("strong", f"{tokens:,}"), " tokens of context", class_="dh-total")
-    verdict = _verdict(tokens, loaded.trained, memory, host.limit(held))
-    return tag("div", head, *bars, tag("p", verdict, class_="dh-hint"), class_="dh-meter")
+    fits = tokens <= host.limit(held)
+    verdict = _verdict(tokens, loaded.geometry.chunk_length, loaded.trained) if fits else _too_long(session, host)
+    return tag("div", head, *bars, tag("p", verdict, class_="dh-hint"), "" if fits else _FIT, class_="dh-meter")
+
+
+_FIT = tag(
+    "div",
+    tag("button", "Use the pages that fit", type="button", class_="dh-quiet", data_press="fit-first"),
+    tag("button", "Use the best pages for my question", type="button", class_="dh-quiet", data_press="fit-question"),
+    class_="dh-links",
+)
 
 
 def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
@@ -204,11 +214,21 @@ def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
     return tag("div", head, tag("span", fill, class_="dh-track"), class_="dh-bar", role="img", aria_label=described)
 
 
-def _verdict(tokens: int, trained: int, memory: int, limit: int) -> str:
-    if tokens > memory:
-        return f"Too long for the memory here: choose a page range of at most {memory:,} tokens."
-    if tokens > limit:
-        return f"Longer than this model is known to reach with DCA: choose a page range of at most {limit:,} tokens."
+def _verdict(tokens: int, chunk: int, trained: int) -> str:
+    """Where DCA makes a difference: it is the plain model within a chunk, not up to the trained length."""
     if tokens > trained:
-        return "Far beyond the trained window: the plain model is lost here, DCA is not."
-    return "Within the trained window: here DCA and the plain model are the same."
+        return "Beyond the trained window: the plain model is lost here, DCA is not."
+    if tokens > chunk:
+        return "Within the trained window, but longer than a chunk: DCA and the plain model may differ slightly."
+    return "Within one chunk: here DCA and the plain model are the same."
+
+
+def _too_long(session: Session, host: Host) -> str:
+    """In pages, which is what a visitor can choose."""
+    upload = fit.longest(session)
+    pages = [page for page in upload.document.pages if page.text]
+    share = fit.room(session, host) / max(1, upload.tokens)
+    count = int(len(pages) * min(1.0, share))
+    why = "the memory of this server" if host.fits(session.cache_bytes()) < session.document_tokens else "this model"
+    fitting = f"about {count:,} of {len(pages):,} pages fit" if count else "not even one page fits"
+    return f"Too long for {why}: {fitting}."

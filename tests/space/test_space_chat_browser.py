@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 
 import pytest
@@ -17,7 +18,9 @@ def test_upload_ask_and_open_the_page(visit, pdfs):
     visitor.bring(pdfs["short"])
     assert "3 pages" in page.locator("#documents .dh-facts").inner_text()
     meter = page.locator("#meter").inner_text()
-    assert all(words in meter for words in ("Trained window", "Reach with DCA", "Memory here", "tokens of context"))
+    assert all(
+        words in meter for words in ("Trained window", "Reach with DCA", "Memory on this server", "tokens of context")
+    )
     visitor.ask("What is the pass key?")
     answer = page.locator("#past .dh-answer").last.inner_text()
     assert KEY in answer and "first token" in answer and "tokens/s" in answer
@@ -99,9 +102,11 @@ def test_stop_while_reading_frees_the_model_within_a_second(visit, space):
 def test_side_by_side_shows_what_dca_changes(visit):
     visitor = visit()
     page = visitor.page
+    page.locator("#example").click()
+    page.get_by_text("29 pages · ").wait_for()
     page.locator("#reading-options button").first.click()
     page.locator("#pages input").fill("12-17")
-    page.locator("#example").click()
+    page.locator("#apply").click()
     page.get_by_text("6 of 29 pages · ").wait_for()
     page.locator("#mode").get_by_text("Side by side").click()
     visitor.ask("What is the pass key?")
@@ -142,6 +147,91 @@ def test_retry_undo_clear_and_export(visit, pdfs, tmp_path):
     page.locator("#clear").click()
     page.locator(".dh-empty").wait_for()
     assert page.locator("#documents .dh-document").count() == 1
+    page.locator("#problem").get_by_text("Bring it back").click()
+    turns.first.wait_for()
+    assert KEY in turns.first.inner_text()
+    page.locator(".dh-asked [data-press=undo]").click()
+    page.locator(".dh-empty").wait_for()
+    assert page.locator("#question textarea").input_value() == "What is the pass key?"
+
+
+def test_a_reload_keeps_documents_and_conversation_and_another_tab_has_neither(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    page.wait_for_timeout(1500)  # the tab notes its session twice a second
+    page.reload()
+    page.locator("#past .dh-turn").wait_for()
+    assert KEY in page.locator("#past").inner_text() and page.locator("#documents .dh-document").count() == 1
+    visitor.ask("What is the pass key?")
+    assert page.locator("#past .dh-turn").count() == 2
+    other = visitor.browser_context.new_page()
+    other.goto(visitor.space.url)
+    other.get_by_text("No document yet").wait_for()
+    assert other.locator(".dh-turn").count() == 0
+
+
+def test_a_second_document_keeps_the_conversation_and_a_typo_keeps_the_text(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    page.locator("#reading-options button").first.click()
+    page.locator("#pages input").fill("9-x")
+    page.locator("#apply").click()
+    page.locator("#documents .dh-error").wait_for()
+    assert "3 pages" in page.locator("#documents").inner_text()
+    page.locator("#example").click()
+    page.get_by_text("29 pages · ").wait_for()
+    assert page.locator("#past .dh-turn").count() == 1 and page.locator("#which").is_visible()
+    page.locator("#documents .dh-cross").nth(1).click()
+    page.wait_for_function("document.querySelectorAll('#documents .dh-document').length == 1")
+    visitor.ask("What is the pass key?")
+    assert KEY in page.locator("#past .dh-answer").last.inner_text()
+
+
+def test_pages_can_be_turned_enlarged_and_closed_by_key_and_the_focus_comes_back(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    page.locator(".dh-cite").first.click()
+    page.locator(".dh-viewer").wait_for()
+    page.wait_for_function("document.activeElement.closest('.dh-viewer')")
+    assert page.locator(".dh-strip-cell").count() == 3
+    assert "100 %" in page.locator(".dh-strip-cell[aria-current=page]").get_attribute("title")
+    page.locator("[aria-label='Next page']").click()
+    page.get_by_text("Page 3 of 3").wait_for()
+    assert page.locator("[aria-label='Next page']").is_disabled() and page.locator(".dh-quote").count() == 0
+    width = page.locator(".dh-page").bounding_box()["width"]
+    page.locator(".dh-zoom").click()
+    assert page.locator(".dh-page").bounding_box()["width"] > 1.8 * width
+    page.locator(".dh-strip-cell").nth(1).click()
+    page.locator(".dh-viewer[data-marked=true]").wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".dh-viewer").wait_for(state="detached")
+    page.wait_for_function("document.activeElement.matches('.dh-cite, .dh-chip')")
+
+
+def test_two_questions_in_a_row_are_answered_once_and_the_second_is_refused(visit, pdfs, space):
+    visitor = visit()
+    page = visitor.page
+    visitor.bring(pdfs["short"])
+    gate = threading.Event()
+    blocked = space.context.lane.submit(lambda tell: gate.wait(60))
+    page.locator("#question textarea").fill("What is the pass key?")
+    page.locator("#question textarea").press("Enter")
+    page.locator("#live").get_by_text("Waiting for the model").wait_for()
+    page.locator("#question textarea").fill("And the second?")
+    page.locator("#question textarea").press("Enter")
+    page.locator("#problem").get_by_text("still works on your last request").wait_for()
+    assert page.locator("#question textarea").input_value() == "And the second?"  # nothing is lost
+    gate.set()
+    assert blocked.wait(10)
+    page.locator("#past .dh-turn").wait_for()
+    page.locator("#ask").wait_for()
+    assert page.locator("#past .dh-turn").count() == 1 and KEY in page.locator("#past").inner_text()
 
 
 def test_copy_puts_the_answer_on_the_clipboard(visit, pdfs):
@@ -199,13 +289,12 @@ def test_who_was_idle_for_long_is_told_that_the_documents_are_gone(visit, pdfs, 
     visitor.ask("What is the pass key?")
     sessions, session = space.context.sessions, space.newest()
     [key] = [key for key, held in sessions._held.items() if held is session]
-    sessions._idle.append(key)
-    sessions.close(key)
+    sessions.close(key, "Nothing was asked here for 20 minutes, so your documents were deleted: add them again.")
     page.locator(".dh-chip").first.click()
     page.locator("#problem").get_by_text("Nothing was asked here for 20 minutes").wait_for()
     page.locator("#question textarea").fill("What?")
     page.locator("#ask").click()
-    page.locator("#problem").get_by_text("bring them again").wait_for()
+    page.locator("#problem").get_by_text("add them again").wait_for()
     page.locator("#upload input[type=file]").set_input_files(str(pdfs["short"]))
     page.locator(".dh-ready").wait_for()
     visitor.ask("What is the pass key?")

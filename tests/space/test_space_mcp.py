@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 pytest.importorskip("mcp", reason="needs mcp: pip install 'gradio[mcp]'")
@@ -35,6 +37,7 @@ def tools(make_space):
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(lambda: asyncio.run(asyncio.wait_for(work(), 120))).result()
 
+    call.space = space
     yield call
     blocks.close()
     space.context.close()
@@ -70,3 +73,27 @@ def test_failures_are_one_sentence(tools, pdfs):
     assert failed and "is encrypted" in said and "/tmp" not in said and "Traceback" not in said
     failed, said = tools("inspect_pdf", pdf="http://127.0.0.1:9/x.pdf")
     assert failed and "addresses are not fetched" in said
+
+
+def test_a_run_ends_when_its_caller_hangs_up(tools):
+    """A tool's call goes on within Gradio, which does not tell that nobody waits for it any more."""
+    body = {
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "needle", "arguments": {"lengths": "16384", "depths": 10, "trials": 5}},
+    }  # fmt: skip
+    headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+    line = tools.space.context.lane._line
+    with pytest.raises(httpx.TimeoutException):
+        httpx.post(f"{tools.space.url}/gradio_api/mcp/", json=body, headers=headers, timeout=4)
+    begun = time.monotonic()
+    while [job for job in line if not job.over] and time.monotonic() - begun < 20:
+        time.sleep(0.05)
+    took = time.monotonic() - begun
+    print(f"stopped {took:.2f} s after the caller hung up")
+    assert took < 3
+
+
+def test_a_tools_answer_is_json_with_its_own_letters(tools, pdfs):
+    failed, said = tools("ask", pdf=_inline(pdfs["short"]), question="What is the pass key?")
+    answer = json.loads(said)["answers"]["dca"]
+    assert not failed and KEY in answer["text"] and answer["citations"][0]["grade"] == "verbatim"

@@ -5,10 +5,14 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_checkpoints import write_checkpoint
 
+from dca_hub import catalogue
+from dca_hub.errors import DcaHubError
 from dca_hub.progress import Progress
 from dca_hub.space.host import Choice
+from dca_hub.space.machine import Machine
 from dca_hub.space.markup import amount
 from dca_hub.space.model import _facts, _Model, _progress, _table
 
@@ -18,22 +22,25 @@ def tab(another_space, tmp_path):
     """The tab of a Space where any model may be loaded, a visitor, and a folder with a model of many tensors."""
     space = another_space(any_model=True, port=7980)
     other = write_checkpoint(tmp_path / "other", num_hidden_layers=12)
+    state, session = object(), space.context.sessions.get("a")
     return SimpleNamespace(
-        space=space, model=_Model(space.context), visitor=SimpleNamespace(session_hash="a"), other=str(other)
+        space=space, model=_Model(space.context, state), state=state, session=session, other=str(other)
     )
 
 
-def _begin(tab):
-    said = tab.model.begin("demo", tab.other, "", "cpu", tab.visitor)[0]
+def _load(tab):
+    """What is shown on the way."""
+    shown = (str(update[tab.state]) for update in tab.model.load(tab.session, "demo", tab.other, "", "cpu"))
+    said = next(shown)
     assert "Waiting to load other" in said and tab.other not in said
-    return tab.model.load(tab.visitor)
+    yield from shown
 
 
 def test_loading_is_shown_and_ends_with_the_new_model(tab):
-    *shown, last = _begin(tab)
-    assert any("Loading other" in words and "tensors" in words for words, _, _ in shown)
-    assert tab.space.context.host.loaded.name == "other" and 'data-name="other"' in last[0]
-    assert all(tab.other not in words for words, _, _ in [*shown, last])
+    *shown, last = _load(tab)
+    assert any("Loading other" in words and "tensors" in words for words in shown)
+    assert tab.space.context.host.loaded.name == "other" and 'data-name="other"' in last
+    assert all(tab.other not in words for words in [*shown, last])
 
 
 def test_stop_gives_loading_up_and_brings_the_model_before_back(tab, monkeypatch):
@@ -50,17 +57,16 @@ def test_stop_gives_loading_up_and_brings_the_model_before_back(tab, monkeypatch
 
     monkeypatch.setattr(host, "change", slowly)
     ends = []
-    reader = threading.Thread(target=lambda: ends.extend(_begin(tab)))
+    reader = threading.Thread(target=lambda: ends.extend(_load(tab)))
     reader.start()
     assert slow.wait(30)
     begun = time.monotonic()
-    tab.model.stop(tab.visitor)
+    tab.session.loading.stop()
     reader.join(30)
     print(f"given up and loaded again after {time.monotonic() - begun:.2f} s")
     assert host.ready and host.loaded.name == "demo"
-    assert any("comes back" in end[0] for end in ends[:-1])
-    assert "Stopped: other was not loaded." in ends[-1][0] and 'data-name="demo"' in ends[-1][0]
-    assert "already" not in tab.model.begin("demo", "", "", "cpu", tab.visitor)[0]
+    assert any("comes back" in end for end in ends[:-1])
+    assert "Stopped: other was not loaded." in ends[-1] and 'data-name="demo"' in ends[-1]
 
 
 @pytest.mark.browser
@@ -108,16 +114,19 @@ def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
 
     weights = next(pathlib.Path(tab.other).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
-    last = list(_begin(tab))[-1][0]
+    last = list(_load(tab))[-1]
     assert "no whole safetensors file" in last and 'data-name="demo"' in last
 
 
 def test_nobody_loads_two_at_once_and_what_was_refused_is_not_loaded(tab):
-    tab.model.begin("demo", tab.other, "", "cpu", tab.visitor)
-    assert "being loaded already" in tab.model.begin("demo", "", "", "cpu", tab.visitor)[0]
-    tab.model.stop(tab.visitor)
-    assert "was not loaded" in list(tab.model.load(tab.visitor))[-1][0]
-    assert "Choose a quantization" in tab.model.begin("demo", "", "2bit", "cpu", tab.visitor)[0]
+    with (
+        tab.session.claim("loading"),
+        pytest.raises(DcaHubError, match="being loaded already"),
+        tab.session.claim("loading"),
+    ):
+        pass
+    [said] = [str(update[tab.state]) for update in tab.model.load(tab.session, "demo", "", "2bit", "cpu")]
+    assert "Choose a quantization" in said
     assert tab.space.context.host.generation == 1 and tab.space.context.host.ready
 
 
@@ -125,9 +134,26 @@ def test_the_memory_that_is_said_is_what_a_model_takes_here(space):
     loaded = space.context.host.loaded
     assert f"{amount(loaded.base.get_memory_footprint())} for the weights" in _facts("demo", "", "cpu", space.context)
     assert f"{amount(1000 * loaded.cache_bytes_per_token)} for each" in _facts("demo", "", "cpu", space.context)
-    assert f"{amount(1000 * loaded.cache_bytes_per_token)}<" in _table(["demo"], "cpu", space.context)
+    table = _table([catalogue.find("demo")], Machine("cpu"))
+    assert f"{amount(1000 * loaded.cache_bytes_per_token)}<" in table and "about 0." in table
     assert "538.1 MB for the weights" in _facts("smollm-135m-instruct", "", "cpu", space.context)
     assert "269.0 MB for the weights" in _facts("smollm-135m-instruct", "", "cuda:0", space.context)
+
+
+def test_what_fits_comes_first_and_one_model_that_does_is_recommended(monkeypatch):
+    from dca_hub.space import machine as machines
+
+    monkeypatch.setattr(machines, "free_bytes", lambda device: 8 * 10**9)
+    machine = Machine("cpu", _speeds={torch.float32: 5e11, torch.bfloat16: 2e11})
+    fitting, others = machine.sorted(catalogue.entries())
+    assert fitting[0].name == "demo" and "smollm2-1.7b-instruct" in [entry.name for entry in fitting]
+    assert others and all(machine.needs(entry) > 7.2e9 for entry in others)
+    assert machine.seconds(catalogue.find("qwen3-30b-a3b")) < machine.seconds(catalogue.find("qwen3-8b"))
+    wanted = machine.recommended(catalogue.entries())
+    assert wanted in fitting and wanted.kind == "chat" and machine.seconds(wanted) <= 30
+    assert machine.recommended([catalogue.find("demo"), catalogue.find("llama-3.1-8b-instruct")]) is None
+    shown = _table(others[:1], machine)
+    assert "does not fit" in shown and "GB" in shown
 
 
 def test_progress_is_said_in_figures():

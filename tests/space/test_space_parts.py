@@ -12,7 +12,7 @@ from dca_hub.conversation import Answered, Answering, Reading, Stats
 from dca_hub.documents import Citation, Document, Page, cite
 from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.space import answer_text, bounds, export, failures, markup, picture, transcript
+from dca_hub.space import answer_text, bounds, export, failures, fit, markup, picture, transcript, uploads
 from dca_hub.space.sessions import Session, Sessions, Upload
 from dca_hub.space.settings import Settings
 from dca_hub.space.turns import Answer, Turn, history
@@ -214,6 +214,44 @@ def test_a_public_space_bounds_what_one_run_reads():
     assert bounds.grid_of(*wanted, Settings(public=True)).prompts == 50
     with pytest.raises(DcaHubError, match="from 128 to 16,384"):
         bounds.grid_of([16_385], 1, 1, "prose", 1, host, Settings())
+
+
+# What fits
+
+
+@pytest.fixture
+def long_session():
+    """A document of 40 pages of a hundred tokens, one of which speaks of herons, before a model that takes 2,000."""
+    texts = ["words " * 99 + ("heron" if number == 33 else "word") for number in range(1, 41)]
+    document = Document("a.pdf", tuple(Page(number, text) for number, text in enumerate(texts, 1)), 40)
+    session = Session(None)
+    session.uploads.append(Upload(None, "a.pdf", document, 4000))
+    host = SimpleNamespace(
+        ready=True, count=lambda text: len(text.split()), limit=lambda held=0: 2000, fits=lambda held=0: 9000,
+        loaded=SimpleNamespace(trained=512, context=2000, geometry=SimpleNamespace(chunk_length=350)),
+    )  # fmt: skip
+    return session, host
+
+
+def test_what_is_too_long_is_said_in_pages_and_cut_by_a_button(long_session):
+    session, host = long_session
+    shown = uploads.meter(session, host)
+    assert "Too long for this model: about 12 of 40 pages fit." in shown
+    assert 'data-press="fit-first"' in shown and 'data-press="fit-question"' in shown
+    document, room = session.uploads[0].document, fit.room(session, host)
+    assert fit.written(fit.first_pages(document, room, host)) == "1-11"
+    assert fit.written(fit.best_pages(document, "Where is the heron?", room, host)) == "1-10,33"
+    assert fit.written([9, 3, 4, 5]) == "3-5,9" and fit.written([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [(350, "Within one chunk"), (351, "longer than a chunk"), (513, "the plain model is lost here")],
+)
+def test_where_dca_begins_to_differ_is_the_chunk_and_not_the_window(long_session, tokens, words):
+    session, host = long_session
+    session.uploads[0].tokens = tokens
+    assert words in uploads.meter(session, host)
 
 
 # Markdown

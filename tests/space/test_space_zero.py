@@ -25,11 +25,11 @@ def test_on_zero_gpu_a_question_needs_nothing_from_the_one_before(space, pdfs, m
     monkeypatch.setattr(answers.zero, "is_zero_gpu", lambda: True)
     monkeypatch.setattr(context.answers, "_on_gpu", elsewhere)
     session = context.sessions.make()
-    upload = uploads.take(session, str(pdfs["short"]), context.settings)
-    list(uploads.read(session, [upload], context.host, context.settings))
+    upload = uploads.take(session, str(pdfs["short"]), context.sessions, context.settings)
+    list(uploads.read(session, [upload], context.host, context.sessions, context.settings))
     for _ in range(2):
         turn = answers.begin_turn(session, "What is the pass key?", "dca")
-        list(context.answers.ask(session, "dca", answers.Sampling(32)))
+        list(context.answers.ask(session, turn, answers.Sampling(32)))
         assert "48213" in turn.answers["dca"].text
     assert len(asked) == 2 and not session.conversations
     context.sessions.free(session)

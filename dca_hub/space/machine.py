@@ -1,0 +1,78 @@
+"""What this machine can run: which models fit into its memory, and how long they take to read."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from dca_hub.catalogue import Entry
+from dca_hub.devices import free_bytes, usual_dtype
+
+_SIDE = 1024  # of the matrices whose product is timed
+_SECONDS = 0.15
+_READ = 8_192  # tokens of cache for which there must be room beside the weights
+_SPARE = 0.9  # of the free memory
+_PATIENCE = 30.0  # seconds for 1,000 tokens, above which no model is recommended
+
+
+@dataclass
+class Machine:
+    """One device, with the bytes that the loaded model would leave on it."""
+
+    device: str
+    dtype: str = ""
+    freed: int = 0
+    _speeds: dict[torch.dtype, float] = field(default_factory=dict)
+
+    def runs_in(self, entry: Entry) -> torch.dtype:
+        """The dtype of a model's weights here, which for a small one on a CPU is wider than that of its files."""
+        if self.dtype not in ("", "auto"):
+            return getattr(torch, self.dtype)
+        return usual_dtype(getattr(torch, entry.dtype), entry.parameters, self.device)
+
+    def needs(self, entry: Entry) -> int:
+        """Bytes of the weights and of a cache for a document of some pages."""
+        dtype = self.runs_in(entry)
+        return entry.weights_bytes(dtype) + _READ * entry.cache_bytes_per_token(dtype)
+
+    def fits(self, entry: Entry) -> bool:
+        return self.needs(entry) <= _SPARE * free_bytes(self.device) + self.freed
+
+    def seconds(self, entry: Entry) -> float:
+        """About how long reading 1,000 tokens takes, by the products of matrices that this machine was timed at."""
+        return 1000 * 2 * _active(entry) / self._speed(self.runs_in(entry))
+
+    def recommended(self, entries: list[Entry]) -> Entry | None:
+        """The largest model for questions that fits and does not take too long; None where there is none."""
+        able = [
+            e for e in entries if e.kind == "chat" and not e.is_local and not e.gated and self.fits(e)
+            and self.seconds(e) <= _PATIENCE
+        ]  # fmt: skip
+        return max(able, key=lambda entry: entry.parameters, default=None)
+
+    def sorted(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """Those that fit, the quickest first, and those that do not, the smallest first."""
+        fitting = [entry for entry in entries if self.fits(entry)]
+        others = [entry for entry in entries if entry not in fitting]
+        return sorted(fitting, key=self.seconds), sorted(others, key=self.needs)
+
+    def _speed(self, dtype: torch.dtype) -> float:
+        """Operations a second."""
+        if dtype not in self._speeds:
+            device = torch.device("cuda" if self.device == "auto" and torch.cuda.is_available() else self.device)
+            matrix, done = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype), 0
+            float((matrix @ matrix)[0, 0])  # what is prepared once
+            begun = time.monotonic()
+            while time.monotonic() - begun < _SECONDS:
+                float((matrix @ matrix)[0, 0])
+                done += 1
+            self._speeds[dtype] = done * 2 * _SIDE**3 / (time.monotonic() - begun)
+        return self._speeds[dtype]
+
+
+def _active(entry: Entry) -> int:
+    """Parameters that one token is multiplied by: of experts, those that are chosen."""
+    architecture = entry.architecture
+    if architecture.num_experts:
+        architecture = replace(architecture, num_experts=architecture.num_experts_per_tok)
+    return architecture.parameters
