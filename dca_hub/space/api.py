@@ -40,7 +40,7 @@ def build(context: Context) -> None:
         trials = gr.Number(1, label="trials", precision=0)
         haystack = gr.Radio(["prose", "grass"], value="prose", label="haystack")
         compared = gr.Radio(list(SIDES), value="both", label="attention")
-        result, button = _Result(label="result"), gr.Button()
+        result, button = _json("result"), gr.Button()
     queued = {"concurrency_id": "api", "concurrency_limit": context.settings.queue}
     for function, inputs, how in (
         (functions.ask, [pdf, question, attention, pages, password, tokens], queued),
@@ -254,13 +254,12 @@ def _as_function(method: Callable, context: Context) -> Callable:
     return function
 
 
-class _Result(gr.JSON):
-    """JSON for programs, and the same as text where it comes as text already."""
-
-    is_template = True  # drawn as what it is derived from
-
-    def postprocess(self, value: Any) -> Any:
-        return value if isinstance(value, str) else super().postprocess(value)
+def _json(label: str) -> gr.JSON:
+    """JSON for programs, and text as it is where it is written as text already."""
+    made = gr.JSON(label=label)
+    written = made.postprocess
+    made.postprocess = lambda value: value if isinstance(value, str) else written(value)
+    return made
 
 
 def _needle_json(loaded, found: dict[str, list]) -> dict:
