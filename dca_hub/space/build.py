@@ -49,12 +49,12 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
             with gr.Tab("Needle lab", id="needle", elem_id="tab-needle"):
                 needle_lengths = needle_lab.build(context)
             with gr.Tab("What DCA does", id="explain", elem_id="tab-explain"):
-                curve_lengths = explain.build(context)
+                explained = explain.build(context)
             with gr.Tab("Model", id="model", elem_id="tab-model"):
                 loaded, model_state = model.build(context)
         api.build(context)
         token = gr.Textbox(elem_id="token", elem_classes="dh-pressed", label="Session", container=False)
-        page = _Page(context, header, chatting, needle_lengths, curve_lengths, model_state)
+        page = _Page(context, header, chatting, needle_lengths, explained, model_state)
         loaded.then(page.follow, None, page.outputs, **AT_ONCE, **PRIVATE)
         blocks.load(page.open, token, [token, *page.outputs], js=_KNOWN_TOKEN, **AT_ONCE, **PRIVATE)
         gr.Timer(_LOOK_SECONDS).tick(page.look, None, page.outputs, **AT_ONCE, **PRIVATE)
@@ -92,10 +92,13 @@ def serve(blocks: gr.Blocks, context: Context, *, wait: bool = True, port: int |
 class _Page:
     """What every open page shows of the model, which changes for all of them."""
 
-    def __init__(self, context: Context, header, chatting: chat.Chat, needle_lengths, curve_lengths, model_state):
+    def __init__(
+        self, context: Context, header, chatting: chat.Chat, needle_lengths, explained: explain.Parts, model_state
+    ):
         self.context, self.header, self.chatting = context, header, chatting
-        self.needle_lengths, self.curve_lengths, self.model_state = needle_lengths, curve_lengths, model_state
-        self.outputs = [header, *chatting.followers, needle_lengths, curve_lengths, model_state]
+        self.needle_lengths, self.explained = needle_lengths, explained
+        self.model_state = model_state
+        self.outputs = [header, *chatting.followers, needle_lengths, *explained.outputs, model_state]
         self._built_for = context.host.generation
 
     def open(self, token: str, request: gr.Request) -> list:
@@ -128,12 +131,11 @@ class _Page:
             return {self.header: _header(self.context)}
         uploads.recount(session, self.context.host)
         needle_choices, needle_usual = needle_lab.lengths_for(self.context)
-        curve_choices, curve_usual = explain.lengths_for(self.context)
         return {
             self.header: _header(self.context),
             **self.chatting.follow(session),
             self.needle_lengths: gr.update(choices=needle_choices, value=needle_usual),
-            self.curve_lengths: gr.update(choices=curve_choices, value=curve_usual),
+            **self.explained.follow(self.context),
             self.model_state: gr.skip() if session.loading is not None else model.state(self.context),
         }
 

@@ -49,7 +49,7 @@ class Chat:
     def followers(self) -> list[gr.components.Component]:
         """What `follow` may change."""
         p = self.parts
-        return [p.listing, p.meter, p.ready, p.past, p.export, p.which]
+        return [p.listing, p.meter, p.ready, p.line, p.past, p.export, p.which]
 
     def follow(self, session: Session) -> Updates:
         """Everything of the tab, after the model or the page has changed."""
@@ -76,7 +76,7 @@ class Chat:
 
     def _connect_documents(self) -> None:
         p = self.parts
-        outputs = [p.drop, p.listing, p.meter, p.ready, p.past, p.problem, p.reading_options, p.which, p.export]
+        outputs = [p.drop, p.listing, p.meter, p.ready, p.line, p.past, p.problem, p.reading_options, p.which, p.export]
         for triggers, handler, inputs in (
             ([p.drop.upload], self.add, [p.drop]),
             ([p.example.click], self.add_example, None),
@@ -182,6 +182,7 @@ class Chat:
             p.listing: uploads.listing(session, progress),
             p.meter: uploads.meter(session, self.context.host),
             p.ready: uploads.ready(session, self.context),
+            p.line: uploads.line(session),
             p.past: gr.skip() if session.busy else past(session, self.context),
             p.problem: problem,
             p.export: self._links(session),

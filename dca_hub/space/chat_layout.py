@@ -26,6 +26,7 @@ class Parts:
     listing: gr.HTML
     meter: gr.HTML
     ready: gr.HTML
+    line: gr.HTML
     fit_first: gr.Button
     fit_question: gr.Button
     past: gr.HTML
@@ -61,6 +62,7 @@ def lay_out(context: Context) -> Parts:
 
 
 def _side(context: Context) -> dict:
+    line = place("side-line")
     drop = gr.File(
         label=f"Drop PDFs here, up to {context.settings.max_file_mb} MB each",
         file_types=[".pdf"],
@@ -85,7 +87,7 @@ def _side(context: Context) -> dict:
         apply = gr.Button("Read again", size="sm", elem_id="apply")
     return {
         "drop": drop, "example": example, "which": which, "pages": pages, "password": password, "apply": apply,
-        "reading_options": reading_options, "listing": listing, "meter": meter, "ready": ready,
+        "reading_options": reading_options, "listing": listing, "meter": meter, "ready": ready, "line": line,
         "fit_first": fit_first, "fit_question": fit_question,
     }  # fmt: skip
 

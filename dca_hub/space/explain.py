@@ -1,6 +1,8 @@
 """The tab that shows what Dual Chunk Attention does: positions as a picture, and what it does to perplexity."""
 
+import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import gradio as gr
 from markupsafe import Markup
@@ -21,12 +23,14 @@ _PIECE = 512  # tokens between two looks at Stop
 _MULTIPLES = (0.5, 1, 2, 4, 8, 16)
 _USUAL = (0.5, 1, 2, 4, 8)
 
-# The name, the label, the least and the greatest value, and the first one.
+_DRAWN = 16  # cells of a picture for the trained length
+
+# The name, the label, the least and the greatest value.
 _SLIDERS = (
-    ("trained", "L, trained length", 4, 64, 16),
-    ("chunk", "C, largest distance", 2, 64, 12),
-    ("local", "w, exact across a border", 0, 32, 4),
-    ("length", "Length of the text", 4, picture.LONGEST, 32),
+    ("trained", "L, trained length", 4, 64),
+    ("chunk", "C, largest distance", 2, 64),
+    ("local", "w, exact across a border", 0, 32),
+    ("length", "Length of the text", 4, picture.LONGEST),
 )
 
 _WORDS = (
@@ -44,19 +48,60 @@ new ResizeObserver(draw).observe(element);
 """
 
 
-def build(context: Context) -> gr.CheckboxGroup:
-    """Lays the tab out and connects it; gives the lengths of the perplexity curve, whose choices follow the model."""
+def build(context: Context) -> "Parts":
+    """Lays the tab out and connects it; gives what follows the model."""
     gr.HTML(tag("p", _WORDS, class_="dh-words-wide"), apply_default_css=False, elem_classes="dh-place")
+    begin = drawn_sizes(context)
+    about = place("picture-model", _about(context))
     with gr.Row():
         sliders = [
             gr.Slider(least, most, value=value, step=1, label=label, elem_id=f"slider-{name}", min_width=250)
-            for name, label, least, most, value in _SLIDERS
+            for (name, label, least, most), value in zip(_SLIDERS, begin, strict=True)
         ]
-    problem = place("picture-problem")
-    shown = place("picture", _picture(*(slider[-1] for slider in _SLIDERS)), script=_DRAW)
-    gr.on([slider.change for slider in sliders], _redraw, sliders, [shown, problem], trigger_mode="always_last",
-          **AT_ONCE, **PRIVATE)  # fmt: skip
-    return _build_curve(context)
+    shown = place("picture", _picture(*begin), script=_DRAW)
+    for (name, *_), slider in zip(_SLIDERS, sliders, strict=True):
+        slider.change(
+            functools.partial(_redraw, name), sliders, [*sliders, shown], trigger_mode="always_last",
+            **AT_ONCE, **PRIVATE,
+        )  # fmt: skip
+    lengths = _build_curve(context)
+    return Parts(lengths, sliders, about)
+
+
+@dataclass
+class Parts:
+    """What follows the model."""
+
+    lengths: gr.CheckboxGroup
+    sliders: list[gr.Slider]
+    about: gr.HTML
+
+    def follow(self, context: Context) -> Updates:
+        choices, usual = lengths_for(context)
+        sizes = dict(zip(self.sliders, drawn_sizes(context), strict=True))
+        return {self.lengths: gr.update(choices=choices, value=usual), self.about: _about(context), **sizes}
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [self.lengths, self.about, *self.sliders]
+
+
+def drawn_sizes(context: Context) -> tuple[int, int, int, int]:
+    """L, C, w and a length, in the loaded model's proportions, as small as can be drawn."""
+    geometry = context.host.loaded.geometry
+    scale = geometry.pretraining_length / _DRAWN
+    chunk = min(_DRAWN, max(2, round(geometry.chunk_size / scale)))
+    return _DRAWN, chunk, min(chunk - 1, round(geometry.local_size / scale)), 2 * _DRAWN
+
+
+def _about(context: Context) -> Markup:
+    loaded = context.host.loaded
+    sizes, scale = loaded.geometry, loaded.geometry.pretraining_length / _DRAWN
+    words = (
+        f"In the proportions of {loaded.name}: L = {sizes.pretraining_length:,}, C = {sizes.chunk_size:,}, "
+        f"w = {sizes.local_size:,}, so chunks of s = {sizes.chunk_length:,} tokens. One cell is {scale:,.0f} of them."
+    )
+    return tag("p", words, class_="dh-hint")
 
 
 def _build_curve(context: Context) -> gr.CheckboxGroup:
@@ -81,7 +126,7 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     """The lengths to choose from, and those chosen at first."""
     trained = context.host.loaded.trained
-    most = min(context.host.fits(), _tokens(context))
+    most = min(context.host.fits(), _tokens(context), bounds.longest(context.host))
     fitting = [m for m in _MULTIPLES if _SCORED < m * trained <= most]
     choices = [(f"{int(m * trained):,} ({m:g}×)", int(m * trained)) for m in fitting]
     return choices, [int(m * trained) for m in fitting if m in _USUAL]
@@ -95,11 +140,18 @@ def _picture(trained: float, chunk: float, local: float, length: float) -> str:
     return picture.picture(picture.geometry(trained, chunk, local), min(max(2, int(length)), picture.LONGEST))
 
 
-def _redraw(trained: float, chunk: float, local: float, length: float) -> tuple:
-    try:
-        return _picture(trained, chunk, local, length), ""
-    except DcaHubError as error:
-        return gr.skip(), notice(str(error), "warning")
+def _redraw(moved: str, trained: float, chunk: float, local: float, length: float) -> list:
+    """The picture; the other sliders make room for the one that was moved, so that w < C and C <= L always."""
+    least = {name: (low, high) for name, _, low, high in _SLIDERS}
+    sizes = {"trained": trained, "chunk": chunk, "local": local, "length": length}
+    sizes = {name: int(min(max(value or 0, least[name][0]), least[name][1])) for name, value in sizes.items()}
+    if moved == "local":
+        sizes["chunk"] = max(sizes["chunk"], sizes["local"] + 1)
+    if moved in ("local", "chunk"):
+        sizes["trained"] = max(sizes["trained"], sizes["chunk"])
+    sizes["chunk"] = min(sizes["chunk"], sizes["trained"])
+    sizes["local"] = min(sizes["local"], sizes["chunk"] - 1)
+    return [*sizes.values(), _picture(**sizes)]
 
 
 class _Curve:

@@ -72,11 +72,30 @@
     return true;
   };
 
+  // A finished answer is spoken: what Gradio draws anew is no live region that a screen reader follows.
+  const speakAnswers = () => {
+    const region = Object.assign(document.createElement("div"), { className: "dh-hidden", id: "spoken" });
+    region.setAttribute("aria-live", "polite");
+    document.querySelector(".gradio-container").append(region);
+    let spoken = "";
+    new MutationObserver(() => {
+      const texts = [...document.querySelectorAll("#past .dh-turn:last-child .dh-answer")]
+        .map((answer) => answer.querySelector(".dh-text, .dh-notice, .dh-stopped")?.textContent ?? "");
+      const said = texts.join(". ");
+      if (said && said !== spoken) region.textContent = `Answer: ${said}`;
+      spoken = said;
+    }).observe(document.querySelector("#past"), { childList: true, subtree: true });
+  };
+
   document.addEventListener("click", (event) => {
     const found = event.target.closest(
-      "[data-copy], [data-question], [data-press], [data-act], .dh-zoom, #theme-toggle, [role=tab]");
+      "[data-copy], [data-question], [data-press], [data-act], [data-fold], .dh-zoom, #theme-toggle, [role=tab]");
     if (!found) return;
     if (found.dataset.press) return document.getElementById(found.dataset.press)?.click();
+    if (found.dataset.fold) {
+      found.setAttribute("aria-expanded", document.getElementById(found.dataset.fold).classList.toggle("dh-open"));
+      return;
+    }
     if (found.dataset.act === "cite") { opener = found.dataset.value; return; }
     if (found.dataset.act === "close") {
       setTimeout(() => document.querySelector(`[data-act=cite][data-value="${opener}"]`)?.focus(), 300);
@@ -106,6 +125,7 @@
     if (!button("chat") || !followConversation()) return void setTimeout(start, 100);
     if (remembered() && !new URLSearchParams(location.search).has("__theme")) setDark(remembered() === "dark");
     openLinkedTab();
+    speakAnswers();
   };
   start();
 })();

@@ -137,6 +137,19 @@ def listing(session: Session, progress: str = "") -> Markup:
     return tag("div", *rows, class_="dh-documents", aria_live="polite")
 
 
+def line(session: Session) -> Markup | str:
+    """The documents in a line, for a narrow screen: a press shows them, and what belongs to them."""
+    readable = session.readable
+    if not readable:
+        return ""
+    name = readable[0].name if len(readable) == 1 else f"{len(readable)} documents"
+    words = f"{name} · {session.document_tokens:,} tokens"
+    return tag(
+        "button", tag("span", words), tag("span", "▾", aria_hidden="true"), type="button", class_="dh-fold",
+        data_fold="chat-side", aria_expanded="false", aria_label=f"{words}: show or hide the documents",
+    )  # fmt: skip
+
+
 def _row(index: int, upload: Upload) -> str:
     name = tag("div", upload.name, class_="dh-name", title=upload.name)
     label = f"Remove {upload.name}"

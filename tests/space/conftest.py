@@ -161,7 +161,7 @@ class Visitor:
         rows = self.page.locator("#documents .dh-document")
         before = rows.count()
         self.page.locator("#upload input[type=file]").set_input_files([str(path) for path in paths])
-        rows.nth(before + len(paths) - 1).wait_for()
+        rows.nth(before + len(paths) - 1).wait_for(state="attached")
         self.page.locator("#documents .dh-spinner").wait_for(state="detached")
 
     def ask(self, question: str) -> None:

@@ -108,7 +108,12 @@ def test_the_picture_follows_the_sliders_and_the_pointer(visit):
     visitor.shoot("explain", full_page=True)
     page.locator("#slider-local input[type=number]").fill("16")
     page.locator("#slider-local input[type=number]").press("Enter")
-    page.get_by_text("w (16) must be smaller than C (16)").wait_for()
+    page.get_by_text("s = C − w = 1 tokens").or_(page.get_by_text("s = C − w = 1 token")).first.wait_for()
+    assert page.locator("#slider-chunk input[type=number]").input_value() == "17"  # the others make room
+    page.locator("#slider-trained input[type=number]").fill("8")
+    page.locator("#slider-trained input[type=number]").press("Enter")
+    page.wait_for_function("document.querySelector('#slider-local input[type=number]').value == '7'")
+    assert page.locator("#slider-chunk input[type=number]").input_value() == "8"
 
 
 def test_perplexity_of_both_is_drawn(visit):
@@ -191,7 +196,43 @@ def test_a_page_that_opens_below_comes_into_view(visit, pdfs):
     page.locator(".dh-chip").first.click()
     page.locator(".dh-viewer").wait_for()
     page.wait_for_function("document.querySelector('.dh-quote').getBoundingClientRect().bottom < innerHeight")
+    box = page.locator("#page-column").bounding_box()
+    assert (box["x"], box["y"], box["width"]) == (0, 0, 390)  # a sheet over all else
     visitor.shoot("chat-citation-390")
+
+
+def test_on_a_phone_documents_fold_into_a_line_once_they_are_read(visit, pdfs):
+    visitor = visit(viewport={"width": 390, "height": 780})
+    page = visitor.page
+    assert page.locator("#upload").is_visible()
+    page.locator("#upload input[type=file]").set_input_files(str(pdfs["short"]))
+    fold = page.locator(".dh-fold")
+    fold.wait_for()
+    page.locator("#meter").wait_for(state="hidden")
+    assert "short.pdf" in fold.inner_text() and not page.locator("#upload").is_visible()
+    fold.click()
+    page.locator("#meter .dh-meter").wait_for()
+    assert fold.get_attribute("aria-expanded") == "true"
+    fold.click()
+    page.locator("#meter").wait_for(state="hidden")
+
+
+def test_controls_have_names_and_an_answer_is_spoken(visit, pdfs):
+    visitor = visit()
+    page = visitor.page
+    page.get_by_role("textbox", name="Your question").wait_for()
+    page.get_by_role("radio", name="Side by side").wait_for()
+    assert page.get_by_role("textbox", name="Textbox", exact=True).count() == 0
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    page.wait_for_function("document.querySelector('#spoken').textContent.startsWith('Answer: ')")
+    page.locator("#mode input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#mode input").nth(1).is_checked()
+    for button in page.locator("button:visible").all():
+        assert (button.inner_text() or button.get_attribute("aria-label") or "").strip(), button.evaluate(
+            "b => b.outerHTML"
+        )
 
 
 def test_light_and_dark_can_be_switched_and_tabs_linked(visit):
