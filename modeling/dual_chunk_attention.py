@@ -8,7 +8,7 @@ import torch
 
 from .dual_chunk_backends import attention_backend
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_rotation import RelationRotations, relation_rotations
+from .dual_chunk_rotation import HALF_SPLIT, RelationRotations, relation_rotations
 
 
 def dual_chunk_attention(
@@ -20,6 +20,7 @@ def dual_chunk_attention(
     geometry: DualChunkGeometry,
     scaling: float | None = None,
     rotations: RelationRotations | None = None,
+    sinks: torch.Tensor | None = None,
     backend: str | None = None,
 ) -> torch.Tensor:
     """Dual Chunk Attention of the last Q of K contiguous positions, causal, with exact gradients.
@@ -31,7 +32,8 @@ def dual_chunk_attention(
         geometry: the sizes and the temperature.
         scaling: the softmax scale; 1 / sqrt(D) by default.
         rotations: what `relation_rotations` gives for these positions, to share between the layers of a model; with it
-            `inv_freq` is not needed.
+            `inv_freq` is not needed. They bring the rotary layout, which is half-split without them.
+        sinks: [H], a logit of each head that takes part in every softmax, once, and has no value (as in gpt-oss).
         backend: a name of `dual_chunk_backends`; by default the best that can serve these tensors.
 
     Returns:
@@ -48,8 +50,17 @@ def dual_chunk_attention(
         positions = torch.arange(key.shape[2] - query.shape[2], key.shape[2], device=query.device)
         rotations = relation_rotations(positions, inv_freq.to(query.device), geometry)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = attention_backend(query, key, backend, geometry.chunk_length)
-    return attend(query, key, value, rotations.to(query.device), geometry, scaling)
+    special = _special(rotations, sinks)
+    attend = attention_backend(query, key, backend, geometry.chunk_length, special)
+    sinks = {} if sinks is None else {"sinks": sinks.to(query.device)}
+    return attend(query, key, value, rotations.to(query.device), geometry, scaling, **sinks)
+
+
+def _special(rotations: RelationRotations, sinks: torch.Tensor | None) -> str | None:
+    """What these tensors need that not every backend has."""
+    if sinks is not None:
+        return "attention sinks"
+    return None if rotations.layout == HALF_SPLIT else "a rotary layout other than half-split"
 
 
 def _as_autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -79,6 +90,47 @@ def _check(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         raise ValueError(f"there must be 1 to K queries, not {query.shape[2]} for {key.shape[2]} keys.")
 
 
+_SCORES = 1 << 26  # that the readable path holds at a time
+
+
+def capped_dual_chunk_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    softcap: float,
+    *,
+    geometry: DualChunkGeometry,
+    scaling: float,
+    rotations: RelationRotations,
+    sinks: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """As `dual_chunk_attention`, with each logit x made softcap * tanh(x / softcap), as Gemma 2 has it: no kernel here
+    does that, so this is the definition over blocks of queries. Without gradients memory does not grow with Q x K."""
+    query, key, value = _as_autocast(query, key, value)
+    _check(query, key, value)
+    (batch, heads, queries, _), keys = query.shape, key.shape[2]
+    positions = torch.arange(keys, device=query.device).unsqueeze(0)
+    block, rotations, out = max(1, _SCORES // (3 * batch * heads * keys)), rotations.to(query.device), []
+    for start in range(0, queries, block):
+        rows = slice(start, min(start + block, queries))
+        seen = slice(0, keys - queries + rows.stop)
+        at = positions[:, keys - queries + rows.start : keys - queries + rows.stop]
+        part, _ = naive_dual_chunk_attention(
+            query[:, :, rows],
+            key[:, :, seen],
+            value[:, :, seen],
+            rotations.rows(rows),
+            at,
+            positions[:, seen],
+            geometry.chunk_length,
+            scaling,
+            sinks=sinks,
+            softcap=softcap,
+        )
+        out.append(part)
+    return torch.cat(out, dim=2)
+
+
 def naive_dual_chunk_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -90,11 +142,14 @@ def naive_dual_chunk_attention(
     scaling: float,
     visible: torch.Tensor | None = None,
     dropout: float = 0.0,
+    sinks: torch.Tensor | None = None,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The definition, written out: every score, one softmax. The twin that the fast paths are compared with.
 
     Serves any layout: positions are [B or 1, Q] and [B or 1, K], a negative one is padding; `visible` [B or 1, 1, Q, K]
-    (bool, or additive) restricts further. Memory grows with Q x K.
+    (bool, or additive) restricts further; `sinks` [H] are as in `dual_chunk_attention`; `softcap` c makes c tanh(x / c)
+    of each logit x. Memory grows with Q x K.
 
     Returns:
         The output [B, H, Q, D] and the weights [B, H, Q, K]; a query that sees no key gets zeros.
@@ -105,6 +160,8 @@ def naive_dual_chunk_attention(
     intra, successive, inter = torch.einsum("rbghqd,bgkd->rbghqk", q_RBGHQD, key).flatten(2, 3)
     score = torch.where(apart == 0, intra, torch.where(apart == 1, successive, inter))
     score = score.to(torch.promote_types(query.dtype, torch.float32))
+    if softcap is not None:
+        score = softcap * torch.tanh(score / softcap)
 
     seen = (key_positions[:, None, None, :] <= query_positions[:, None, :, None]) & (key_positions >= 0)[
         :, None, None, :
@@ -114,6 +171,9 @@ def naive_dual_chunk_attention(
     elif visible is not None:
         score = score + visible
     score = score.masked_fill(~seen, torch.finfo(score.dtype).min)
-    weights = torch.softmax(score, dim=-1).masked_fill(~seen.any(-1, keepdim=True), 0.0)
+    if sinks is not None:
+        sink = sinks.to(score).view(1, -1, 1, 1).expand(*score.shape[:3], 1)
+        score = torch.cat([score, sink], dim=-1)
+    weights = torch.softmax(score, dim=-1)[..., : key.shape[2]].masked_fill(~seen.any(-1, keepdim=True), 0.0)
     weights = torch.nn.functional.dropout(weights.to(query.dtype), p=dropout, training=dropout > 0)
     return torch.einsum("bghqk,bgkd->bghqd", weights.unflatten(1, groups), value).flatten(1, 2), weights

@@ -15,53 +15,65 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from .dual_chunk_cuda import attend_by_flash3, attend_by_squares, refuse_flash3, without_triton
 from .dual_chunk_decode import attend_decode, refuse_decode
-from .dual_chunk_geometry import DualChunkGeometry, Part, Relation, parts
+from .dual_chunk_geometry import Part, Relation, parts
 from .dual_chunk_kernels import CpuFlash, CudaFlash, CudnnFlash, FlashAttnPackage, FlashKernel, Portable, merge_into
 from .dual_chunk_onednn import OneDnnFlash
-from .dual_chunk_rotation import RelationRotations
+from .dual_chunk_rotation import HALF_SPLIT, RelationRotations
 
 _WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, RelationRotations, DualChunkGeometry, float], torch.Tensor]
+Attend = Callable[..., torch.Tensor]  # (query, key, value, rotations, geometry, scaling), and sinks if there are any
 
 
 @dataclass(frozen=True)
 class Backend:
     """One way to compute the attention. `refusal` gives the reason why it cannot serve tensors, or None; one that
-    `rounds` (see `FlashKernel`) is no choice within the first chunk, one that is `plain` only there."""
+    `rounds` (see `FlashKernel`) is no choice within the first chunk, one that is `plain` only there; one that is
+    `general` serves every rotary layout and takes attention sinks."""
 
     name: str
     refusal: Callable[[torch.Tensor, torch.Tensor], str | None]
     attend: Attend
     rounds: bool = False
     plain: bool = False
+    general: bool = False
 
 
-def attention_backend(query: torch.Tensor, key: torch.Tensor, name: str | None = None, chunk_length: int = 0) -> Attend:
+def attention_backend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    name: str | None = None,
+    chunk_length: int = 0,
+    special: str | None = None,
+) -> Attend:
     """The function that computes the attention of these tensors: the first of `BACKENDS` that can, or the named one.
 
     Raises:
         ValueError: the named backend does not exist, or cannot serve these tensors; the message says why.
     """
-    return choose_backend(query, key, name, chunk_length)[0].attend
+    return choose_backend(query, key, name, chunk_length, special)[0].attend
 
 
 def choose_backend(
-    query: torch.Tensor, key: torch.Tensor, name: str | None = None, chunk_length: int = 0
+    query: torch.Tensor,
+    key: torch.Tensor,
+    name: str | None = None,
+    chunk_length: int = 0,
+    special: str | None = None,
 ) -> tuple[Backend, str]:
     """The backend for these tensors and, in a sentence, why it and none before it. Without a `chunk_length` nothing is
-    the first chunk."""
+    the first chunk. `special` names what only backends that are `general` have."""
     if name is not None:
         backend = next((b for b in BACKENDS if b.name == name), None)
         if backend is None:
             raise ValueError(f"there is no backend {name!r}; the backends are {', '.join(b.name for b in BACKENDS)}.")
-        refusal = _refusal(backend, query, key, chunk_length)
+        refusal = _refusal(backend, query, key, chunk_length, special)
         if refusal:
             raise ValueError(f"backend {name!r} cannot serve these tensors: {refusal}.")
         return backend, f"{name}: asked for by name."
     passed = []
     for backend in BACKENDS:
-        refusal = _refusal(backend, query, key, chunk_length)
+        refusal = _refusal(backend, query, key, chunk_length, special)
         if refusal is None and backend.rounds and key.shape[2] <= chunk_length:
             refusal = "within the first chunk it would not be PyTorch's own attention, bit for bit"
         if refusal is None:
@@ -70,25 +82,30 @@ def choose_backend(
     raise AssertionError("the portable backend serves everything")
 
 
-def _refusal(backend: Backend, query: torch.Tensor, key: torch.Tensor, chunk_length: int) -> str | None:
+def _refusal(backend: Backend, query, key, chunk_length: int, special: str | None) -> str | None:
     if backend.plain and key.shape[2] > chunk_length:
         return "there are keys beyond the first chunk" if chunk_length else "nothing is the first chunk"
+    if special is not None and not backend.general:
+        return f"it does not take {special}"
     return backend.refusal(query, key)
 
 
 def _by_parts(kernel: FlashKernel) -> Attend:
-    def attend(query, key, value, rotations, geometry, scaling):
-        return _PartsAttention.apply(query, key, value, rotations, geometry.chunk_length, scaling, kernel)
+    def attend(query, key, value, rotations, geometry, scaling, sinks=None):
+        return _PartsAttention.apply(query, key, value, rotations, geometry.chunk_length, scaling, kernel, sinks)
 
     return attend
 
 
 def _on_cuda(kernel: FlashKernel) -> Attend:
-    """By squares and Triton's launches; by PyTorch's operations where those cannot be had."""
+    """By squares and Triton's launches; by PyTorch's operations where those cannot be had, or know no such model."""
     fused, portable = attend_by_squares(kernel), _by_parts(kernel)
 
-    def attend(query, *arguments):
-        return (portable if without_triton(query.device) else fused)(query, *arguments)
+    def attend(query, key, value, rotations, geometry, scaling, sinks=None):
+        arguments = (query, key, value, rotations, geometry, scaling)
+        if sinks is not None:
+            return portable(*arguments, sinks)
+        return (portable if rotations.layout != HALF_SPLIT or without_triton(query.device) else fused)(*arguments)
 
     return attend
 
@@ -109,7 +126,7 @@ class _PartsAttention(torch.autograd.Function):
     """Parts, merge and exact backward, over any flash kernel."""
 
     @staticmethod
-    def forward(ctx, query, key, value, rotations, chunk_length, scaling, kernel):
+    def forward(ctx, query, key, value, rotations, chunk_length, scaling, kernel, sinks):
         queries = _RotatedQueries(query, rotations, chunk_length, key.shape[2])
         out = torch.empty(query.shape, dtype=torch.promote_types(query.dtype, torch.float32), device=query.device)
         lse = torch.empty(query.shape[:3], dtype=out.dtype, device=query.device)
@@ -122,15 +139,17 @@ class _PartsAttention(torch.autograd.Function):
                 scaling,
             )
             _merge(out, lse, part_out, part_lse, part)
+        if sinks is not None:
+            _add_sinks(out, lse, sinks)
         result = out.to(query.dtype)
-        ctx.save_for_backward(query, key, value, result, lse)
+        ctx.save_for_backward(query, key, value, result, lse, sinks)
         ctx.rotations, ctx.chunk_length, ctx.scaling, ctx.kernel = rotations, chunk_length, scaling, kernel
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_out):
-        query, key, value, out, lse = ctx.saved_tensors
+        query, key, value, out, lse, sinks = ctx.saved_tensors
         queries = _RotatedQueries(query, ctx.rotations, ctx.chunk_length, key.shape[2])
         wide = torch.promote_types(query.dtype, torch.float32)
         grad_query = {r: torch.zeros_like(query, dtype=wide) for r in Relation}
@@ -150,7 +169,24 @@ class _PartsAttention(torch.autograd.Function):
             add_keys(grad_key, shares[1], part)
             add_keys(grad_value, shares[2], part)
         total = sum(ctx.rotations.transpose(share, relation) for relation, share in grad_query.items())
-        return total.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
+        grad_sinks = None if sinks is None else _sinks_gradient(grad_out, out, lse, sinks)
+        grads = (total.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype))
+        return *grads, None, None, None, None, grad_sinks
+
+
+def _add_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> None:
+    """Lets each head's sink [H] into the normalizer of a merged output and log-sum-exp, in place: their backward then
+    needs to know no more of it."""
+    total = torch.logaddexp(lse, sinks.to(lse).view(1, -1, 1))
+    out.mul_((lse - total).exp_().unsqueeze(-1))
+    lse.copy_(total)
+
+
+def _sinks_gradient(grad_out, out, lse, sinks: torch.Tensor) -> torch.Tensor:
+    """A sink has no value: its weight exp(sink - lse) gets the gradient `-delta`, as any other weight less its `dP`."""
+    weights = (sinks.to(lse).view(1, -1, 1) - lse).exp()
+    delta = (grad_out.to(lse.dtype) * out.to(lse.dtype)).sum(-1)
+    return -(weights * delta).sum((0, 2)).to(sinks.dtype)
 
 
 class _RotatedQueries:
@@ -219,14 +255,14 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
         merge_into(rows, row_lse, part_out, part_lse)
 
 
-def attend_one_query(query, key, value, rotations, geometry, scaling):
+def attend_one_query(query, key, value, rotations, geometry, scaling, sinks=None):
     """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
     batch, heads, _, size = query.shape
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
     chunk = (length - 1) // geometry.chunk_length * geometry.chunk_length
     before = max(0, chunk - geometry.chunk_length)  # where the previous chunk starts
     if query.device.type == "cpu" and query.dtype.itemsize < 4:
-        out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling)
+        out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling, sinks)
         return out.to(value.dtype).view(batch, heads, 1, -1)
     intra, successive, inter = rotations.stacked(query).mul_(scaling).reshape(3, len(keys), -1, size)
     # One product serves the last two relations; at most two chunks are scored for a relation that is not theirs.
@@ -235,11 +271,19 @@ def attend_one_query(query, key, value, rotations, geometry, scaling):
     if before:
         scores.insert(0, torch.bmm(inter, keys[:, :before].transpose(1, 2)))
     score = torch.cat(scores, dim=-1)
-    weights = torch.softmax(score, dim=-1, dtype=torch.promote_types(score.dtype, torch.float32))
+    weights = _softmax(score.to(torch.promote_types(score.dtype, torch.float32)), sinks)
     return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
 
 
-def _attend_widened(rotated, keys, values, borders: tuple[int, int], scaling: float) -> torch.Tensor:
+def _softmax(score: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:
+    """The weights of scores [B * G, H / G, K], where each head's sink [H], if any, takes its share."""
+    if sinks is None:
+        return torch.softmax(score, dim=-1)
+    per_row = sinks.to(score).view(-1, score.shape[1], 1).repeat(len(score) * score.shape[1] // len(sinks), 1, 1)
+    return torch.softmax(torch.cat([score, per_row], dim=-1), dim=-1)[..., :-1]
+
+
+def _attend_widened(rotated, keys, values, borders: tuple[int, int], scaling: float, sinks=None) -> torch.Tensor:
     """The same in float32, keys and values widened block by block: a CPU's products of 16 bits are slower, and round
     the scores."""
     (before, chunk), length = borders, keys.shape[1]
@@ -249,7 +293,7 @@ def _attend_widened(rotated, keys, values, borders: tuple[int, int], scaling: fl
     for query, begin, end in ((inter, 0, before), (successive, before, chunk), (intra, chunk, length)):
         for rows in _rows(begin, end, block):
             score[:, :, rows].baddbmm_(query, keys[:, rows].float().transpose(1, 2), beta=0, alpha=scaling)
-    weights, out = torch.softmax(score, dim=-1), torch.zeros_like(intra)
+    weights, out = _softmax(score, sinks), torch.zeros_like(intra)
     for rows in _rows(0, length, block):
         out.baddbmm_(weights[:, :, rows], values[:, rows].float())
     return out
@@ -268,8 +312,11 @@ def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:
 BACKENDS = (
     Backend("plain", _refuse_plain, attend_plain, plain=True),
     Backend("decode", refuse_decode, attend_decode),
-    Backend("one_query", _refuse_one_query, attend_one_query),
+    Backend("one_query", _refuse_one_query, attend_one_query, general=True),
     Backend("flash3", refuse_flash3, attend_by_flash3),
-    *(Backend(k.name, k.refusal, _on_cuda(k)) for k in (CudnnFlash(), FlashAttnPackage(), CudaFlash())),
-    *(Backend(k.name, k.refusal, _by_parts(k), k.rounds) for k in (OneDnnFlash(), CpuFlash(), Portable())),
+    *(Backend(k.name, k.refusal, _on_cuda(k), general=True) for k in (CudnnFlash(), FlashAttnPackage(), CudaFlash())),
+    *(
+        Backend(k.name, k.refusal, _by_parts(k), k.rounds, general=True)
+        for k in (OneDnnFlash(), CpuFlash(), Portable())
+    ),
 )

@@ -15,17 +15,45 @@ ORDER = tuple(Relation)
 
 
 @dataclass(frozen=True)
+class RotaryLayout:
+    """Where in a head the rotated dimensions are, and which of them form pairs.
+
+    Args:
+        start: the first rotated dimension; latent attention has others before them.
+        interleaved: whether dimension i goes with i + 1, as in GPT-J's layout, and not with i + R / 2, as in Llama's.
+    """
+
+    start: int = 0
+    interleaved: bool = False
+
+    def split(self, x: torch.Tensor, half: int) -> tuple[torch.Tensor, ...]:
+        """[..., D] as what comes before the rotated dimensions, the two of each pair [..., R / 2], and the rest."""
+        before, rotated, after = x.split((self.start, 2 * half, x.shape[-1] - self.start - 2 * half), dim=-1)
+        first, second = rotated.unflatten(-1, (half, 2)).unbind(-1) if self.interleaved else rotated.chunk(2, dim=-1)
+        return before, first, second, after
+
+    def join(self, before, first, second, after) -> torch.Tensor:
+        """The inverse of `split`."""
+        pairs = [torch.stack([first, second], dim=-1).flatten(-2)] if self.interleaved else [first, second]
+        return torch.cat([*(x for x in (before,) if x.shape[-1]), *pairs, *(x for x in (after,) if x.shape[-1])], -1)
+
+
+HALF_SPLIT = RotaryLayout()
+
+
+@dataclass(frozen=True)
 class RelationRotations:
     """What rotates queries from the intra relation into the other two, and scales their logits.
 
     `cos` and `sin` are float32 [3, ..., Q, R / 2], a table for each `Relation` in its order; the temperature, if any,
-    is multiplied in. `factor` is the temperature alone, [..., Q, 1], or None where there is none. `shared` is for what
-    the layers of a call, which share these rotations, would each make anew.
+    is multiplied in. `factor` is the temperature alone, [..., Q, 1], or None where there is none. `layout` is the
+    model's own. `shared` is for what the layers of a call, which share these rotations, would each make anew.
     """
 
     cos: torch.Tensor
     sin: torch.Tensor
     factor: torch.Tensor | None
+    layout: RotaryLayout = HALF_SPLIT
     shared: dict = field(default_factory=dict, repr=False, compare=False)
 
     def to(self, device: torch.device) -> "RelationRotations":
@@ -33,12 +61,17 @@ class RelationRotations:
         if self.cos.device == device:
             return self
         factor = None if self.factor is None else self.factor.to(device)
-        return RelationRotations(self.cos.to(device), self.sin.to(device), factor)
+        return RelationRotations(self.cos.to(device), self.sin.to(device), factor, self.layout)
+
+    def rows(self, rows: slice) -> "RelationRotations":
+        """The rotations of some of the queries."""
+        factor = None if self.factor is None else self.factor[..., rows, :]
+        return RelationRotations(self.cos[..., rows, :], self.sin[..., rows, :], factor, self.layout)
 
     def stacked(self, query: torch.Tensor) -> torch.Tensor:
         """The queries [B, H, Q, D] for every relation: [3, B, H, Q, D]."""
         shape = (3, *[1] * (5 - self.cos.dim()), *self.cos.shape[1:])
-        return rotate(query, self.cos.view(shape), self.sin.view(shape), self.factor)
+        return rotate(query, self.cos.view(shape), self.sin.view(shape), self.factor, self.layout)
 
     def forward(self, query: torch.Tensor, relation: Relation, rows: slice = slice(None)) -> torch.Tensor:
         """Queries [..., Q, D] for one relation; `rows` are the ones the given queries stand in."""
@@ -53,22 +86,30 @@ class RelationRotations:
         if relation is Relation.INTRA:
             return x if factor is None else (x * factor).to(x.dtype)
         index = ORDER.index(relation)
-        return rotate(x, self.cos[index][..., rows, :], sign * self.sin[index][..., rows, :], factor)
+        cos, sin = self.cos[index][..., rows, :], sign * self.sin[index][..., rows, :]
+        return rotate(x, cos, sin, factor, self.layout)
 
 
 def rotate(
-    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | float | None = None
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    factor: torch.Tensor | float | None = None,
+    layout: RotaryLayout = HALF_SPLIT,
 ) -> torch.Tensor:
-    """Rotates [..., D] by angles [..., R / 2], in at least float32; dimension i goes with i + R / 2, the half-split
-    layout of RoPE. `cos` and `sin` hold the factor already; dimensions from R on have only that."""
-    half = cos.shape[-1]
+    """Rotates the pairs of [..., D] that a layout tells by angles [..., R / 2], in at least float32. `cos` and `sin`
+    hold the factor already; the other dimensions have only that."""
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
-    a, b, rest = wide.split((half, half, wide.shape[-1] - 2 * half), dim=-1)
-    rotated = [torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)]
-    if rest.shape[-1]:
-        rest = rest if factor is None else rest * factor
-        rotated.append(rest.expand(*rotated[0].shape[:-1], -1))
-    return torch.cat(rotated, dim=-1).to(x.dtype)
+    before, a, b, after = layout.split(wide, cos.shape[-1])
+    first, second = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
+    before, after = (_scaled_as(first, other, factor) for other in (before, after))
+    return layout.join(before, first, second, after).to(x.dtype)
+
+
+def _scaled_as(rotated: torch.Tensor, other: torch.Tensor, factor: torch.Tensor | float | None) -> torch.Tensor:
+    if not other.shape[-1]:
+        return other
+    return (other if factor is None else other * factor).expand(*rotated.shape[:-1], -1)
 
 
 def query_positions(positions: torch.Tensor, geometry: DualChunkGeometry) -> torch.Tensor:
@@ -87,7 +128,10 @@ def logit_factors(positions: torch.Tensor, geometry: DualChunkGeometry, dtype: t
 
 
 def relation_rotations(
-    positions: torch.Tensor, inv_freq: torch.Tensor, geometry: DualChunkGeometry
+    positions: torch.Tensor,
+    inv_freq: torch.Tensor,
+    geometry: DualChunkGeometry,
+    layout: RotaryLayout = HALF_SPLIT,
 ) -> RelationRotations:
     """The rotations of queries at absolute `positions` [..., Q] for a model's inverse frequencies [R / 2].
 
@@ -102,4 +146,4 @@ def relation_rotations(
     factor = logit_factors(positions, geometry, dtype)
     if factor is not None:
         cos, sin = cos * factor, sin * factor
-    return RelationRotations(cos, sin, factor)
+    return RelationRotations(cos, sin, factor, layout)

@@ -41,7 +41,9 @@ def ablate(model: PreTrainedModel, kept: str) -> PreTrainedModel:
 def _inter_for_successive(segment: Segment, chunk_length: int) -> list[Segment]:
     taken = {Relation.INTRA: Relation.INTRA, Relation.SUCCESSIVE: Relation.INTER, Relation.INTER: Relation.INTER}
     order, of = torch.tensor([ORDER.index(taken[relation]) for relation in ORDER]), segment.rotations
-    return [dataclasses.replace(segment, rotations=RelationRotations(of.cos[order], of.sin[order], of.factor))]
+    return [
+        dataclasses.replace(segment, rotations=RelationRotations(of.cos[order], of.sin[order], of.factor, of.layout))
+    ]
 
 
 def _own_chunks(segment: Segment, chunk_length: int) -> list[Segment]:
@@ -66,4 +68,4 @@ def _own_chunks(segment: Segment, chunk_length: int) -> list[Segment]:
 
 def _rows(rotations: RelationRotations, rows: slice) -> RelationRotations:
     factor = None if rotations.factor is None else rotations.factor[..., rows, :]
-    return RelationRotations(rotations.cos[..., rows, :], rotations.sin[..., rows, :], factor)
+    return RelationRotations(rotations.cos[..., rows, :], rotations.sin[..., rows, :], factor, rotations.layout)

@@ -39,10 +39,13 @@ def rotate(x: torch.Tensor, place: torch.Tensor, inv_freq: torch.Tensor) -> torc
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)
 
 
-def explicit_attention(q, k, v, inv_freq, C, w, L, *, f=0.0, scaling=None, rope_factor=1.0, plain=False):
+def explicit_attention(
+    q, k, v, inv_freq, C, w, L, *, f=0.0, scaling=None, rope_factor=1.0, plain=False, sinks=None, cap=None
+):
     """Unrotated q [B, H, T, D], k and v [B, G, T, D] to the output [B, H, T, D], float64, one query at a time.
 
-    `rope_factor` is what YaRN puts on cosines and sines; `plain` places everything at its absolute position.
+    `rope_factor` is what YaRN puts on cosines and sines; `plain` places everything at its absolute position; `sinks`
+    [H] are logits without a value, `cap` is a soft cap on the other logits.
     """
     B, H, T, D = q.shape
     k, v = (x.double().repeat_interleave(H // x.shape[1], dim=1) for x in (k, v))
@@ -58,7 +61,11 @@ def explicit_attention(q, k, v, inv_freq, C, w, L, *, f=0.0, scaling=None, rope_
         turned_q = rotate(q[:, :, i : i + 1].expand(-1, -1, i + 1, -1), at_q, inv_freq) * rope
         turned_k = rotate(k[:, :, : i + 1], at_k, inv_freq) * rope
         logits = (turned_q * turned_k).sum(-1) * scaling * temperature_factor(i, L, f)
-        out[:, :, i] = (torch.softmax(logits, dim=-1).unsqueeze(-1) * v[:, :, : i + 1]).sum(-2)
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
+        weights = logits.exp()
+        total = weights.sum(-1, keepdim=True) + (0 if sinks is None else sinks.double().exp().view(1, H, 1))
+        out[:, :, i] = ((weights / total).unsqueeze(-1) * v[:, :, : i + 1]).sum(-2)
     return out
 
 

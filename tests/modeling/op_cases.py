@@ -36,14 +36,14 @@ def inputs(geometry=GEOMETRY, rotated=None, dtype=torch.float64, **shape):
     return (*placed(q, k, v, geometry, inv_freq), inv_freq)
 
 
-def naive(q, k, v, inv_freq, geometry=GEOMETRY, scaling=None):
+def naive(q, k, v, inv_freq, geometry=GEOMETRY, scaling=None, **others):
     """The naive twin over contiguous positions."""
     Q, K = q.shape[2], k.shape[2]
     positions = torch.arange(K)
     rotations = relation_rotations(positions[-Q:], inv_freq, geometry)
     scaling = q.shape[-1] ** -0.5 if scaling is None else scaling
     return naive_dual_chunk_attention(
-        q, k, v, rotations, positions[None, -Q:], positions[None], geometry.chunk_length, scaling
+        q, k, v, rotations, positions[None, -Q:], positions[None], geometry.chunk_length, scaling, **others
     )[0]
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import GEOMETRY, WARM, inputs, inverse_frequencies, naive, placed, relative, unrotated
 
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
+from dca_hub.modeling.dual_chunk_attention import capped_dual_chunk_attention, dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from dca_hub.modeling.dual_chunk_rotation import RotaryLayout, relation_rotations
 
 BACKENDS = ("cpu_flash", "portable")
 backends = pytest.mark.parametrize("backend", BACKENDS)
@@ -241,3 +241,78 @@ def test_frequencies_are_asked_for():
     q, k, v, _ = inputs(Q=20, K=20)
     with pytest.raises(ValueError, match="inv_freq"):
         dual_chunk_attention(q, k, v, geometry=GEOMETRY)
+
+
+def _sizes(geometry):
+    return geometry.chunk_size, geometry.local_size, geometry.pretraining_length
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRY, WARM], ids=["plain", "temperature"])
+@pytest.mark.parametrize("queries", [70, 23, 1])
+def test_sinks_enter_the_normalizer_once(geometry, queries):
+    q, k, v = unrotated(B=2)
+    inv_freq, sinks = inverse_frequencies(16), torch.tensor([-1.0, 0.5, 2.0, 4.0], dtype=torch.float64)
+    expected = explicit_attention(
+        q, k, v, inv_freq, *_sizes(geometry), f=geometry.temperature, scaling=0.4, sinks=sinks
+    )[:, :, -queries:]
+    q, k, v = placed(q, k, v, geometry, inv_freq)
+    for backend in (*BACKENDS, None):
+        out = dual_chunk_attention(
+            q[:, :, -queries:], k, v, inv_freq, geometry=geometry, scaling=0.4, sinks=sinks, backend=backend
+        )
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+def test_sinks_are_taken_in_bfloat16_too():
+    q, k, v, inv_freq = inputs(Q=1, dtype=torch.float32)
+    sinks = torch.tensor([-1.0, 0.5, 2.0, 4.0])
+    half = [x.bfloat16() for x in (q, k, v)]
+    out = dual_chunk_attention(*half, inv_freq, geometry=GEOMETRY, sinks=sinks.bfloat16())
+    wide = dual_chunk_attention(*(x.float() for x in half), inv_freq, geometry=GEOMETRY, sinks=sinks)
+    assert relative(out, wide) < 0.01 < relative(out, dual_chunk_attention(q, k, v, inv_freq, geometry=GEOMETRY))
+
+
+@backends
+def test_gradients_of_sinks_and_through_them(backend):
+    *leaves, inv_freq = inputs(WARM, B=2, Q=37, K=90)
+    leaves = [*leaves, torch.tensor([-1.0, 0.5, 2.0, 4.0], dtype=torch.float64)]
+    exact, fast = ([x.clone().requires_grad_() for x in leaves] for _ in range(2))
+    weight = torch.randn(2, 4, 37, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    (naive(*exact[:3], inv_freq, WARM, sinks=exact[3]) * weight).sum().backward()
+    out = dual_chunk_attention(*fast[:3], inv_freq, geometry=WARM, sinks=fast[3], backend=backend)
+    (out * weight).sum().backward()
+    for a, b in zip(fast, exact):
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRY, WARM], ids=["plain", "temperature"])
+@pytest.mark.parametrize(("start", "interleaved"), [(0, True), (4, False), (8, False), (6, True)])
+@pytest.mark.parametrize("queries", [70, 23, 1])
+def test_other_rotary_layouts(geometry, start, interleaved, queries):
+    """The same heads with their dimensions in another order give the same attention."""
+    q, k, v = unrotated(B=2)
+    inv_freq = inverse_frequencies(8)
+    expected = explicit_attention(q, k, v, inv_freq, *_sizes(geometry), f=geometry.temperature)[:, :, -queries:]
+    q, k, v = placed(q, k, v, geometry, inv_freq)
+    pairs = torch.arange(8).view(2, 4).T.flatten() if interleaved else torch.arange(8)
+    order = torch.cat([torch.arange(8, 8 + start), pairs, torch.arange(8 + start, 16)])
+    rotations = relation_rotations(torch.arange(70 - queries, 70), inv_freq, geometry, RotaryLayout(start, interleaved))
+    for backend in (*BACKENDS, None):
+        out = dual_chunk_attention(
+            q[:, :, -queries:, order], k[..., order], v, geometry=geometry, rotations=rotations, backend=backend
+        )
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("queries", [70, 1])
+def test_soft_caps(queries, monkeypatch):
+    monkeypatch.setattr("dca_hub.modeling.dual_chunk_attention._SCORES", 3 * 2 * 4 * 70 * 16)
+    q, k, v = unrotated(B=2)
+    inv_freq, sinks = inverse_frequencies(16), torch.tensor([-1.0, 0.5, 2.0, 4.0], dtype=torch.float64)
+    expected = explicit_attention(q, k, v, inv_freq, *_sizes(WARM), f=0.3, scaling=0.4, sinks=sinks, cap=1.5)
+    q, k, v = placed(q, k, v, WARM, inv_freq)
+    rotations = relation_rotations(torch.arange(70 - queries, 70), inv_freq, WARM)
+    out = capped_dual_chunk_attention(
+        q[:, :, -queries:], k, v, 1.5, geometry=WARM, scaling=0.4, rotations=rotations, sinks=sinks
+    )
+    torch.testing.assert_close(out, expected[:, :, -queries:], rtol=0, atol=1e-12)

@@ -10,7 +10,7 @@ from op_cases import GEOMETRY, inputs
 from op_results import Results
 
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
-from dca_hub.modeling.dual_chunk_backends import BACKENDS, _by_parts, choose_backend
+from dca_hub.modeling.dual_chunk_backends import BACKENDS, Backend, _by_parts, choose_backend
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash, FlashAttnPackage
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 
@@ -152,3 +152,14 @@ def test_flash_attn_is_called_as_its_interface_asks(monkeypatch):
         found.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
     for mine, wanted in zip(*found):
         torch.testing.assert_close(mine, wanted)
+
+
+def test_backend_that_is_not_general_is_passed_over_in_words(monkeypatch):
+    narrow = Backend("narrow", lambda query, key: None, lambda *_: None)
+    monkeypatch.setattr("dca_hub.modeling.dual_chunk_backends.BACKENDS", (narrow, *BACKENDS))
+    q, k, *_ = inputs(dtype=torch.float32)
+    assert choose_backend(q, k)[0] is narrow
+    chosen, why = choose_backend(q, k, special="attention sinks")
+    assert chosen is not narrow and "not narrow, it does not take attention sinks" in why
+    with pytest.raises(ValueError, match="'narrow' cannot serve these tensors: it does not take attention sinks"):
+        choose_backend(q, k, "narrow", special="attention sinks")
