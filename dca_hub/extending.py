@@ -1,7 +1,6 @@
 """Turns a loaded model into its DCA model, in one line."""
 
 import copy
-import sys
 import warnings
 
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from dca_hub import families
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, one_line
 from dca_hub.modeling.dual_chunk_config import (
     CLASS_PREFIX,
     CONFIG_KEY,
@@ -18,7 +17,6 @@ from dca_hub.modeling.dual_chunk_config import (
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
-from dca_hub.modeling.dual_chunk_rotation import rotate
 from dca_hub.sizes import Asked, sized
 
 # What transformers and bitsandbytes note on a model after building it.
@@ -54,6 +52,9 @@ def extend(
 
     Raises:
         DcaHubError: the model has no rotary positions, is a DCA model already, or cannot be served; it says why.
+
+    Layers that see everything and have rotary positions are changed; those with a window, without rotary positions or
+    without attention stay what they are. `extended.dual_chunk_plan.describe()` says how many are which.
     """
     if not isinstance(model, PreTrainedModel):
         raise DcaHubError(
@@ -80,6 +81,13 @@ def extend(
     extended.base_model.rotary_emb.inner = rotary
     if model.config.model_type not in families.FAMILIES:
         _try_out(model, extended)
+    if not getattr(config_class, "auto_classes", None):
+        warnings.warn(
+            f"{type(model).__name__} is not in the list of supported models ({', '.join(families.FAMILIES)}); its "
+            "rotary positions fit Dual Chunk Attention and it is extended all the same, in memory only. "
+            f"{extended.dual_chunk_plan.describe()}",
+            stacklevel=2,
+        )
     return extended
 
 
@@ -108,12 +116,6 @@ def _classes(model: PreTrainedModel) -> tuple[type, type]:
         dca_class = family.dca_class(type(model))
         if dca_class is not None:
             return dca_class, family.config_class
-    _refuse_unfit_family(model)
-    warnings.warn(
-        f"{type(model).__name__} is not in the list of supported models ({', '.join(families.FAMILIES)}); its rotary "
-        "positions fit Dual Chunk Attention and it is extended all the same, in memory only.",
-        stacklevel=3,
-    )
     config_class = type(model.config)
 
     def init(self, **kwargs):
@@ -121,18 +123,6 @@ def _classes(model: PreTrainedModel) -> tuple[type, type]:
 
     new_config = type(CLASS_PREFIX + config_class.__name__, (DualChunkConfigMixin, config_class), {"__init__": init})
     return type(CLASS_PREFIX + type(model).__name__, (DualChunkMixin, type(model)), {}), new_config
-
-
-def _refuse_unfit_family(model: PreTrainedModel) -> None:
-    name, base = type(model).__name__, model.base_model
-    rotary = getattr(base, "rotary_emb", None)
-    if rotary is None or not isinstance(getattr(rotary, "inv_freq", None), torch.Tensor):
-        raise DcaHubError(f"{name} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE.")
-    if not getattr(model, "_supports_attention_backend", False):
-        raise DcaHubError(f"{name} computes its attention in its own code, where Dual Chunk Attention has no way in.")
-    apply = getattr(sys.modules[type(base).__module__], "apply_rotary_pos_emb", None)
-    if apply is None or not _rotations_compose(rotary, apply, model.config):
-        raise DcaHubError(f"{name} lays out its rotary dimensions in a way that Dual Chunk Attention does not know.")
 
 
 @torch.no_grad()
@@ -148,10 +138,10 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
     try:
         model.eval(), extended.eval()
         mine, its = (m.base_model(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
         raise DcaHubError(
-            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: its "
-            "layers do not hand on what comes with a call."
+            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: "
+            f"{one_line(error)}"
         ) from error
     finally:
         rotary.geometry = geometry
@@ -162,25 +152,6 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
             f"{type(model).__name__} does something to its attention that Dual Chunk Attention does not know: where "
             "it should equal the given model, the extended one differs."
         )
-
-
-def _rotations_compose(rotary: nn.Module, apply, config) -> bool:
-    """Whether turning a rotated query further gives what rotating it at the sum would, in the model's own layout."""
-    if getattr(config, "qk_rope_head_dim", None):
-        return False  # latent attention keeps its rotated dimensions last, where they would not be found
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    query = torch.randn(1, 1, 1, size, generator=torch.Generator().manual_seed(0)).to(rotary.inv_freq.device)
-
-    def rotated(position: int) -> torch.Tensor:
-        cos, sin = rotary(query, torch.tensor([[position]], device=query.device))
-        part = query[..., : cos.shape[-1]]
-        return apply(part, part, cos, sin)[0]
-
-    angle = 5 * rotary.inv_freq.float()
-    try:
-        return torch.allclose(rotate(rotated(3), angle.cos(), angle.sin()), rotated(8), atol=1e-3)
-    except (RuntimeError, TypeError, ValueError):
-        return False
 
 
 def _share(source: nn.Module, target: nn.Module) -> None:

@@ -1,17 +1,21 @@
 """What happens in each call of a model: its layout, made before the layers run, and the attention that they call."""
 
 import inspect
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, Cache, DynamicCache
-from transformers.masking_utils import AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging
 
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_guards import ATTENTION, refuse_other_attention
+from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention
+from .dual_chunk_layers import Layer, Plan
 from .dual_chunk_layout import (
+    Extras,
     Layout,
     PositionedLayout,
     Slotting,
@@ -28,15 +32,82 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class DualChunkCall:
-    """All that the attention of every layer needs to know of one forward call."""
+    """All that the attention of changed layers needs to know of one forward call. Where other layers are left as they
+    are, it brings the changed ones' `position_embeddings` too."""
 
     geometry: DualChunkGeometry
     layout: Layout
+    position_embeddings: Any = None
 
-    def attend(self, query, key, value, scaling: float, dropout: float):
+    def attend(self, query, key, value, scaling: float, extras: Extras, dropout: float):
         if isinstance(self.layout, PositionedLayout):
-            return self.layout.attend(query, key, value, self.geometry, scaling, dropout)
-        return self.layout.attend(query, key, value, self.geometry, scaling)
+            return self.layout.attend(query, key, value, self.geometry, scaling, extras, dropout)
+        return self.layout.attend(query, key, value, self.geometry, scaling, extras)
+
+
+@dataclass(frozen=True)
+class BaseAttention:
+    """What a layer that is left as it is gets: the base model's own attention, at its own positions."""
+
+    weights: bool
+
+    def attend(self, module, query, key, value, mask, **kwargs):
+        """By PyTorch's attention where that knows all that the layer asks for, else by the module's readable one."""
+        special = any(kwargs.get(name) is not None for name in ("s_aux", "softcap", "position_bias"))
+        if not special and not self.weights:
+            return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+        readable = sys.modules[type(module).__module__].eager_attention_forward
+        return readable(module, query, key, value, _additive(mask, query, key), **kwargs)
+
+
+def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """A mask [B, 1, Q, K] for `sdpa`, where None is causal, as numbers to add to the logits."""
+    if mask is None:
+        queries, keys = query.shape[2], key.shape[2]
+        mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)[None, None]
+    if mask.dtype != torch.bool:
+        return mask
+    least = torch.finfo(query.dtype).min
+    return torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, least)
+
+
+@dataclass(frozen=True)
+class LayeredCall:
+    """The calls of a model whose layers are of several kinds: for changed ones by rotary table, and for the others."""
+
+    by_table: dict[str | None, DualChunkCall]
+    base: BaseAttention
+
+
+def enter_layer(layer: Layer):
+    """The forward pre-hook of an attention module: hands it its own part of the call."""
+
+    def hook(module, args: tuple, kwargs: dict[str, Any]):
+        names = list(inspect.signature(type(module).forward).parameters)[1:]
+        kwargs = {**dict(zip(names, args)), **kwargs}
+        rotary = kwargs.get("position_embeddings")
+        call = kwargs.get("dual_chunk")
+        if call is None:
+            call = getattr(rotary, "dual_chunk", None)
+        if layer.changed:
+            if rotary is None and call is not None:
+                raise ValueError(f"layer {layer.index} gets no rotary positions, against what its config says.")
+            if isinstance(call, LayeredCall):
+                call = call.by_table[layer.table]
+                kwargs["position_embeddings"] = _to_device_of(rotary, call.position_embeddings)
+            kwargs["attention_mask"] = None  # padding is in the layout; one that the module makes is none of ours
+        elif isinstance(call, LayeredCall):
+            call = call.base
+        kwargs["dual_chunk"] = call
+        return (), kwargs
+
+    return hook
+
+
+def _to_device_of(given, wanted):
+    if isinstance(wanted, tuple):
+        return tuple(_to_device_of(g, w) for g, w in zip(given, wanted))
+    return wanted.to(given.device)
 
 
 def attention_forward(
@@ -60,12 +131,26 @@ def attention_forward(
             "Dual Chunk Attention was called without the positions of the call: run the whole model, loaded with "
             "trust_remote_code=True or made by dca_hub.extend, and no layer on its own."
         )
-    for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
-        if kwargs.get(name) is not None:
+    if isinstance(dual_chunk, BaseAttention):
+        kwargs = {**kwargs, "scaling": scaling, "dropout": dropout}
+        return dual_chunk.attend(module, query, key, value, attention_mask, **kwargs)
+    for name in ("sliding_window", "position_bias"):
+        given = kwargs.get(name)
+        if given is not None and not (name == "sliding_window" and given == 0):
             raise ValueError(f"Dual Chunk Attention does not serve layers with {name}; set it to null in the config.")
+    if attention_mask is not None:
+        raise ValueError(f"{type(module).__name__} masks keys by a rule of its own, which Dual Chunk Attention lacks.")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out, weights = dual_chunk.attend(query, key, value, scaling, dropout)
-    return out.transpose(1, 2).contiguous(), weights
+    extras = Extras(kwargs.get("s_aux"), kwargs.get("softcap"))
+    # Latent attention has values of another size than its keys.
+    size, wide = value.shape[-1], max(query.shape[-1], value.shape[-1])
+    query, key, value = (x if x.shape[-1] == wide else _widened(x, wide) for x in (query, key, value))
+    out, weights = dual_chunk.attend(query, key, value, scaling, extras, dropout)
+    return out[..., :size].transpose(1, 2).contiguous(), weights
+
+
+def _widened(x: torch.Tensor, size: int) -> torch.Tensor:
+    return torch.nn.functional.pad(x, (0, size - x.shape[-1]))
 
 
 def pass_mask(*args, attention_mask: torch.Tensor | None = None, **kwargs) -> torch.Tensor | None:
@@ -75,6 +160,8 @@ def pass_mask(*args, attention_mask: torch.Tensor | None = None, **kwargs) -> to
 
 AttentionInterface.register(ATTENTION, attention_forward)
 AttentionMaskInterface.register(ATTENTION, pass_mask)
+AttentionInterface.register(LAYERED_ATTENTION, attention_forward)
+AttentionMaskInterface.register(LAYERED_ATTENTION, sdpa_mask)
 
 
 def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -85,38 +172,63 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     rotary: DualChunkRotary = model.rotary_emb
     if rotary.is_dynamic and _cache_of(kwargs) is None and _makes_cache(model, kwargs):
         kwargs["cache" if "cache" in names else "past_key_values"] = DynamicCache(config=model.config)
-    cache = _cache_of(kwargs)
-    slotting = _slotting(kwargs, cache)
+    cache, plan = _cache_of(kwargs), rotary.plan
+    slotting = _slotting(kwargs, cache, plan)
     mask, geometry = kwargs.get("attention_mask"), rotary.geometry
     visible = _fit_mask(mask if mask is not None and mask.dim() == 4 else None, slotting)
+    if visible is not None and not plan.is_uniform:
+        raise ValueError(
+            "attention_mask has four dimensions, which cannot be right for layers of several kinds: pass the plain one."
+        )
+    dense = _why_dense(model, kwargs)
 
     on_device = isinstance(slotting.past, torch.Tensor) or slotting.attention_mask is not None
     if torch.compiler.is_compiling() and on_device and not rotary.is_dynamic:
-        every_weight = _why_dense(model, kwargs) is not None
-        layout, positions = compiled(slotting, rotary.inverse_frequencies(0), geometry, visible, every_weight)
+        layouts = {}
+        for table, of in plan.tables.items():
+            inv_freq = rotary.inverse_frequencies(0, table)
+            layouts[table], positions = compiled(slotting, inv_freq, geometry, visible, dense is not None, of)
     else:
         rows = documents(slotting)
-        _keep_packed_apart(rows, cache, kwargs)
+        _keep_packed_apart(rows, cache, kwargs, plan)
         positions = positions_of(rows, slotting)
         lengths = [[len(slots) for slots in row] for row in rows]
         if rotary.is_dynamic:
             lengths = _rope_lengths(model, cache, lengths)
-        frequencies = Frequencies(rotary.inverse_frequencies, lengths)
-        if rotary.is_dynamic:
-            positions = with_lengths(positions, frequencies.spread(rows, int(slotting.past), slotting.queries))
-        dense = _why_dense(model, kwargs)
         ragged = slotting.queries == 1 and slotting.attention_mask is not None and not _alike(rows)
         if dense:
             logger.warning_once(
                 f"Dual Chunk Attention computes every weight here, since {dense}: memory grows with Q x K."
             )
-        if dense or ragged:
-            layout = positioned(rows, slotting, frequencies, geometry, visible, dense is not None)
-        else:
-            layout = segmented(rows, slotting, frequencies, geometry)
+        layouts = {}
+        for table, of in plan.tables.items():
+            frequencies = Frequencies(
+                lambda length, table=table: rotary.inverse_frequencies(length, table), lengths, of
+            )
+            if rotary.is_dynamic:
+                positions = with_lengths(positions, frequencies.spread(rows, int(slotting.past), slotting.queries))
+            if dense or ragged:
+                layouts[table] = positioned(rows, slotting, frequencies, geometry, visible, dense is not None)
+            else:
+                layouts[table] = segmented(rows, slotting, frequencies, geometry)
+    kwargs["dual_chunk"] = _as_call(model, layouts, positions, dense is not None)
+    if not torch.compiler.is_compiling():
+        positions.dual_chunk = kwargs["dual_chunk"]
     kwargs["position_ids"] = positions
-    kwargs["dual_chunk"] = DualChunkCall(geometry, layout)
     return (), kwargs
+
+
+def _as_call(model, layouts: dict[str | None, Layout], positions: torch.Tensor, weights: bool):
+    rotary: DualChunkRotary = model.rotary_emb
+    if rotary.plan.is_uniform:
+        (layout,) = layouts.values()
+        return DualChunkCall(rotary.geometry, layout)
+    dtype = model.get_input_embeddings().weight.dtype
+    calls = {
+        table: DualChunkCall(rotary.geometry, layout, rotary.tables_in_chunk(positions, dtype, table))
+        for table, layout in layouts.items()
+    }
+    return LayeredCall(calls, BaseAttention(weights))
 
 
 def _cache_of(kwargs: dict[str, Any]) -> Cache | None:
@@ -129,10 +241,16 @@ def _makes_cache(model, kwargs: dict[str, Any]) -> bool:
     return bool(model.config.use_cache if use_cache is None else use_cache) and not model.training
 
 
-def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwargs: dict[str, Any]) -> None:
+def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwargs: dict[str, Any], plan: Plan) -> None:
     """Keys of packed documents are rotated at positions counted in their own document, so a call that continued them as
     one text would be wrong. The cache itself is marked, or not made."""
     packed = any(len(row) > 1 for row in rows)
+    if packed and plan.linear:
+        raise ValueError("linear layers cannot keep documents apart that are packed in one row: give each a row.")
+    if packed and not plan.is_uniform and (cache is not None or kwargs.get("attention_mask") is not None):
+        raise ValueError(
+            "documents packed in one row are kept apart in every kind of layer only without a cache and a mask."
+        )
     if cache is None:
         if packed:
             kwargs["use_cache"] = False
@@ -145,31 +263,32 @@ def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwar
         )
 
 
-def _slotting(kwargs: dict[str, Any], cache: Cache | None) -> Slotting:
+def _slotting(kwargs: dict[str, Any], cache: Cache | None, plan: Plan) -> Slotting:
     tokens = kwargs.get("input_ids")
     tokens = kwargs.get("inputs_embeds") if tokens is None else tokens
     if tokens is None:
         raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
     batch, queries = tokens.shape[:2]
     mask = kwargs.get("attention_mask")
-    if cache is not None and any(getattr(cache, "is_sliding", None) or ()):
+    sliding, first = list(getattr(cache, "is_sliding", None) or ()), plan.changed[0].index
+    if any(layer.index < len(sliding) and sliding[layer.index] for layer in plan.changed):
         raise ValueError("Dual Chunk Attention needs every key: use a cache without sliding windows.")
     return Slotting(
         batch=batch,
         queries=queries,
-        past=0 if cache is None else cache.get_seq_length(),
-        cache_length=None if cache is None else _cache_length(cache, queries),
+        past=0 if cache is None else cache.get_seq_length(first),
+        cache_length=None if cache is None else _cache_length(cache, queries, first),
         attention_mask=mask if mask is not None and mask.dim() == 2 else None,
         position_ids=kwargs.get("position_ids"),
         device=tokens.device,
     )
 
 
-def _cache_length(cache, queries: int) -> int:
-    """The slots that a cache hands back. Some versions of transformers 5 ask with the number of queries, earlier ones
-    with their positions, of which only the number counts."""
+def _cache_length(cache, queries: int, layer: int) -> int:
+    """The slots that a cache hands back to a layer. Some versions of transformers 5 ask with the number of queries,
+    earlier ones with their positions, of which only the number counts."""
     by_position = "cache_position" in inspect.signature(type(cache).get_mask_sizes).parameters
-    return cache.get_mask_sizes(torch.arange(queries) if by_position else queries, 0)[0]
+    return cache.get_mask_sizes(torch.arange(queries) if by_position else queries, layer)[0]
 
 
 def _alike(rows: list[list[torch.Tensor]]) -> bool:

@@ -9,13 +9,24 @@ from dataclasses import dataclass
 
 import torch
 
-from .dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
+from .dual_chunk_attention import capped_dual_chunk_attention, dual_chunk_attention, naive_dual_chunk_attention
 from .dual_chunk_decode import DecodeStep, attend_positioned, refuse_decode
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_rotary import Frequencies
-from .dual_chunk_rotation import RelationRotations, relation_rotations
+from .dual_chunk_rotation import HALF_SPLIT, RelationRotations, RotaryLayout, relation_rotations
 
 Slots = slice | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What some models add to their attention: a sink's logit a head [H], and a soft cap on the logits."""
+
+    sinks: torch.Tensor | None = None
+    softcap: float | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 @dataclass(frozen=True)
@@ -35,27 +46,24 @@ class SegmentedLayout:
 
     segments: tuple[Segment, ...]
 
-    def attend(self, query, key, value, geometry: DualChunkGeometry, scaling: float):
+    def attend(self, query, key, value, geometry: DualChunkGeometry, scaling: float, extras: Extras = NO_EXTRAS):
         whole = len(self.segments) == 1 and self.segments[0].rows == slice(0, query.shape[0])
         if whole and self.segments[0].queries == slice(0, query.shape[2]):
-            return self._segment(self.segments[0], query, key, value, geometry, scaling), None
+            return self._segment(self.segments[0], query, key, value, geometry, scaling, extras), None
         out = query.new_zeros(*query.shape[:3], value.shape[-1])
         for segment in self.segments:
-            part = self._segment(segment, query, key, value, geometry, scaling)
+            part = self._segment(segment, query, key, value, geometry, scaling, extras)
             out[segment.rows, :, segment.queries] = part
         return out, None
 
     @staticmethod
-    def _segment(segment: Segment, query, key, value, geometry, scaling):
+    def _segment(segment: Segment, query, key, value, geometry, scaling, extras):
         rows, keys = segment.rows, segment.keys
-        return dual_chunk_attention(
-            query[rows][:, :, segment.queries],
-            key[rows][:, :, keys],
-            value[rows][:, :, keys],
-            geometry=geometry,
-            scaling=scaling,
-            rotations=segment.rotations,
-        )
+        tensors = query[rows][:, :, segment.queries], key[rows][:, :, keys], value[rows][:, :, keys]
+        shared = {"geometry": geometry, "scaling": scaling, "rotations": segment.rotations, "sinks": extras.sinks}
+        if extras.softcap is not None:
+            return capped_dual_chunk_attention(*tensors, extras.softcap, **shared)
+        return dual_chunk_attention(*tensors, **shared)
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,19 @@ class PositionedLayout:
     visible: torch.Tensor | None = None
     every_weight: bool = False
 
-    def attend(self, query, key, value, geometry: DualChunkGeometry, scaling: float, dropout: float = 0.0):
+    def attend(
+        self,
+        query,
+        key,
+        value,
+        geometry: DualChunkGeometry,
+        scaling: float,
+        extras: Extras = NO_EXTRAS,
+        dropout: float = 0.0,
+    ):
         rotations = self.rotations.to(query.device)
-        needs_weights = self.every_weight or self.visible is not None or dropout > 0
+        special = extras.sinks is not None or extras.softcap is not None or rotations.layout != HALF_SPLIT
+        needs_weights = self.every_weight or self.visible is not None or dropout > 0 or special
         if not needs_weights and refuse_decode(query, key, in_graph=True) is None:
             step = DecodeStep.of(rotations, self.key_positions.to(query.device), self.query_positions.to(query.device))
             return attend_positioned(query, key, value, step, geometry.chunk_length, scaling), None
@@ -90,6 +108,8 @@ class PositionedLayout:
             scaling,
             visible=None if self.visible is None else self.visible.to(query.device),
             dropout=dropout,
+            sinks=extras.sinks,
+            softcap=extras.softcap,
         )
 
 
@@ -195,7 +215,7 @@ def segmented(
         if (first, last, length) not in ready:
             positions = torch.arange(first, last, device=slotting.device)
             inv_freq = frequencies.of(length).to(slotting.device)
-            ready[first, last, length] = relation_rotations(positions, inv_freq, geometry)
+            ready[first, last, length] = relation_rotations(positions, inv_freq, geometry, frequencies.layout)
         return ready[first, last, length]
 
     row = 0
@@ -244,7 +264,8 @@ def positioned(
         visible = same if visible is None else _both(same, visible)
     query_positions = query_positions.to(slotting.device)
     inv_freq = frequencies.each(rows, past, slotting.queries).to(slotting.device)
-    rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
+    placed = query_positions.clamp(min=0).unsqueeze(1)
+    rotations = relation_rotations(placed, inv_freq, geometry, frequencies.layout)
     return PositionedLayout(query_positions, key_positions.to(slotting.device), rotations, visible, every_weight)
 
 
@@ -260,6 +281,7 @@ def compiled(
     geometry: DualChunkGeometry,
     visible: torch.Tensor | None = None,
     every_weight: bool = False,
+    layout: RotaryLayout = HALF_SPLIT,
 ) -> tuple[Layout, torch.Tensor]:
     """The layout by tensors alone, for a graph that is being traced: nothing is read back from the device."""
     past, device = slotting.past, slotting.device
@@ -278,7 +300,7 @@ def compiled(
         visible = same if visible is None else _both(same, visible)
     key_positions = counted.masked_fill(~real, -1)
     query_positions = key_positions.gather(1, at)
-    rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry)
+    rotations = relation_rotations(query_positions.clamp(min=0).unsqueeze(1), inv_freq, geometry, layout)
     return PositionedLayout(query_positions, key_positions, rotations, visible, every_weight), query_positions.clamp(
         min=0
     )

@@ -4,10 +4,11 @@ import contextlib
 
 from transformers import CONFIG_MAPPING
 
-from .dual_chunk_call import lay_out_call
+from .dual_chunk_call import enter_layer, lay_out_call
 from .dual_chunk_config import geometry_from_config
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_guards import ATTENTION, refuse_other_attention, refuse_unfit
+from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention, refuse_unfit
+from .dual_chunk_layers import Plan, plan_layers
 from .dual_chunk_rotary import DualChunkRotary
 from .dual_chunk_weights import WeightsOfBase
 
@@ -34,7 +35,13 @@ class DualChunkMixin(WeightsOfBase):
         refuse_other_attention(
             attn_implementation.get("") if isinstance(attn_implementation, dict) else attn_implementation
         )
-        return ATTENTION
+        layered = self.config._attn_implementation == LAYERED_ATTENTION
+        return LAYERED_ATTENTION if layered else ATTENTION
+
+    @property
+    def dual_chunk_plan(self) -> Plan:
+        """Which layers Dual Chunk Attention changes, and why the others stay as they are."""
+        return self.base_model.rotary_emb.plan
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
@@ -89,7 +96,26 @@ def register_auto_classes(*classes: type) -> None:
 
 
 def install(model, geometry: DualChunkGeometry) -> None:
-    """Turns the base model inside a freshly built model into a DCA model, in place."""
+    """Turns the base model inside a freshly built model into a DCA model, in place.
+
+    Raises:
+        ValueError: the model has no rotary positions that one module serves, or `plan_layers` refuses it.
+    """
     base = model.base_model
-    base.rotary_emb = DualChunkRotary(base.rotary_emb, geometry)
+    rotary = getattr(base, "rotary_emb", None)
+    if rotary is None or not any(name.endswith("inv_freq") for name, _ in rotary.named_buffers(recurse=False)):
+        raise ValueError(
+            f"{type(model).__name__} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE."
+        )
+    plan = plan_layers(base, geometry)
+    base.rotary_emb = DualChunkRotary(rotary, geometry, plan)
+    if not plan.is_uniform:
+        if base.rotary_emb.is_dynamic:
+            raise ValueError(
+                f"Dual Chunk Attention does not serve dynamic NTK scaling in {type(model).__name__}, whose layers are "
+                "of several kinds."
+            )
+        base.config._attn_implementation = LAYERED_ATTENTION
     base.register_forward_pre_hook(lay_out_call, with_kwargs=True)
+    for layer in plan.layers:
+        base.get_submodule(layer.name).register_forward_pre_hook(enter_layer(layer), with_kwargs=True)

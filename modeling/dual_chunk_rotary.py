@@ -8,6 +8,8 @@ from torch import nn
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from .dual_chunk_geometry import DualChunkGeometry
+from .dual_chunk_layers import Plan
+from .dual_chunk_rotation import HALF_SPLIT, RotaryLayout
 
 
 class DualChunkRotary(nn.Module):
@@ -15,22 +17,43 @@ class DualChunkRotary(nn.Module):
 
     Dynamic NTK scaling picks its frequencies by the length of a document. The lengths come with the positions
     (`with_lengths`), and the wrapped module's memory of earlier lengths is cleared at each call: nothing outlives it.
+
+    Where the plan leaves layers as they are, what the module gives to all of them is at their true positions, and the
+    changed ones take theirs from the call (`tables_in_chunk`).
     """
 
-    def __init__(self, inner: nn.Module, geometry: DualChunkGeometry):
+    def __init__(self, inner: nn.Module, geometry: DualChunkGeometry, plan: Plan):
         super().__init__()
         self.inner = inner
         self.geometry = geometry
+        self.plan = plan
 
     @property
     def is_dynamic(self) -> bool:
-        return "dynamic" in str(self.inner.rope_type)
+        return "dynamic" in str(getattr(self.inner, "rope_type", None))
 
-    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin for x, [B or 1, Q, R] each; a factor that the model puts on them (YaRN) is in both."""
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor, *args, **kwargs):
+        """cos and sin for x, [B or 1, Q, R] each; a factor that the model puts on them (YaRN) is in both. Further
+        arguments are the wrapped module's own, as the kind of layer."""
+        if not self.plan.is_uniform:
+            rotated = self.inner(x, position_ids, *args, **kwargs)
+        elif self.is_dynamic:
+            rotated = self._dynamic(x, position_ids)
+        else:
+            rotated = self.inner(x, position_ids % self.geometry.chunk_length, *args, **kwargs)
+        call = getattr(position_ids, "dual_chunk", None)
+        if call is None or not isinstance(rotated, tuple):
+            return rotated
+        return PositionEmbeddings.of(rotated, call)
+
+    def tables_in_chunk(self, positions: torch.Tensor, dtype: torch.dtype, table: str | None):
+        """What the wrapped module gives for `position mod s`, by one of its tables."""
+        x = torch.empty(1, dtype=dtype, device=positions.device)
+        kind = () if table is None else (table,)
+        return self.inner(x, positions % self.geometry.chunk_length, *kind)
+
+    def _dynamic(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         within = position_ids % self.geometry.chunk_length
-        if not self.is_dynamic:
-            return self.inner(x, within)
         lengths = getattr(position_ids, "document_lengths", None)
         if lengths is None:
             lengths = position_ids.max(dim=-1, keepdim=True).values.expand_as(position_ids) + 1
@@ -50,8 +73,10 @@ class DualChunkRotary(nn.Module):
         self._forget()
         return cos[..., :-1, :], sin[..., :-1, :]
 
-    def inverse_frequencies(self, length: int) -> torch.Tensor:
-        """[R / 2] radians per token, for a document of `length` tokens."""
+    def inverse_frequencies(self, length: int, table: str | None = None) -> torch.Tensor:
+        """[R / 2] radians per token, for a document of `length` tokens, by one of the tables."""
+        if table is not None:
+            return getattr(self.inner, f"{table}_inv_freq")
         if not self.is_dynamic:
             return self.inner.inv_freq
         config, device = self.inner.config, self.inner.inv_freq.device
@@ -62,6 +87,16 @@ class DualChunkRotary(nn.Module):
     def _forget(self) -> None:
         self.inner.max_seq_len_cached = self.inner.original_max_seq_len
         self.inner.inv_freq = self.inner.original_inv_freq.to(self.inner.inv_freq.device)
+
+
+class PositionEmbeddings(tuple):
+    """cos and sin, carrying the call to layers that hand on nothing else."""
+
+    @classmethod
+    def of(cls, cos_and_sin: tuple, call) -> "PositionEmbeddings":
+        made = cls(cos_and_sin)
+        made.dual_chunk = call
+        return made
 
 
 def with_lengths(position_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -75,11 +110,12 @@ class Frequencies:
     """The inverse frequencies of each document of a call; only dynamic NTK scaling tells them apart.
 
     `of` gives [R / 2] radians per token for a document of so many tokens; `lengths` has, for each batch row, the length
-    that each of its documents goes by.
+    that each of its documents goes by; `layout` tells which dimensions they rotate.
     """
 
     of: Callable[[int], torch.Tensor]
     lengths: list[list[int]]
+    layout: RotaryLayout = HALF_SPLIT
 
     def spread(self, rows: list[list[torch.Tensor]], past: int, queries: int) -> torch.Tensor:
         """The length that each new token goes by, int64 [B, Q]; padding, which nobody sees, gets 1."""

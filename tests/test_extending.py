@@ -15,12 +15,10 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    CohereConfig,
-    DeepseekV3Config,
+    CodeGenConfig,
+    Cohere2Config,
     DogeConfig,
-    Gemma3TextConfig,
     GPT2Config,
-    NemotronConfig,
     OlmoConfig,
     Phi3Config,
     SmolLM3Config,
@@ -182,14 +180,12 @@ def test_what_is_no_model_is_refused():
     ("config_class", "changes", "words"),
     [
         (GPT2Config, {"n_positions": 32}, "needs RoPE"),
-        (CohereConfig, {}, "lays out its rotary dimensions in a way"),
-        (DeepseekV3Config, {"q_lora_rank": 16, "kv_lora_rank": 16}, "lays out its rotary dimensions in a way"),
-        (Gemma3TextConfig, {"head_dim": 16, "num_key_value_heads": 2}, "RoPE|rotary|sliding window"),
         (
-            NemotronConfig,
-            {"head_dim": 16, "num_key_value_heads": 2},
-            "Dual Chunk Attention (cannot enter|has no way in)",
+            Cohere2Config,
+            {"num_key_value_heads": 2, "sliding_window": 12, "num_hidden_layers": 4},
+            "nothing for Dual Chunk",
         ),
+        (CodeGenConfig, {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8}, "needs RoPE"),
     ],
 )
 def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, changes, words):
@@ -204,20 +200,30 @@ def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, change
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-def test_layers_without_rotary_positions_are_found():
-    """SmolLM3 leaves rotary positions out of some layers: their queries must not be turned."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 1]), 32)
-        with pytest.raises(DcaHubError, match="does something to its attention"):
-            extend(built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 0]), 32)
+def test_plan_is_told():
+    """SmolLM3 leaves rotary positions out of some layers, Qwen2 gives some a window: they stay what they are."""
+    plain = built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 0])
+    with pytest.warns(UserWarning, match="1 of 2 layers have Dual Chunk Attention; 1 left as they are: no rotary"):
+        extended = as_dca(plain)
+    assert [layer.changed for layer in extended.dual_chunk_plan.layers] == [True, False]
+    windowed = tiny_model("qwen2", sliding_window=12, use_sliding_window=True, max_window_layers=1)
+    words = as_dca(windowed).dual_chunk_plan.describe()
+    assert words == "1 of 2 layers have Dual Chunk Attention; 1 left as they are: a window of 12 tokens."
+
+
+def test_window_wider_than_the_trained_length_is_refused():
+    windowed = tiny_model("qwen2", sliding_window=33, use_sliding_window=True, max_window_layers=1)
+    with pytest.raises(
+        DcaHubError, match=r"layer 1 attends through a sliding window \(33 tokens\) beyond the trained 32"
+    ):
+        as_dca(windowed)
 
 
 def test_layers_with_a_mask_of_their_own_are_found():
     model = built(DogeConfig, num_key_value_heads=2)
     for layer in model.model.layers:
         nn.init.normal_(layer.self_attn.A)
-    with pytest.raises(DcaHubError, match="does something to its attention"), warnings.catch_warnings():
+    with pytest.raises(DcaHubError, match="masks keys by a rule of its own"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         extend(model, 32)
 

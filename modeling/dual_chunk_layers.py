@@ -1,0 +1,207 @@
+"""Which layers of a model Dual Chunk Attention changes, and why the others stay what they are.
+
+Only full attention with rotary positions meets distances that it was not trained at. A sliding window within the
+trained length, a layer without rotary positions and a linear layer do not: they keep their own
+positions, masks and caches.
+"""
+
+import inspect
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from .dual_chunk_geometry import DualChunkGeometry
+from .dual_chunk_rotation import HALF_SPLIT, RotaryLayout
+
+# Model types whose full layers have no rotary positions: those of the first kind always, those of the second where
+# other layers have a window.
+_ROTARY_IN_WINDOWS_ALONE = {"afmoe", "cohere2", "cohere2_moe", "flint"}
+_ROTARY_IN_WINDOWS_IF_ANY = {"exaone4", "exaone_moe", "kolibri1"}
+_ATTENTION_KINDS = ("full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention module: `name` within the base model, `changed` or left, and `why` in words. A changed one also has
+    the rotary `table` that serves it (None where there is only one) and its rotary `layout`."""
+
+    index: int
+    name: str
+    changed: bool
+    why: str
+    table: str | None = None
+    layout: RotaryLayout = HALF_SPLIT
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What Dual Chunk Attention does to each layer of a model; `linear` counts layers that are no attention at all."""
+
+    layers: tuple[Layer, ...]
+    linear: int = 0
+
+    @property
+    def changed(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.changed)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every attention layer is changed, by one rotary table: the rotary module itself can then change."""
+        return len(self.changed) == len(self.layers) and len(self.tables) == 1
+
+    @property
+    def tables(self) -> dict[str | None, RotaryLayout]:
+        return {layer.table: layer.layout for layer in self.changed}
+
+    def describe(self) -> str:
+        """In a sentence: how many layers are changed, and how many are left for which reason."""
+        left: dict[str, int] = {}
+        for layer in self.layers:
+            if not layer.changed:
+                left[layer.why] = left.get(layer.why, 0) + 1
+        if self.linear:
+            left["no attention but a linear layer"] = self.linear
+        total = len(self.layers) + self.linear
+        words = "".join(f"; {count} left as they are: {why}" for why, count in left.items())
+        return f"{len(self.changed)} of {total} layers have Dual Chunk Attention{words}."
+
+
+def plan_layers(base, geometry: DualChunkGeometry) -> Plan:
+    """The plan for a base model of transformers, which may be on the meta device.
+
+    Raises:
+        ValueError: no layer would change, or one can neither be changed nor left; the message says why.
+    """
+    config = base.config
+    found = _attention_modules(base)
+    if not found:
+        raise ValueError(
+            f"{type(base).__name__} computes its attention in its own code, where Dual Chunk Attention has no way in."
+        )
+    windowed = any(_window(module, config, index) for index, _, module in found)
+    layers = tuple(_layer(base, found_one, geometry, windowed) for found_one in found)
+    plan = Plan(layers, max(0, _depth(config) - len({layer.index for layer in layers})))
+    if not plan.changed:
+        raise ValueError(_nothing_to_change(config, layers))
+    return plan
+
+
+def _nothing_to_change(config, layers: tuple[Layer, ...]) -> str:
+    window = getattr(config, "sliding_window", None)
+    if all("window" in layer.why for layer in layers):
+        return (
+            f"this model attends through a sliding window ({window} tokens), which Dual Chunk Attention replaces: set "
+            "sliding_window to null in its config to let every layer see everything."
+        )
+    return (
+        "no layer of this model has both full attention and rotary positions, so there is nothing for Dual Chunk "
+        f"Attention to change ({'; '.join(dict.fromkeys(layer.why for layer in layers))}): use the model as it is."
+    )
+
+
+def _attention_modules(base) -> list[tuple[int, str, torch.nn.Module]]:
+    """The modules that take rotary positions into transformers' attention functions, with the index of their layer."""
+    takers = [
+        (name, module)
+        for name, module in base.named_modules()
+        if name and "position_embeddings" in inspect.signature(type(module).forward).parameters
+    ]
+    found = []
+    for name, module in takers:
+        if any(other.startswith(f"{name}.") for other, _ in takers):
+            continue
+        numbers = [int(part) for part in name.split(".") if part.isdigit()]
+        if not numbers or not hasattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS"):
+            raise ValueError(
+                f"{type(base).__name__} computes its attention in its own code, where Dual Chunk Attention has no way "
+                "in."
+            )
+        index = getattr(module, "layer_idx", None)
+        found.append((numbers[0] if index is None else index, name, module))
+    return found
+
+
+def _depth(config) -> int:
+    return len(getattr(config, "layer_types", None) or ()) or config.num_hidden_layers
+
+
+def _kind(config, index: int) -> str | None:
+    kinds = getattr(config, "layer_types", None) or ()
+    return kinds[index] if index < len(kinds) else None
+
+
+def _window(module, config, index: int) -> int | None:
+    """The width of the window that a layer attends through, in tokens, or None."""
+    kind = _kind(config, index)
+    if kind == "chunked_attention":
+        return config.attention_chunk_size
+    if kind == "sliding_attention" or kind is None:
+        return getattr(module, "sliding_window", None) or getattr(config, "sliding_window", None) or None
+    return None
+
+
+def _uses_rotary(module, model_type: str, window: int | None, windowed: bool) -> bool:
+    if not getattr(module, "use_rope", True):
+        return False
+    if window is not None or getattr(module, "force_rope", False):
+        return True
+    return not (model_type in _ROTARY_IN_WINDOWS_ALONE or (windowed and model_type in _ROTARY_IN_WINDOWS_IF_ANY))
+
+
+def _layer(base, found: tuple, geometry: DualChunkGeometry, windowed: bool) -> Layer:
+    index, name, module = found
+    config = base.config
+    kind, window = _kind(config, index), _window(module, config, index)
+    if kind is not None and kind not in _ATTENTION_KINDS:
+        raise ValueError(f"layer {index} is of kind {kind!r}, which Dual Chunk Attention does not know.")
+    if getattr(module, "is_causal", True) is False or getattr(config, "use_bidirectional_attention", None):
+        raise ValueError(f"layer {index} sees later tokens, which Dual Chunk Attention does not.")
+    if window is not None:
+        if window > geometry.pretraining_length:
+            raise ValueError(
+                f"layer {index} attends through a sliding window ({window} tokens) beyond the trained "
+                f"{geometry.pretraining_length}: set sliding_window to null in the config to let it see everything."
+            )
+        return Layer(index, name, False, f"a window of {window:,} tokens")
+    if not _uses_rotary(module, config.model_type, window, windowed):
+        return Layer(index, name, False, "no rotary positions")
+    table = None if hasattr(base.rotary_emb, "inv_freq") else kind
+    return Layer(index, name, True, "full attention with rotary positions", table, rotary_layout(module))
+
+
+def rotary_layout(module) -> RotaryLayout:
+    """The rotary layout of an attention module, found by rotating one dimension by a right angle with the module's own
+    function.
+
+    Raises:
+        ValueError: there is no such function, or it pairs dimensions in a way that is not known.
+    """
+    namespace = vars(sys.modules[type(module).__module__])
+    names = [name for name in namespace if name.startswith("apply_rotary") and "vision" not in name]
+    partners = {_partner(namespace[name]) for name in names}
+    start = getattr(module, "qk_nope_head_dim", 0) or 0
+    if len(partners) != 1 or not partners <= {1, _PROBED // 2}:
+        raise ValueError(
+            f"{type(module).__name__} lays out its rotary dimensions in a way that Dual Chunk Attention does not know."
+        )
+    return RotaryLayout(start, partners == {1})
+
+
+_PROBED = 8
+
+
+def _partner(apply) -> int | None:
+    """The dimension that goes with the first of 8: where a rotation by a right angle takes it."""
+    with torch.device("cpu"), torch.no_grad():
+        one = torch.zeros(1, 1, 1, _PROBED)
+        one[..., 0] = 1
+        full, half = (torch.zeros(1, 1, size) for size in (_PROBED, _PROBED // 2))
+        for tables in ((full, full + 1), (half, half + 1), (torch.complex(half, half + 1),)):
+            try:
+                rotated = apply(one, one, *tables)[0].flatten()
+            except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+                continue
+            if len(rotated) == _PROBED and int(rotated.count_nonzero()) == 1:
+                return int(rotated.abs().argmax())
+    return None
