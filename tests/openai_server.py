@@ -8,13 +8,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class OpenAIServer(ThreadingHTTPServer):
-    """`answer` is streamed word by word; `takes_ids` is False for a server that takes text alone."""
+    """`answer` is streamed word by word; `takes_ids` is False for a server that takes text alone. It calls its
+    model `model`, and where it has a `tokenizer`, tokenizes with it as vLLM's does."""
 
     daemon_threads = True
 
-    def __init__(self, answer: str, *, takes_ids: bool = True, delay: float = 0.0, length: int | None = None):
+    def __init__(
+        self,
+        answer: str,
+        *,
+        takes_ids: bool = True,
+        delay: float = 0.0,
+        length: int | None = None,
+        model: str = "demo",
+        tokenizer=None,
+    ):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer, self.takes_ids, self.delay, self.length = answer, takes_ids, delay, length
+        self.model, self.tokenizer = model, tokenizer
         self.asked: list[dict] = []
         self.sent = 0
 
@@ -25,11 +36,13 @@ class OpenAIServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        model = {"id": "served", "object": "model", "max_model_len": self.server.length}
+        model = {"id": self.server.model, "object": "model", "max_model_len": self.server.length}
         self._send(200, {"data": [model]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            return self._tokenize(body)
         self.server.asked.append(body)
         if not self.server.takes_ids and not isinstance(body["prompt"], str):
             return self._send(400, {"detail": "prompt must be a string."})
@@ -44,6 +57,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client has hung up
+
+    def _tokenize(self, body: dict) -> None:
+        if self.server.tokenizer is None:
+            return self._send(404, {"detail": "Not Found"})
+        tokens = self.server.tokenizer.encode(body["prompt"], add_special_tokens=body["add_special_tokens"])
+        self._send(200, {"tokens": tokens})
 
     def _event(self, value: dict) -> None:
         self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())

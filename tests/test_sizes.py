@@ -89,8 +89,9 @@ def test_every_face_gives_a_model_the_same_length(row, hub, tmp_path, monkeypatc
         found["package in its config"] = said["max_position_embeddings"]
     if catalogue.get(row):
         found["catalogue"] = reach_of_entry(catalogue.find(row))
-    with serving("x") as server:
+    with serving("x", model=name) as server:
         found["endpoint"] = connect(name, server.url).context
+    with serving("x", model="packaged") as server:
         found["package behind an endpoint"] = connect(str(folder), server.url).context
     assert found == dict.fromkeys(found, expected)
 
@@ -110,7 +111,7 @@ def test_every_face_gives_a_model_the_same_sizes(row, hub, tmp_path):
         found["catalogue"] = catalogue.find(row).geometry
     else:
         found["extend"] = extend(loaded.base).base_model.rotary_emb.geometry
-    with serving("x") as server:
+    with serving("x", model=name) as server:
         found["endpoint"] = connect(name, server.url).geometry
     assert len(set(found.values())) == 1, found
 

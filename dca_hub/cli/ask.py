@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     quiet()
     say = (lambda *words: None) if args.json else (lambda *words: print(*words, file=sys.stderr))
     conversation = _conversation(args, documents)
+    if note := getattr(conversation.loaded, "note", None):
+        say(f"note: {note}")
     say(_window(conversation))
     answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature))
     _report(answered, args, say)

@@ -24,6 +24,13 @@ def positive(text: str) -> int:
     return value
 
 
+def port_number(text: str) -> int:
+    """A TCP port; 0 is any that is free."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: expected a number from 0 to 65535")
+    return int(text)
+
+
 def not_negative(text: str) -> int:
     """Like `positive`, and 0."""
     return 0 if text.strip() == "0" else positive(text)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from dca_hub.cli.options import positive, quiet
+from dca_hub.cli.options import port_number, positive, quiet
 
 HELP = "serve a model to others, over the OpenAI protocol"
 DESCRIPTION = """\
@@ -19,7 +19,7 @@ DCA at the sizes of the catalogue or the authors' rule. docs/serving.md says wha
 EPILOG = """\
 examples:
   dca-hub serve demo-dca
-  dca-hub serve Qwen/Qwen2.5-7B-Instruct-1M --context 512k --tensor-parallel 4
+  dca-hub serve Qwen/Qwen2.5-7B-Instruct-1M --max-context 512k --tensor-parallel 4
   dca-hub serve demo-dca --dry-run                           print the command, run nothing
   dca-hub serve demo-dca --vllm="--enforce-eager --api-key secret"      more options of `vllm serve`
   dca-hub ask demo --pdf book.pdf --endpoint http://127.0.0.1:8000/v1 "What is the pass key?"
@@ -32,13 +32,16 @@ def add(subparsers) -> None:
     )
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--engine", choices=("vllm", "transformers"), help="default: vllm where it can serve")
-    parser.add_argument("--context", type=positive, metavar="N", help="longest request, in tokens (default: its reach)")
+    parser.add_argument(
+        "--max-context", type=positive, metavar="N", help="longest request, in tokens (default: its reach)"
+    )
+    parser.add_argument("--context", dest="max_context", type=positive, help=argparse.SUPPRESS)  # until 0.1
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's own)")
     parser.add_argument("--tensor-parallel", type=positive, default=1, metavar="N", help="share each layer over N GPUs")
     parser.add_argument("--pipeline-parallel", type=positive, default=1, metavar="N", help="share the layers over N")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of KV cache (default: what is free)")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="of KV cache, with vLLM (default: what is free)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 is every network of this machine")
-    parser.add_argument("--port", type=positive, default=8000)
+    parser.add_argument("--port", type=port_number, default=8000)
     parser.add_argument("--name", help="what clients call the model (default: its catalogue or folder name)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be run, and run nothing")
     parser.add_argument("--vllm", default="", metavar="OPTIONS", help="further options of `vllm serve`, in one string")
@@ -46,30 +49,13 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.errors import DcaHubError
     from dca_hub.serving import engines
+    from dca_hub.serving.launch import Wanted
 
     chosen = engines.choose(args.engine)
     print(f"serving with {chosen.engine}: {chosen.why}", file=sys.stderr)
-    if chosen.engine == "vllm":
-        return _vllm(args)
-    shared = args.tensor_parallel * args.pipeline_parallel > 1
-    if shared or args.vllm or args.memory:
-        raise DcaHubError("transformers' server takes no --memory, --vllm or parallel options: leave them out.")
-    return _transformers(args)
-
-
-def _vllm(args: argparse.Namespace) -> int:
-    import torch
-
-    from dca_hub import sources
-    from dca_hub.devices import free_bytes
-    from dca_hub.serving.launch import Wanted, vllm_launch
-    from dca_hub.sizes import geometry_of
-
-    source = sources.resolve(args.model, weights=False)
     wanted = Wanted(
-        args.context,
+        args.max_context,
         args.dtype,
         args.tensor_parallel,
         args.pipeline_parallel,
@@ -79,6 +65,19 @@ def _vllm(args: argparse.Namespace) -> int:
         args.name,
         tuple(shlex.split(args.vllm)),
     )
+    serve = _vllm if chosen.engine == "vllm" else _transformers
+    return serve(args.model, wanted, args.dry_run)
+
+
+def _vllm(name: str, wanted, dry_run: bool) -> int:
+    import torch
+
+    from dca_hub import sources
+    from dca_hub.devices import free_bytes
+    from dca_hub.serving.launch import vllm_launch
+    from dca_hub.sizes import geometry_of
+
+    source = sources.resolve(name, weights=False)
     free = None if torch.cuda.is_available() else free_bytes("cpu")
     model = source.base or str(source.folder)  # of what is on the Hub, vLLM fetches the weights itself
     launch = vllm_launch(model, source, geometry_of(source).geometry, wanted, free)
@@ -86,21 +85,30 @@ def _vllm(args: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     shown = [f"{name}={value}" for name, value in launch.environment.items()]
     print(" ".join([*shown, shlex.join(launch.command)]), file=sys.stderr, flush=True)
-    if args.dry_run:
+    if dry_run:
         return 0
     beside = Path(sys.executable).with_name(launch.command[0])
     program = str(beside) if beside.is_file() else launch.command[0]
     os.execvpe(program, [program, *launch.command[1:]], os.environ | launch.environment)
 
 
-def _transformers(args: argparse.Namespace) -> int:
+def _transformers(name: str, wanted, dry_run: bool) -> int:
+    from dca_hub.serving.launch import transformers_command
+
+    command = transformers_command(name, wanted)
+    print(shlex.join(command), file=sys.stderr, flush=True)
+    if dry_run:
+        return 0
+    from dca_hub.devices import free_bytes
     from dca_hub.loading import load
+    from dca_hub.serving.transformers_server import Offer
     from dca_hub.serving.transformers_server import run as run_server
 
-    if args.dry_run:
-        return 0
     quiet()
-    loaded = load(args.model, dtype=args.dtype, context=args.context)
-    print(f"{loaded.name} on {loaded.device}, up to {loaded.context:,} tokens", file=sys.stderr, flush=True)
-    run_server(loaded, args.host, args.port)
+    loaded = load(name, dtype=wanted.dtype, context=wanted.context)
+    fits = free_bytes(str(loaded.device)) // loaded.cache_bytes_per_token
+    offer = Offer(loaded, command[command.index("--name") + 1], wanted.context or min(loaded.context, fits))
+    words = f"{offer.name} on {loaded.device}, up to {offer.context:,} tokens, at http://{wanted.host}:{wanted.port}/v1"
+    print(words, file=sys.stderr, flush=True)
+    run_server(offer, wanted.host, wanted.port)
     return 0

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from transformers import PreTrainedTokenizerBase
 
-from dca_hub import json_lines, sources
+from dca_hub import catalogue, json_lines, manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.conversation import Conversation
 from dca_hub.documents import Document
@@ -32,15 +32,30 @@ from dca_hub.tokenization import load_tokenizer
 _CONNECT_SECONDS = 10
 _TICK = 0.3  # seconds between two looks at whether the person still waits
 _END = object()
+# Words, digits, spaces and a script of many bytes, which tokenizers of different models cut differently.
+_PROBE = "Dual Chunk Attention reads 131,072 tokens:\n  über 70 Seiten, 注意力. Unbelievably long contexts?"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`url` ends in /v1; `model` is what the server calls its model; `length` its longest request, if it says so."""
+    """`url` ends in /v1; `model` is what the server calls its model; `length` its longest request and `root` where it
+    has the model from, if it says so."""
 
     url: str
     model: str
     length: int | None = None
+    root: str | None = None
+
+    def tokenize(self, text: str) -> list[int] | None:
+        """The server's tokens of a text, without any that it adds itself; None from a server that tells none."""
+        body = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        address = f"{self.url.removesuffix('/v1')}/tokenize"
+        try:
+            answer = httpx.post(address, json=body, headers=_headers(), timeout=_CONNECT_SECONDS)
+            found = answer.json()["tokens"] if answer.status_code == 200 else None
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, list) else None
 
     def complete(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed completion. Closing the iterator hangs up, and the server stops.
@@ -82,6 +97,7 @@ class Served:
     trained: int
     context: int
     cache_bytes_per_token: int = 0  # none of it is here
+    note: str | None = None  # what a person should know of the server
 
     @property
     def entry(self) -> Entry | None:
@@ -112,17 +128,59 @@ def connect(name: str, url: str, revision: str | None = None) -> Served:
     """
     source = sources.resolve(name, weights=False, revision=revision)
     geometry = geometry_of(source).geometry
-    endpoint = _find(url)
+    endpoint, tokenizer = _find(url), load_tokenizer(source.folder)
     known = reach_of(source, geometry)
     return Served(
         source.entry.name if source.entry else source.folder.name,
         endpoint,
-        load_tokenizer(source.folder),
+        tokenizer,
         source,
         geometry,
         geometry.pretraining_length,
         min(known, endpoint.length or known),
+        note=_compare(source, endpoint, tokenizer),
     )
+
+
+def _compare(source: Source, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Whether the server has the model that is named: None, or in a sentence what speaks against it.
+
+    Raises:
+        DcaHubError: it has another one, whose tokens are other ones, or nothing tells.
+    """
+    named = _names(source)
+    same_name = any(_last(name) in named for name in (endpoint.model, endpoint.root) if name)
+    ids = tokenizer.encode(_PROBE, add_special_tokens=False)
+    theirs = endpoint.tokenize(_PROBE)
+    if theirs is not None and theirs != ids:
+        raise DcaHubError(
+            f"The model that {endpoint.url} serves, {endpoint.model!r}, has other tokens than {_shown(source)!r}: name "
+            "the model that it serves."
+        )
+    if same_name:
+        return None
+    if theirs is None:
+        raise DcaHubError(
+            f"The server at {endpoint.url} calls its model {endpoint.model!r} and tokenizes nothing to compare with "
+            f"{_shown(source)!r}: name the model that it serves, or serve it under that name."
+        )
+    return f"the server calls its model {endpoint.model!r}; its tokens are those of {_shown(source)!r}"
+
+
+def _names(source: Source) -> set[str]:
+    """The last parts of all names that a server may know the model by, in lower case."""
+    names = {source.folder.name, source.base, source.entry and source.entry.name, source.entry and source.entry.base}
+    if (source.folder / manifest.NAME).is_file():
+        names |= catalogue.names_of(manifest.read(source.folder).base)
+    return {_last(name) for name in names if name}
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()
+
+
+def _shown(source: Source) -> str:
+    return source.entry.name if source.entry else source.base or source.folder.name
 
 
 def _find(url: str) -> Endpoint:
@@ -131,7 +189,7 @@ def _find(url: str) -> Endpoint:
     try:
         answer = httpx.get(f"{url}/models", headers=_headers(), timeout=_CONNECT_SECONDS).raise_for_status()
         first = answer.json()["data"][0]
-        return Endpoint(url, first["id"], first.get("max_model_len"))
+        return Endpoint(url, first["id"], first.get("max_model_len"), first.get("root"))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DcaHubError(f"There is no server at {url} ({error}): start one with `dca-hub serve`.") from None
     except (ValueError, KeyError, IndexError, TypeError):

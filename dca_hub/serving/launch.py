@@ -4,16 +4,16 @@ import json
 import math
 from dataclasses import dataclass, field
 
-from dca_hub.errors import DcaHubError
+from dca_hub import sources
+from dca_hub.errors import DcaHubError, DoesNotFit, Fix
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.sizes import may_change_length, reach_of
+from dca_hub.sizes import geometry_of, may_change_length, reach_of
 from dca_hub.sources import Source
+from dca_hub.vllm_plugin.refusals import PAGE_SIZES
 
 GIB = 2**30
-# Pages of vLLM's paged cache, in tokens; on a GPU a chunk must be made of whole pages.
-PAGES = (128, 64, 32, 16)
 _CACHE_SHARE = 0.5  # of the free memory of a machine without GPU
 
 
@@ -56,7 +56,7 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     context = wanted.context or reach_of(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
     command += ["--host", wanted.host, "--port", str(wanted.port)]
-    command += ["--served-model-name", wanted.name or (source.entry.name if source.entry else source.folder.name)]
+    command += ["--served-model-name", wanted.name or served_name(source)]
     overrides = _overrides(source, geometry, context)
     if overrides:
         command += ["--hf-overrides", json.dumps(overrides)]
@@ -78,24 +78,52 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     return Launch((*command, *wanted.further), environment, tuple(notes))
 
 
+def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
+    """The `dca-hub serve` that says everything about transformers' server of a model.
+
+    Raises:
+        DcaHubError: there is no such model, or the server cannot do what is wanted.
+    """
+    unfit = {
+        "memory": wanted.memory is not None,
+        "vllm": bool(wanted.further),
+        "tensor_parallel": wanted.tensor_parallel > 1,
+        "pipeline_parallel": wanted.pipeline_parallel > 1,
+    }
+    for argument in (name for name, found in unfit.items() if found):
+        raise DcaHubError("The server of transformers cannot do this, vLLM can", Fix("leave {} out", argument))
+    source = sources.resolve(model, weights=False)
+    context = wanted.context or reach_of(source, geometry_of(source).geometry)
+    command = ["dca-hub", "serve", model, "--engine", "transformers", "--name", wanted.name or served_name(source)]
+    command += ["--max-context", str(context), *(["--dtype", wanted.dtype] if wanted.dtype else [])]
+    return (*command, "--host", wanted.host, "--port", str(wanted.port))
+
+
+def served_name(source: Source) -> str:
+    """What clients call a model: its catalogue name, or the name of its repository or folder."""
+    if source.entry is not None:
+        return source.entry.name
+    return source.base or source.folder.name
+
+
 def page_size(geometry: DualChunkGeometry) -> int:
     """Tokens of a page of the cache on a GPU, such that chunks are made of whole pages.
 
     Raises:
         DcaHubError: no page that vLLM has divides the chunk length.
     """
-    fitting = [page for page in PAGES if geometry.chunk_length % page == 0]
+    fitting = [page for page in PAGE_SIZES if geometry.chunk_length % page == 0]
     if not fitting:
         raise DcaHubError(
-            f"On a GPU, vLLM serves chunks that are made of whole pages of {PAGES[-1]} tokens, and this model's have "
-            f"{geometry.chunk_length:,}: package it with sizes whose difference is a multiple of {PAGES[-1]} (better "
-            f"{PAGES[0]}), such as --local-size {_nearest_window(geometry)}."
+            f"On a GPU the chunk length ({geometry.chunk_length:,} tokens) must be a multiple of {PAGE_SIZES[-1]}, "
+            f"better of {PAGE_SIZES[0]}: package the model with other sizes, such as --local-size "
+            f"{_nearest_window(geometry)}."
         )
     return fitting[0]
 
 
 def _nearest_window(geometry: DualChunkGeometry) -> int:
-    page = PAGES[-1]
+    page = PAGE_SIZES[-1]
     return geometry.chunk_size - max(page, geometry.chunk_length // page * page)
 
 
@@ -119,8 +147,11 @@ def _cpu_space(source: Source, context: int, wanted: Wanted, free: int) -> tuple
     space = math.ceil(wanted.memory) if wanted.memory else max(least, min(room, 4 * least))
     if space < least or (not wanted.memory and least > free / GIB):
         fits = int((space if wanted.memory else room) * GIB / per_token)
-        raise DcaHubError(
+        raise DoesNotFit(
             f"One request of {context:,} tokens takes {per_token * context / GIB:.1f} GiB of KV cache, and there are "
-            f"{space if wanted.memory else room} for it: give --context {fits}, or more --memory."
+            f"{space if wanted.memory else room} for it",
+            Fix("give {}", "context", fits),
+            Fix("more {}", "memory"),
+            tokens=fits,
         )
     return space, f"{space} GiB of KV cache: {int(space * GIB / per_token):,} tokens, {per_token:,} bytes each."

@@ -7,6 +7,10 @@ ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 SPECULATIVE_METHODS = ("ngram", "ngram_gpu", "suffix")
 
 
+# Block sizes of vLLM's flash attention, in tokens, the fastest first; a chunk must be made of whole blocks.
+PAGE_SIZES = (128, 64, 32, 16)
+
+
 def refuse_model(model_config) -> None:
     """Raises ValueError for a model whose positions Dual Chunk Attention does not know."""
     config = model_config.hf_config
@@ -79,9 +83,7 @@ def refuse_graphs(compilation, breakable: bool) -> None:
 def refuse_selection(asked, device: str) -> None:
     """Raises ValueError for an attention layer that vLLM is about to build, by its `AttentionSelectorConfig`."""
     if device not in ("cpu", "cuda"):
-        raise ValueError(
-            f"Dual Chunk Attention has no vLLM back end for {device!r}: serve it on a CPU or a GPU of NVIDIA."
-        )
+        raise ValueError(f"Dual Chunk Attention has no vLLM back end for {device!r}: run it on a CPU or an NVIDIA GPU.")
     unfit = {
         "latent attention": asked.use_mla,
         "attention sinks": asked.has_sink,
@@ -108,12 +110,17 @@ def refuse_backend(backend, asked, capability) -> None:
 
 
 def refuse_pages(geometry, page_size: int) -> None:
-    """Raises ValueError for pages of the cache, in tokens, that a chunk is not made of whole ones of."""
+    """Raises ValueError for a block size of the cache, in tokens, that does not divide the chunk length."""
     if geometry.chunk_length % page_size:
+        fitting = [size for size in PAGE_SIZES if geometry.chunk_length % size == 0]
+        fix = (
+            f"pass --block-size {fitting[0]}"
+            if fitting
+            else (f"package the model with sizes whose difference is a multiple of {PAGE_SIZES[-1]}")
+        )
         raise ValueError(
-            f"on a GPU a chunk must be made of whole pages of the cache, and {geometry.chunk_length:,} tokens are not "
-            f"of {page_size}: pass a --block-size that divides it, such as "
-            f"{max(size for size in (1, 16, 32, 64, 128) if geometry.chunk_length % size == 0)}."
+            f"the chunk length ({geometry.chunk_length:,} tokens) must be a multiple of the KV-cache block size "
+            f"({page_size}) on a GPU: {fix}."
         )
 
 

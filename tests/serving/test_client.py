@@ -4,6 +4,7 @@ import time
 
 import pytest
 from openai_server import serving
+from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError
 from dca_hub.conversation import Answered, Answering, Reading, Sampling
@@ -13,6 +14,7 @@ from dca_hub.prompts import Prompter, Turn
 from dca_hub.serving.client import connect, converse
 from dca_hub.space.host import Choice, Host
 from dca_hub.space.settings import Settings
+from dca_hub.tokenization import load_tokenizer
 
 SHORT = Sampling(max_new_tokens=8)
 DOCUMENT = Document("notes.pdf", (Page(1, "The pass key is 71432. Nothing else matters here."),), 1)
@@ -29,7 +31,7 @@ def test_the_server_gets_the_tokens_that_a_loaded_model_gets(tokenizer):
         events = list(conversation.ask("What is the pass key?", SHORT))
     asked = server.asked[0]
     assert asked["prompt"] == Prompter(tokenizer).tokens(DOCUMENT.text, [Turn("What is the pass key?")])
-    assert (asked["model"], asked["max_tokens"], asked["temperature"]) == ("served", 8, 0.0)
+    assert (asked["model"], asked["max_tokens"], asked["temperature"]) == ("demo", 8, 0.0)
     assert isinstance(events[0], Reading) and isinstance(events[-1], Answered)
     assert events[-1].text == "The pass key is 71432."
     assert "".join(e.text for e in events if isinstance(e, Answering)).strip() == events[-1].text
@@ -101,3 +103,30 @@ def test_the_space_uses_an_endpoint():
         with pytest.raises(DcaHubError, match="cannot be changed from here"):
             host.change(Choice("demo"))
         assert Settings(endpoint=server.url).choices() == ["demo"]
+
+
+def test_a_server_of_another_model_is_not_asked(tokenizer, tmp_path):
+    """Its token ids mean other words: what it answers to them would be nonsense."""
+    other = write_checkpoint(tmp_path / "other")
+    with serving("nonsense", model="other", tokenizer=load_tokenizer(other)) as server:
+        with pytest.raises(DcaHubError, match=r"serves, 'other', has other tokens than 'demo': name the model"):
+            connect("demo", server.url)
+        assert connect(str(other), server.url).note is None
+    with (
+        serving("nonsense", model="other") as server,
+        pytest.raises(DcaHubError, match="calls its model 'other' and tokenizes nothing"),
+    ):
+        connect("demo", server.url)
+    # The name is right and the tokens are not: a folder that is called like another model.
+    with (
+        serving("nonsense", model="demo", tokenizer=load_tokenizer(other)) as server,
+        pytest.raises(DcaHubError, match="has other tokens"),
+    ):
+        connect("demo", server.url)
+
+
+def test_the_same_tokens_under_another_name_are_said(tokenizer):
+    with serving("x", model="my-model", tokenizer=tokenizer) as server:
+        assert "calls its model 'my-model'; its tokens are those of 'demo'" in connect("demo", server.url).note
+    with serving("x", model="Demo", tokenizer=tokenizer) as server:
+        assert connect("demo", server.url).note is None

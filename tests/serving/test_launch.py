@@ -75,10 +75,10 @@ def test_memory_on_a_cpu():
     made = launch(QWEN_1M, free=64 * GIB, context=100_000)
     assert int(made.environment["VLLM_CPU_KVCACHE_SPACE"]) * GIB >= per_token * 100_000
     assert "--block-size" not in made.command
-    with pytest.raises(DcaHubError, match=r"give --context \d+, or more --memory"):
+    with pytest.raises(DcaHubError, match=r"give context=\d+, or more memory"):
         launch(QWEN_1M, free=8 * GIB)
     fits = int(8 * GIB * 0.5 / per_token)
-    with pytest.raises(DcaHubError, match=f"--context {fits}"):
+    with pytest.raises(DcaHubError, match=f"context={fits}"):
         launch(QWEN_1M, free=8 * GIB)
     launch(QWEN_1M, free=8 * GIB, context=fits)
     with pytest.raises(DcaHubError, match="there are 1 for it"):

@@ -126,7 +126,7 @@ def test_devices_and_features_of_layers():
 
 def test_pages_that_chunks_are_not_made_of():
     refusals.refuse_pages(DualChunkGeometry(4096, 1024, 4096), 128)
-    with pytest.raises(ValueError, match="pass a --block-size that divides it, such as 32"):
+    with pytest.raises(ValueError, match=r"must be a multiple of the KV-cache block size .*: pass --block-size 32"):
         refusals.refuse_pages(DualChunkGeometry(100, 4, 100), 128)
 
 
