@@ -15,10 +15,15 @@ def page_mark(number: int) -> str:
 
 @dataclass(frozen=True)
 class Page:
-    """One page. `number` counts from 1 in the file, whatever range was read; `text` is empty without a text layer."""
+    """One page.
+
+    number: counts from 1 in the file, whatever range was read. text: empty without a text layer. reader: whose reading
+    it is, "pdfium" or "pypdf"; empty for a text file.
+    """
 
     number: int
     text: str
+    reader: str = ""
 
 
 @dataclass(frozen=True)

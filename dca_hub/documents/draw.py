@@ -9,10 +9,11 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image, ImageChops, ImageDraw
 
-from .failures import Reason
-from .find import locate
-from .limits import Limits
-from .ranges import BadRange
+from dca_hub.documents.failures import Reason
+from dca_hub.documents.find import locate
+from dca_hub.documents.limits import Limits
+from dca_hub.documents.pdfium import open_document, refusal, shown_page
+from dca_hub.documents.ranges import BadRange
 
 MOST_PIXELS = 16_000_000
 _MOST_BOXES = 500
@@ -23,9 +24,9 @@ _YELLOW, _AMBER = (255, 236, 110), (200, 130, 0)
 def answer(data: BinaryIO, request: dict[str, Any], limits: Limits, send: Callable[..., None]) -> None:
     """Sends "open" and then "image" for request["number"], or "failed"."""
     try:
-        document = _open(data, request["password"])
+        document = open_document(data, request["password"])
     except pypdfium2.PdfiumError as error:
-        return send("failed", reason=_refusal(error, request["password"]))
+        return send("failed", reason=refusal(error, request["password"]))
     count = len(document)
     send("open", pages=count, chosen=1)
     if count == 0:
@@ -33,28 +34,13 @@ def answer(data: BinaryIO, request: dict[str, Any], limits: Limits, send: Callab
     if not 1 <= request["number"] <= count:
         raise BadRange(f"Page {request['number']}")
     try:
-        page = document[request["number"] - 1]
+        page = shown_page(document, request["number"] - 1)
         image, marked = draw(page, request["width"], request["highlight"], limits)
     except (pypdfium2.PdfiumError, ArithmeticError, ValueError):  # also: sizes that no page can have
         return send("failed", reason=Reason.DAMAGED)
     png = io.BytesIO()
     image.save(png, "PNG")
     send("image", png=base64.b64encode(png.getvalue()).decode("ascii"), marked=marked)
-
-
-def _open(data: BinaryIO, password: str | None) -> pypdfium2.PdfDocument:
-    try:  # first without, as when reading: a file that only restricts printing opens whatever password came along
-        return pypdfium2.PdfDocument(data)
-    except pypdfium2.PdfiumError as error:
-        if not password or error.err_code != pdfium.FPDF_ERR_PASSWORD:
-            raise
-    return pypdfium2.PdfDocument(data, password=password)
-
-
-def _refusal(error: pypdfium2.PdfiumError, password: str | None) -> Reason:
-    if error.err_code == pdfium.FPDF_ERR_PASSWORD:
-        return Reason.WRONG_PASSWORD if password else Reason.ENCRYPTED
-    return Reason.ENCRYPTED if error.err_code == pdfium.FPDF_ERR_SECURITY else Reason.DAMAGED
 
 
 def draw(page: pypdfium2.PdfPage, width: int, highlight: str | None, limits: Limits) -> tuple[Image.Image, bool]:

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from .writer import book
+from dca_hub.documents.writer import book
 
 PASS_KEY = "71432"
 PASS_KEY_SENTENCE = f"The pass key is {PASS_KEY}. Remember it. {PASS_KEY} is the pass key."

@@ -19,6 +19,9 @@ class Reason(str, Enum):
     WRONG_PASSWORD = "wrong_password"
     DAMAGED = "damaged"
     SCANNED = "scanned"
+    BLANK = "blank"
+    XFA = "xfa"
+    PORTFOLIO = "portfolio"
     BAD_PAGE_RANGE = "bad_page_range"
     TOO_MANY_PAGES = "too_many_pages"
     TOO_MUCH_TEXT = "too_much_text"
@@ -38,8 +41,16 @@ SENTENCES = {
     Reason.WRONG_PASSWORD: "That password does not open {name}: check it and try again.",
     Reason.DAMAGED: "{name} is damaged and cannot be read: download it again, or print it to a new PDF.",
     Reason.SCANNED: (
-        "{name} has no text layer on {which} (scanned images or blank pages), and no OCR is done here: "
+        "{name} has pictures but no text layer on {which}, and no OCR is done here: "
         "run it through an OCR program first."
+    ),
+    Reason.BLANK: "{name} has no text layer on {which}, and no pictures or form fields either: choose other pages.",
+    Reason.XFA: (
+        "{name} is an XFA form, whose contents only Adobe's programs show: "
+        "open it in Adobe Reader and print it to a new PDF."
+    ),
+    Reason.PORTFOLIO: (
+        "{name} has no text on {which} but holds {attached} ({names}): save what is attached and give that."
     ),
     Reason.BAD_PAGE_RANGE: (
         "{asked} is not a page range of {name}, which has {count}: write pages from 1 to {last}, such as {example}."

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .failures import Reason
-from .limits import Limits
+from dca_hub.documents.failures import Reason
+from dca_hub.documents.limits import Limits
 
 REQUEST = "DCA_HUB_DOCUMENT_REQUEST"
 OUT_OF_MEMORY = 77  # the exit status of a worker that has no memory left to say so
@@ -33,6 +33,13 @@ class Overrun(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+class Crashed(Overrun):
+    """A library died in the worker, which a damaged file can bring about."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.DAMAGED)
 
 
 def run_worker(
@@ -116,7 +123,7 @@ def _ending(process: subprocess.Popen[bytes], complaints: BinaryIO) -> Exception
     if status == OUT_OF_MEMORY or status == -getattr(signal, "SIGKILL", 9):
         return Overrun(Reason.TOO_MUCH_MEMORY)
     if status < 0:
-        return Overrun(Reason.DAMAGED)  # a crash within a library, which a damaged file can bring about
+        return Crashed()
     complaints.seek(0)
     tail = complaints.read()[-2000:].decode("utf-8", "replace")
     return RuntimeError(f"the document worker ended with status {status}:\n{tail}")

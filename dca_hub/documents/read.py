@@ -1,18 +1,22 @@
 """PDF -> Document."""
 
 import os
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any, BinaryIO
 
-from .document import Document, Page
-from .failures import DocumentError, Reason, counted
-from .limits import DEFAULT_LIMITS, MIB, Limits
-from .process import Overrun, run_worker
-from .ranges import example_range, spoken
-from .source import open_pdf
-from .text import join_hyphens, unwrap
+from dca_hub.documents.document import Document, Page
+from dca_hub.documents.failures import DocumentError, Reason, counted, shown_name
+from dca_hub.documents.limits import DEFAULT_LIMITS, MIB, Limits
+from dca_hub.documents.process import Crashed, Overrun, run_worker
+from dca_hub.documents.ranges import example_range, spoken
+from dca_hub.documents.source import open_pdf
+from dca_hub.documents.text import join_hyphens, unwrap
 
 Progress = Callable[[int, int], None]
+_MOST_CRASHES = 4
 
 
 def read_pdf(
@@ -36,10 +40,30 @@ def read_pdf(
     reading = _Reading(name, limits, progress)
     with file:
         try:
-            run_worker({"task": "read", "pages": pages, "password": password}, file, limits, reading.take, reading.tell)
+            _run({"task": "read", "pages": pages, "password": password}, file, limits, reading)
         except Overrun as overrun:
             raise reading.failure(overrun.reason) from None
     return reading.document()
+
+
+def _run(request: dict[str, Any], file: BinaryIO, limits: Limits, reading: "_Reading") -> None:
+    """Reads the file; where a library dies of a page, a new worker goes on without it, so that the others are read."""
+    deadline = time.monotonic() + limits.seconds
+    crashed: set[int] = set()
+    for _ in range(_MOST_CRASHES):
+        file.seek(0)
+        left = replace(limits, seconds=max(0.01, deadline - time.monotonic()))
+        try:
+            return run_worker(request, file, left, reading.take, reading.tell)
+        except Crashed:
+            if reading.begun is None:
+                raise
+            if reading.begun in crashed:  # both readers died of it
+                reading.take({"kind": "page", "number": reading.begun, "text": "", "problem": Reason.DAMAGED})
+            crashed.add(reading.begun)
+            begin = reading.begun + (reading.begun in reading.texts)
+            request = {**request, "crashed": sorted(crashed), "begin": begin}
+    raise Crashed()
 
 
 class _Reading:
@@ -51,14 +75,21 @@ class _Reading:
         self.chosen = 0
         self.texts: dict[int, str] = {}
         self.problems: dict[int, str] = {}
+        self.readers: dict[int, str] = {}
+        self.begun: int | None = None
+        self.file: dict[str, Any] = {}
 
     def take(self, reply: dict[str, Any]) -> None:
         if reply["kind"] == "failed":
             raise self.failure(Reason(reply["reason"]), reply)
         if reply["kind"] == "open":
-            self.page_count, self.chosen = reply["pages"], reply["chosen"]
+            self.page_count, self.chosen, self.file = reply["pages"], reply["chosen"], reply
+            return
+        if reply["kind"] == "begin":
+            self.begun = reply["number"]
             return
         self.texts[reply["number"]] = reply["text"]
+        self.readers[reply["number"]] = reply.get("reader", "")
         if reply["problem"]:
             self.problems[reply["number"]] = reply["problem"]
 
@@ -71,25 +102,55 @@ class _Reading:
 
     def document(self) -> Document:
         self.tell()
-        unread = [n for n, problem in self.problems.items() if problem != "cut"]
         if not any(self.texts.values()):
-            if unread:
-                raise self.failure(Reason(self.problems[unread[0]]))
-            which = "any page" if len(self.texts) == self.page_count else "the chosen pages"
-            raise DocumentError(Reason.SCANNED, self.name, which=which)
+            raise self._without_text()
         whole = [unwrap(text) for text in join_hyphens(list(self.texts.values()))]
-        pages = tuple(Page(number, text) for number, text in zip(self.texts, whole))
-        return Document(self.name, pages, self.page_count, tuple(self._notes(unread)))
+        pages = tuple(Page(number, text, self.readers[number]) for number, text in zip(self.texts, whole))
+        return Document(self.name, pages, self.page_count, tuple(self._notes()))
 
-    def _notes(self, unread: list[int]):
+    def _without_text(self) -> DocumentError:
+        """Why there is nothing to read: each reason has advice of its own."""
+        which = "any page" if len(self.texts) == self.page_count else "the chosen pages"
+        if self.file.get("attached"):
+            return DocumentError(Reason.PORTFOLIO, self.name, which=which, attached=self._files(), names=self._names())
+        if self._with("picture"):
+            return DocumentError(Reason.SCANNED, self.name, which=which)
+        unread = [problem for problem in self.problems.values() if problem in set(Reason)]
+        if unread:
+            return self.failure(Reason(unread[0]))
+        return DocumentError(Reason.BLANK, self.name, which=which)
+
+    def _with(self, problem: str) -> list[int]:
+        return [number for number, found in self.problems.items() if found == problem]
+
+    def _files(self) -> str:
+        count = self.file["attached"]
+        return "1 attached file" if count == 1 else f"{count} attached files"
+
+    def _names(self) -> str:
+        names = [shown_name(PurePath(name)) for name in self.file["names"]]
+        return ", ".join(names) + ("..." if self.file["attached"] > len(names) else "")
+
+    def _notes(self) -> Iterator[str]:
         blank = [n for n, text in self.texts.items() if not text and n not in self.problems]
-        cut = [n for n, problem in self.problems.items() if problem == "cut"]
+        unread = [n for n, problem in self.problems.items() if problem in set(Reason)]
+        if pictures := self._with("picture"):
+            yield f"Pictures without a text layer (scanned; no OCR is done) on {_pages(pictures)}."
         if blank:
-            yield f"No text layer (scanned or blank; no OCR is done) on {_pages(blank)}."
+            yield f"No text layer, and no pictures either, on {_pages(blank)}."
         if unread:
             yield f"Damaged or too complex to read, and left out: {_pages(unread)}."
-        if cut:
+        if garbage := self._with("garbage"):
+            yield (
+                f"Most likely garbage, because the fonts do not say which letters they draw: {_pages(garbage)}. "
+                "An OCR program can read them."
+            )
+        if cut := self._with("cut"):
             yield f"Cut after {self.limits.page_characters:,} characters: {_pages(cut)}."
+        if self.file.get("form"):
+            yield "An XFA form: what only Adobe's programs show of it is not read."
+        if self.file.get("attached"):
+            yield f"{self._files().capitalize()} not read: {self._names()}."
 
 
 def _pages(numbers: list[int]) -> str:

@@ -4,11 +4,11 @@ import base64
 import os
 from typing import Any, NamedTuple
 
-from .failures import Reason
-from .limits import DEFAULT_LIMITS, Limits
-from .process import Overrun, run_worker
-from .read import failure
-from .source import open_pdf
+from dca_hub.documents.failures import Reason
+from dca_hub.documents.limits import DEFAULT_LIMITS, Limits
+from dca_hub.documents.process import Overrun, run_worker
+from dca_hub.documents.read import failure
+from dca_hub.documents.source import open_pdf
 
 WIDTHS = range(16, 4097)
 

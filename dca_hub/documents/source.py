@@ -5,8 +5,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from .failures import DocumentError, Reason, shown_name
-from .limits import Limits
+from dca_hub.documents.failures import DocumentError, Reason, shown_name
+from dca_hub.documents.limits import Limits
 
 _HEAD = 1024
 _KINDS = (

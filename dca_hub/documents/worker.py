@@ -13,10 +13,10 @@ import signal
 import sys
 from typing import Any
 
-from .failures import Reason
-from .limits import Limits
-from .process import OUT_OF_MEMORY, REQUEST
-from .ranges import BadRange
+from dca_hub.documents.failures import Reason
+from dca_hub.documents.limits import Limits
+from dca_hub.documents.process import OUT_OF_MEMORY, REQUEST
+from dca_hub.documents.ranges import BadRange
 
 
 def send(kind: str, **facts: Any) -> None:
@@ -51,9 +51,9 @@ def main() -> None:
     logging.disable()  # pypdf warns about every oddity of a file; the pages tell enough
     # Imported before the limits are set: Python may then still write its bytecode cache.
     if request.pop("task") == "render":
-        from .draw import answer
+        from dca_hub.documents.draw import answer
     else:
-        from .extract import answer
+        from dca_hub.documents.extract import answer
     confine(limits)
     try:
         answer(io.BytesIO(sys.stdin.buffer.read(limits.file_bytes)), request, limits, send)

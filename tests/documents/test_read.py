@@ -81,12 +81,21 @@ def test_scanned(tmp_path):
     assert error.reason is Reason.SCANNED and "no text layer" in str(error) and "no OCR" in str(error)
 
 
+def test_pictures_among_pages_of_text_are_noted_apart_from_blank_ones(tmp_path):
+    drawing = pdfs.stream(b"0 0 9 9 re f")
+    text = pdfs.stream(pdfs.page_content("Herons."))
+    path = pdfs.save(tmp_path, pdfs.from_contents([text, drawing, pdfs.stream(b""), drawing]))
+    pictures, blank = read_pdf(path).notes
+    assert "Pictures" in pictures and "pages 2, 4." in pictures
+    assert "no pictures" in blank and "page 3." in blank
+
+
 def test_some_pages_without_text_are_noted(tmp_path):
     path = pdfs.save(tmp_path, pdfs.make_pdf(["One.", "", "", "Four.", ""]))
     document = read_pdf(path)
     assert len(document.notes) == 1 and "pages 2-3, 5" in document.notes[0]
     assert document.text == "[page 1]\nOne.\n\n[page 4]\nFour.\n\n"
-    assert refusal(path, pages="2-3").reason is Reason.SCANNED
+    assert refusal(path, pages="2-3").reason is Reason.BLANK
 
 
 def test_characters_of_a_page_are_cut_and_noted(tmp_path):
