@@ -16,6 +16,8 @@ from dca_hub.space.markup import tag
 
 _BEGIN, _END = "\ue000", "\ue001"  # of a mark, while the text is Markdown
 _MARK = re.compile(f"{_BEGIN}(\\d{{1,4}}){_END}")
+_THOUGHT = re.compile(r"\s*(?:<think(?:ing)?>)?(.*)</think(?:ing)?>\s*", re.DOTALL)
+_OPEN_THOUGHT = re.compile(r"\s*<think(?:ing)?>(.*)$", re.DOTALL)
 _LONGEST = 20_000  # characters that are rendered; the rest is left as it is
 
 
@@ -80,6 +82,15 @@ def render(written: str, marks: Sequence[tuple[int, str]] = ()) -> Markup:
             token.attrSet("dir", "auto")
     shown = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, env)
     return Markup(_MARK.sub(lambda found: marks[int(found[1])][1] if int(found[1]) < len(marks) else "", shown))
+
+
+def split_thought(written: str) -> tuple[str, str, int]:
+    """What a reasoning model thinks before it answers, the answer, and the index where that begins. Some formats open
+    the thought in the prompt, so that only its end is written; one that is not ended yet is all thought."""
+    found = _THOUGHT.match(written) or _OPEN_THOUGHT.match(written)
+    if not found:
+        return "", written, 0
+    return found[1].strip(), written[found.end() :], found.end()
 
 
 def _set_in(written: str, places: Sequence[int]) -> str:

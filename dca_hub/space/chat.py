@@ -19,7 +19,7 @@ from dca_hub.space.sessions import Session, Upload
 from dca_hub.space.stoppable import StoppableRun, Updates
 from dca_hub.space.turns import Turn
 
-_NOTHING_TO_ASK = "There is no document to ask yet: drop a PDF, or try the example."
+_NOTHING_TO_ASK = "There is no document to ask about yet: drop a PDF, or try the example."
 
 
 def build(context: Context) -> "Chat":

@@ -63,9 +63,9 @@ def _check_place(out: Path, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise DcaHubError(f"{str(out)!r} is there already: choose another folder, or give --force to write it anew.")
+        raise DcaHubError(f"{str(out)!r} already exists: choose another folder, or give --force to replace it.")
     if not out.is_dir() or (any(out.iterdir()) and not (out / "app.py").is_file()):
-        raise DcaHubError(f"{str(out)!r} is no Space that could be replaced: choose another folder.")
+        raise DcaHubError(f"{str(out)!r} is not a Space, so it is not replaced: choose another folder.")
 
 
 def _fill(folder: Path, settings: Settings, title: str, hardware: str | None) -> None:

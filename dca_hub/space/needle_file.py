@@ -54,9 +54,9 @@ def read(path: str) -> Saved:
     try:
         results = needle.from_text(text, file.name)
     except RecursionError:  # thousands of brackets, one within another
-        raise DcaHubError("The file holds no results: give the one that a run has written.") from None
+        raise DcaHubError("The file holds no results: give one that a run of the needle lab wrote.") from None
     if not results:
-        raise DcaHubError("The file holds no results: give the one that a run has written.")
+        raise DcaHubError("The file holds no results: give one that a run of the needle lab wrote.")
     if len({(r.model, r.haystack, r.seed) for r in results}) != 1:
         raise DcaHubError("The file mixes models or haystacks: give the results of one run.")
     lengths, depths, trials, sides = _planned(json_lines.split(text)[0])

@@ -22,7 +22,7 @@ from dca_hub.space.stoppable import StoppableRun, Updates, in_line
 from dca_hub.space.turns import SIDES
 
 MODES = [("DCA", "dca"), ("Plain", "plain"), ("Both", "both")]
-HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own")]
+HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own"), ("My PDF", "pdf")]
 _USUAL = (0.5, 1, 2, 4, 8)
 _STOPPING = ("Stopping", "", False)
 _LONGEST_TEXT = 2_000_000  # characters of one's own haystack
@@ -108,13 +108,14 @@ class _Lab:
     def run(self, session: Session, lengths, depths, trials, haystack, own, mode) -> Iterator[Updates]:
         """Measures what was chosen and is not known yet; the map fills in on the way."""
         p, c = self.parts, self.context
+        own = _pdf_text(session) if haystack == "pdf" else own or ""
         grid = self._grid(lengths, depths, trials, haystack, own, mode)
         if session.grid is not None and session.grid.haystack != grid.haystack:
             session.needle.clear()
         session.grid = grid
         yield {p.status: _line("Waiting for the model"), p.maps: self._maps(session, mode), p.links: ""}
         job = session.job = c.lane.submit(
-            lambda tell: needle_run.work(c, session, mode, own or "", tell), Rank.LAB, most=c.settings.job_seconds
+            lambda tell: needle_run.work(c, session, mode, own, tell), Rank.LAB, most=c.settings.job_seconds
         )
         problem = ""
         try:
@@ -158,7 +159,12 @@ class _Lab:
         own = grid.haystack not in ("prose", "grass")
         model, loaded = saved.results[0].model, self.context.host.loaded.name
         rest = "Run measures what is missing." if model == loaded else f"{loaded} is loaded, and Run measures it anew."
-        words = f"{len(saved.results):,} results of {model}: {'paste the same text, and ' if own else ''}{rest}"
+        again = (
+            ("add the same PDF, and " if grid.haystack.startswith("pdf-") else "paste the same text, and ")
+            if own
+            else ""
+        )
+        words = f"{len(saved.results):,} results of {model}: {again}{rest}"
         known = {value: label for label, value in lengths_for(self.context)[0]}
         choices = [(known.get(n, f"{n:,}"), n) for n in sorted({*known, *grid.lengths})]
         return {
@@ -167,7 +173,7 @@ class _Lab:
             p.mode: saved.mode,
             p.depths: len(grid.depths),
             p.trials: grid.trials,
-            p.haystack: "own" if own else grid.haystack,
+            p.haystack: ("pdf" if grid.haystack.startswith("pdf-") else "own") if own else grid.haystack,
         }
 
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
@@ -175,9 +181,9 @@ class _Lab:
             raise DcaHubError("Choose a haystack and an attention from the list.")
         c = self.context
         grid = bounds.grid_of(lengths or (), depths, trials, haystack, len(SIDES[mode]), c.host, c.settings)
-        if haystack == "own":  # a text has its own name, so that results of another one are not taken for its
-            text_of = needle.haystack_text(haystack, (own or "")[:_LONGEST_TEXT])
-            return dataclasses.replace(grid, haystack=f"own-{hashlib.sha256(text_of.encode()).hexdigest()[:8]}")
+        if haystack in ("own", "pdf"):  # a text has its own name, so that results of another one are not taken for its
+            text_of = needle.haystack_text(haystack, own[:_LONGEST_TEXT])
+            return dataclasses.replace(grid, haystack=f"{haystack}-{hashlib.sha256(text_of.encode()).hexdigest()[:8]}")
         return grid
 
     def _maps(self, session: Session, mode: str, running: str = "") -> str:
@@ -190,8 +196,15 @@ class _Lab:
         return {p.status: status, p.maps: self._maps(session, mode), p.links: links}
 
 
+def _pdf_text(session: Session) -> str:
+    """The visitor's documents as a haystack. Raises DcaHubError where there is none."""
+    if not session.readable:
+        raise DcaHubError("There is no PDF to hide a number in yet: add one on the tab PDF chat.")
+    return "\n\n".join(page.text for document in session.documents for page in document.pages if page.text)
+
+
 def _stopped(session: Session, mode: str) -> str:
-    return _line(f"Stopped; {needle_run.summary(session, mode)} Run goes on from here.", spinning=False)
+    return _line(f"Stopped; {needle_run.summary(session, mode)} Run continues from here.", spinning=False)
 
 
 def _line(words: str, spinning: bool = True) -> str:

@@ -75,7 +75,7 @@ class Settings:
             if getattr(self, name) < 0:
                 raise DcaHubError(f"{_flag(name)} must be at least 0, not {getattr(self, name)}.")
         if self.quantization not in ("", "4bit", "8bit"):
-            raise DcaHubError(f"--quantization is 4bit or 8bit, not {self.quantization!r}.")
+            raise DcaHubError(f"--quantization must be 4bit or 8bit, not {self.quantization!r}.")
         if self.public and self.any_model:
             raise DcaHubError("--any-model is not for a public Space: list the models with --models instead.")
         if self.mcp and importlib.util.find_spec("mcp") is None:
@@ -114,7 +114,7 @@ def read(
 ) -> Settings:
     """Options win over variables, variables over a file of settings (JSON), and that over defaults.
 
-    Raises DcaHubError for a value that is none. `--help` and unknown options end the process, as argparse does.
+    Raises DcaHubError for an invalid value. `--help` and unknown options end the process, as argparse does.
     """
     given = {key: value for key, value in vars(_parser().parse_args(argv)).items() if value is not None}
     values = {"public": True, "host": "0.0.0.0"} if environ.get("SPACE_ID") else {}
@@ -143,21 +143,23 @@ def _from_file(file: Path) -> dict:
         values = json.loads(file.read_text(encoding="utf-8"))
         unfit = [name for name, value in values.items() if type(value) is not kinds.get(name)]
     except (ValueError, AttributeError):
-        raise DcaHubError(f"{file.name} is no JSON object: write it again with `dca-hub space`.") from None
+        raise DcaHubError(f"{file.name} is not a JSON object: write it again with `dca-hub space`.") from None
     if unfit:
-        raise DcaHubError(f"{file.name}: {unfit[0]} is no setting, or of the wrong type; see `python app.py --help`.")
+        raise DcaHubError(
+            f"{file.name}: {unfit[0]} is not a setting, or has the wrong type; see `python app.py --help`."
+        )
     return values
 
 
 def _value(f, text: str):
     if f.type is bool:
         if text.strip().lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off", ""):
-            raise DcaHubError(f"{_variable(f.name)} is yes or no, not {text!r}.")
+            raise DcaHubError(f"{_variable(f.name)} must be yes or no, not {text!r}.")
         return text.strip().lower() in ("1", "true", "yes", "on")
     try:
         return f.type(text.strip()) if text.strip() or f.type is str else f.default
     except ValueError:
-        raise DcaHubError(f"{_variable(f.name)} is a whole number, not {text!r}.") from None
+        raise DcaHubError(f"{_variable(f.name)} must be a whole number, not {text!r}.") from None
 
 
 def _flag(name: str) -> str:

@@ -56,8 +56,15 @@ def _body(answer: Answer, turn: Turn, marks: Marks) -> Markup:
 
 
 def _said(answer: Answer, marks: Marks) -> Markup:
+    """The answer; what a reasoning model thought before it is folded."""
     caret = tag("span", class_="dh-caret") if answer.state == "answering" else ""
-    return tag("div", answer_text.render(answer.text if marks else answer.text.strip(), marks), caret, class_="dh-text")
+    thought, written, begin = answer_text.split_thought(answer.text if marks else answer.text.strip())
+    shown = answer_text.render(written, [(at - begin, mark) for at, mark in marks if at >= begin])
+    folded = ""
+    if thought:
+        summary = tag("summary", "Thoughts" if written or not caret else "Thinking")
+        folded = tag("details", summary, answer_text.render(thought), class_="dh-thought")
+    return tag("div", folded, shown, caret, class_="dh-text")
 
 
 def _waiting(turn: Turn) -> Markup:
@@ -104,8 +111,9 @@ def _timings(answer: Answer, last: bool) -> Markup:
     buttons = []
     if last:
         buttons.append(_press("retry", "Regenerate", "Answer this question again"))
-    if answer.text:
-        buttons.append(tag("button", "Copy", type="button", class_="dh-quiet", data_copy=answer.text))
+    copied = answer_text.split_thought(answer.text)[1].strip()
+    if copied:
+        buttons.append(tag("button", "Copy", type="button", class_="dh-quiet", data_copy=copied))
     figures = []
     if stats := answer.stats:
         kept = stats.prompt_tokens - stats.read_tokens

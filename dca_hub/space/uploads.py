@@ -33,7 +33,7 @@ def take(session: Session, path: str, sessions: Sessions, settings: Settings) ->
         raise DcaHubError(f"A conversation takes at most {settings.max_documents} documents: remove one first.")
     file = Path(path)
     if not file.is_file():
-        raise DcaHubError("The upload is not here any more: upload the file again.")
+        raise DcaHubError("The upload is no longer here: upload the file again.")
     size = file.stat().st_size
     if size > settings.limits.file_bytes:
         raise DcaHubError(f"{file.name} is larger than {settings.max_file_mb} MB, the limit here: split it.")

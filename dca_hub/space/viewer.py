@@ -60,7 +60,7 @@ def page(session: Session, wanted: Wanted, settings: Settings) -> Markup:
     """The page's image and the passage in words. Raises DcaHubError when the page is not there or cannot be drawn."""
     readable = session.readable
     if wanted.source >= len(readable):
-        raise DcaHubError("That document is not here any more.")
+        raise DcaHubError("That document was removed.")
     upload = readable[wanted.source]
     if wanted.page > upload.document.page_count:
         raise DcaHubError(f"{upload.name} has {upload.document.page_count:,} pages.")

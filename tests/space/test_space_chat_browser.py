@@ -277,7 +277,7 @@ def test_asking_without_a_document_says_what_to_do(visit):
     visitor = visit()
     visitor.page.locator("#question textarea").fill("What?")
     visitor.page.locator("#question textarea").press("Enter")
-    visitor.page.get_by_text("There is no document to ask yet").wait_for()
+    visitor.page.get_by_text("There is no document to ask about yet").wait_for()
     visitor.page.wait_for_timeout(1000)
     assert visitor.page.locator("#ask").inner_text() == "Ask" and visitor.page.locator(".dh-empty").is_visible()
 

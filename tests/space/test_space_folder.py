@@ -30,7 +30,7 @@ def test_a_space_folder_is_whole_and_says_what_a_space_needs(tmp_path):
         folder.write(out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(DcaHubError, match="no Space"):
+    with pytest.raises(DcaHubError, match="not a Space"):
         folder.write(tmp_path / "mine", force=True)
     with pytest.raises(DcaHubError, match="catalogue"):
         folder.write(tmp_path / "other", model="no-such")

@@ -270,6 +270,19 @@ def test_markdown_is_rendered_and_can_neither_fetch_nor_run_nor_lead_away():
     assert answer_text.render("שלום עולם") == '<p dir="auto">שלום עולם</p>\n'
 
 
+@pytest.mark.parametrize("opening", ["<think>", "", "<thinking>"])
+def test_thoughts_are_folded_and_neither_copied_nor_marked(opening):
+    text = f"{opening}Perhaps 5.\n</think>\n\nIt is 7."
+    at = text.index("It is 7.")
+    citation = Citation("a.pdf", 1, "It is 7.", 1.0, claims=((at, len(text)),))
+    shown = transcript.past([Turn("q", {"dca": Answer("done", text, citations=(citation,), stats=_STATS)})])
+    assert "<details" in shown and 'Thoughts</summary><p dir="auto">Perhaps 5.</p>' in shown
+    assert 'data-copy="It is 7."' in shown and "think" not in shown.lower().replace("thoughts", "")
+    assert shown.index("It is 7.<button") > shown.index("</details>")
+    live = transcript.live(0, Turn("q", {"dca": Answer("answering", "<think>Perhaps")}))
+    assert "Thinking</summary>" in live
+
+
 @pytest.mark.parametrize("evil", ["[" * 20_000, "> " * 10_000, "![[](" * 4_000, "|a" * 5_000 + "\n" + "|-" * 5_000])
 def test_no_answer_takes_long_to_render(evil):
     begun = time.monotonic()

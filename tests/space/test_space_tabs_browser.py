@@ -29,7 +29,7 @@ def test_needle_maps_fill_stop_and_go_on(visit, tmp_path):
     width = page.locator("#needle-status .dh-spinner").evaluate("spinner => getComputedStyle(spinner).borderTopWidth")
     visitor.shoot("needle-running")
     page.locator("#needle-stop").click()
-    page.get_by_text("Run goes on from here").wait_for()
+    page.get_by_text("Run continues from here").wait_for()
     done = page.locator("button.dh-cell").count()
     assert width == "2px"
     assert 4 <= done < 50

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 
-from dca_hub.space import answers, uploads
+from dca_hub.errors import DcaHubError
+from dca_hub.space import answers, needle_lab, uploads
 from dca_hub.space.answers import Sampling, begin_turn
 from dca_hub.space.lane import Rank
 
@@ -175,3 +176,20 @@ def test_sliders_are_brought_within_bounds():
     sampling = answers.sampling_of(1e9, -5, True, 64)
     assert (sampling.max_new_tokens, sampling.temperature, sampling.top_p) == (64, 0.0, 1.0)
     assert answers.sampling_of(None, 0.5, False, 64).max_new_tokens == 1
+
+
+class _Anything:
+    """Components for handlers that are called directly."""
+
+    def __getattr__(self, name: str) -> str:
+        return name
+
+
+def test_a_needle_is_hidden_in_a_visitors_own_pdf(space, session, pdfs):
+    lab, session.uploads = needle_lab._Lab(space.context, _Anything()), []
+    with pytest.raises(DcaHubError, match="no PDF to hide a number in"):
+        next(lab.run(session, [256], 1, 1, "pdf", "", "dca"))
+    _read(space, session, pdfs["example"])
+    list(lab.run(session, [256], 2, 1, "pdf", "", "dca"))
+    assert [result.found for result in session.needle] == [True, True]
+    assert session.grid.haystack.startswith("pdf-") and "Dosett" in "".join(r.around for r in session.needle)
