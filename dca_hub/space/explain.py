@@ -90,8 +90,10 @@ def drawn_sizes(context: Context) -> tuple[int, int, int, int]:
     """L, C, w and a length, in the loaded model's proportions, as small as can be drawn."""
     geometry = context.host.loaded.geometry
     scale = geometry.pretraining_length / _DRAWN
-    chunk = min(_DRAWN, max(2, round(geometry.chunk_size / scale)))
-    return _DRAWN, chunk, min(chunk - 1, round(geometry.local_size / scale)), 2 * _DRAWN
+    most = _DRAWN - (geometry.chunk_size < geometry.pretraining_length)  # below L where the model's C is
+    chunk = min(most, max(2, round(geometry.chunk_size / scale)))
+    length = min(chunk, max(1, round(geometry.chunk_length / scale)))
+    return _DRAWN, chunk, chunk - length, 2 * _DRAWN
 
 
 def _about(context: Context) -> Markup:

@@ -12,7 +12,7 @@ from dca_hub.conversation import Answered, Answering, Reading, Stats
 from dca_hub.documents import Citation, Document, Page, cite
 from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.space import answer_text, bounds, export, failures, fit, markup, picture, transcript, uploads
+from dca_hub.space import answer_text, bounds, explain, export, failures, fit, markup, picture, transcript, uploads
 from dca_hub.space.sessions import Session, Sessions, Upload
 from dca_hub.space.settings import Settings
 from dca_hub.space.turns import Answer, Turn, history
@@ -176,6 +176,32 @@ def test_the_picture_is_the_geometry(sizes):
             assert data["plain"]["distance"][i][j] == i - j
             assert data["dca"]["distance"][i][j] == direct.distance(i, j) <= chunk
             assert data["dca"]["relation"][i][j] == letters[direct.relation(i, j)]
+
+
+@pytest.mark.parametrize(
+    "sizes", [(511, 255, 512), (6144, 1024, 8192), (512, 0, 512), (300, 299, 512), (3072, 512, 4096)]
+)
+def test_a_models_picture_has_its_proportions_and_nothing_that_it_never_met(sizes):
+    loaded = SimpleNamespace(geometry=DualChunkGeometry(*sizes))
+    trained, chunk, local, length = explain.drawn_sizes(SimpleNamespace(host=SimpleNamespace(loaded=loaded)))
+    assert 0 <= local < chunk <= trained == 16 and length == 32
+    drawn, real = picture.geometry(trained, chunk, local), loaded.geometry
+    assert abs(drawn.chunk_length / 16 - real.chunk_length / real.pretraining_length) < 0.07
+    unseen = any(distance >= 16 for row in picture.data(drawn, length)["dca"]["distance"] for distance in row)
+    assert unseen == (real.chunk_size == real.pretraining_length)
+
+
+@pytest.mark.parametrize(
+    ("moved", "sizes", "expected"),
+    [
+        ("local", (16, 12, 20, 32), [21, 21, 20, 32]),
+        ("chunk", (16, 40, 4, 32), [40, 40, 4, 32]),
+        ("trained", (8, 12, 9, 32), [8, 8, 7, 32]),
+        ("length", (1e9, -3, None, 10**400), [64, 2, 0, 96]),
+    ],
+)
+def test_sliders_make_room_for_the_one_that_was_moved(moved, sizes, expected):
+    assert explain._redraw(moved, *sizes)[:4] == expected
 
 
 @pytest.mark.parametrize(
