@@ -235,6 +235,20 @@ def test_controls_have_names_and_an_answer_is_spoken(visit, pdfs):
         )
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_tab(visit, pdfs, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    visitor = visit(f"?__theme={theme}", color_scheme=theme)
+    visitor.bring(pdfs["short"])
+    visitor.ask("What is the pass key?")
+    rules = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+    for tab in _TABS:
+        visitor.page.locator(f"#tab-{tab}-button").click()
+        visitor.page.wait_for_timeout(700)
+        found = axe.run(visitor.page, options=rules).response["violations"]
+        assert not [(tab, rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
+
+
 def test_light_and_dark_can_be_switched_and_tabs_linked(visit):
     visitor = visit("?tab=model", color_scheme="light")
     page = visitor.page
