@@ -19,9 +19,9 @@ from dca_hub.space.context import Context
 from dca_hub.space.export import turn_as_json
 from dca_hub.space.failures import sentence
 from dca_hub.space.lane import Rank
-from dca_hub.space.places import uploads_only
 from dca_hub.space.sessions import Session
 from dca_hub.space.turns import SIDES
+from dca_hub.space.widgets import uploads_only
 
 
 def build(context: Context) -> None:

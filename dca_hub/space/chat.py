@@ -14,10 +14,10 @@ from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
 from dca_hub.space.failures import sentence
 from dca_hub.space.lane import is_beat
 from dca_hub.space.markup import notice, tag
-from dca_hub.space.places import clicked
 from dca_hub.space.sessions import Session, Upload
 from dca_hub.space.stoppable import StoppableRun, Updates
 from dca_hub.space.turns import Turn
+from dca_hub.space.widgets import clicked
 
 _NOTHING_TO_ASK = "There is no document to ask about yet: drop a PDF, or try the example."
 

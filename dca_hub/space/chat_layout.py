@@ -6,7 +6,7 @@ import gradio as gr
 
 from dca_hub.space import uploads, viewer, welcome
 from dca_hub.space.context import Context
-from dca_hub.space.places import place, uploads_only
+from dca_hub.space.widgets import html_slot, uploads_only
 
 ALL = "*"  # every document, in the choice of those to read again
 MODES = [("DCA", "dca"), ("Plain", "plain"), ("Side by side", "both")]
@@ -57,12 +57,12 @@ def lay_out(context: Context) -> Parts:
         with gr.Column(scale=6, min_width=320, elem_id="chat-main"):
             main = _main(context)
         with gr.Column(scale=5, min_width=320, visible=False, elem_id="page-column") as page_column:
-            page = place("page-view", script=viewer.COME_INTO_VIEW)
+            page = html_slot("page-view", script=viewer.COME_INTO_VIEW)
     return Parts(**side, **main, page_column=page_column, page=page)
 
 
 def _side(context: Context) -> dict:
-    line = place("side-line")
+    line = html_slot("side-line")
     drop = gr.File(
         label=f"Drop PDFs here, up to {context.settings.max_file_mb} MB each",
         file_types=[".pdf"],
@@ -72,9 +72,9 @@ def _side(context: Context) -> dict:
     )
     uploads_only(drop, context.settings)
     example = gr.Button("Try the example PDF", elem_id="example", size="sm")
-    listing = place("documents", uploads.NONE)
-    meter = place("meter")
-    ready = place("ready")
+    listing = html_slot("documents", uploads.NONE)
+    meter = html_slot("meter")
+    ready = html_slot("ready")
     # Pressed by buttons within the meter.
     fit_first = gr.Button("Use the pages that fit", elem_id="fit-first", elem_classes="dh-pressed")
     fit_question = gr.Button("Use the best pages", elem_id="fit-question", elem_classes="dh-pressed")
@@ -94,9 +94,9 @@ def _side(context: Context) -> dict:
 
 def _main(context: Context) -> dict:
     with gr.Column(elem_id="conversation"):
-        past = place("past", welcome.BEGIN)
-        live = place("live")
-    problem = place("problem")
+        past = html_slot("past", welcome.BEGIN)
+        live = html_slot("live")
+    problem = html_slot("problem")
     with gr.Row(elem_id="ask-row", equal_height=True):
         question = gr.Textbox(
             label="Your question", show_label=False, placeholder="Ask about the document", lines=1, max_lines=6,
@@ -114,7 +114,7 @@ def _main(context: Context) -> dict:
         # Pressed by buttons within the conversation.
         more = gr.Button("Continue", elem_id="continue", elem_classes="dh-pressed")
         restore = gr.Button("Bring it back", elem_id="restore", elem_classes="dh-pressed")
-    exported = place("export")
+    exported = html_slot("export")
     with gr.Accordion("Answer options", open=False, elem_id="answer-options"), gr.Row():
         most = context.settings.max_answer
         longest = gr.Slider(8, most, value=min(128, most), step=8, label="Longest answer, in tokens", elem_id="longest")

@@ -14,9 +14,9 @@ from dca_hub.space import bounds, picture
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.lane import QUIET, Rank, Tell, Waiting
 from dca_hub.space.markup import download, notice, tag
-from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
 from dca_hub.space.stoppable import StoppableRun, Updates, in_line
+from dca_hub.space.widgets import html_slot
 
 _SCORED, _WINDOWS = 128, 4
 _PIECE = 512  # tokens between two looks at Stop
@@ -52,13 +52,13 @@ def build(context: Context) -> "Parts":
     """Lays the tab out and connects it; gives what follows the model."""
     gr.HTML(tag("p", _WORDS, class_="dh-words-wide"), apply_default_css=False, elem_classes="dh-place")
     begin = drawn_sizes(context)
-    about = place("picture-model", _about(context))
+    about = html_slot("picture-model", _about(context))
     with gr.Row():
         sliders = [
             gr.Slider(least, most, value=value, step=1, label=label, elem_id=f"slider-{name}", min_width=250)
             for (name, label, least, most), value in zip(_SLIDERS, begin, strict=True)
         ]
-    shown = place("picture", _picture(*begin), script=_DRAW)
+    shown = html_slot("picture", _picture(*begin), script=_DRAW)
     for (name, *_), slider in zip(_SLIDERS, sliders, strict=True):
         slider.change(
             functools.partial(_redraw, name), sliders, [*sliders, shown], trigger_mode="always_last",
@@ -118,7 +118,7 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
         lengths = gr.CheckboxGroup(choices, value=usual, label="Lengths, in tokens", elem_id="curve-lengths", scale=6)
         run = gr.Button("Measure", variant="primary", elem_id="curve-run", scale=1, min_width=110)
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id="curve-stop", scale=1, min_width=110)
-    curve = place("curve")
+    curve = html_slot("curve")
     running = StoppableRun(context, run, stop, curve, [curve])
     running.on([run.click], _Curve(context, curve).run, lengths)
     running.stops()

@@ -17,9 +17,9 @@ from dca_hub.space.failures import sentence
 from dca_hub.space.lane import QUIET, Job, Tell, aside
 from dca_hub.space.machine import Machine
 from dca_hub.space.markup import amount, bar, notice, seconds, tag
-from dca_hub.space.places import place
 from dca_hub.space.sessions import Session
 from dca_hub.space.stoppable import StoppableRun, Updates
+from dca_hub.space.widgets import html_slot
 
 _QUANTIZATIONS = [("none", ""), ("8-bit", "8bit"), ("4-bit", "4bit")]
 _FOR_ALL = (
@@ -66,12 +66,12 @@ def build(context: Context) -> tuple[Dependency, gr.HTML]:
                 load = gr.Button("Load for everybody", variant="primary", elem_id="model-load")
                 stop = gr.Button("Stop", variant="stop", elem_id="model-stop", visible=False)
         with gr.Column(scale=7, min_width=320):
-            state_place = place("model-state", state(context))
-            facts = place("model-facts", _facts(begin, "", devices[0], context))
+            state_place = html_slot("model-state", state(context))
+            facts = html_slot("model-facts", _facts(begin, "", devices[0], context))
     with gr.Accordion("Models that fit this machine", open=len(fitting) <= 12, elem_id="model-all"):
-        place("model-table", _table(fitting, machine) + _others(unknown))
+        html_slot("model-table", _table(fitting, machine) + _others(unknown))
     with gr.Accordion("Too large for this machine", open=False, elem_id="model-large", visible=bool(others)):
-        place("model-large-table", _table(others, machine))
+        html_slot("model-large-table", _table(others, machine))
 
     def show(name: str, other: str, quantization: str, device: str) -> str:
         return _facts((other or "").strip() if settings.any_model and other else name, quantization, device, context)

@@ -16,10 +16,10 @@ from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
 from dca_hub.space.failures import sentence
 from dca_hub.space.lane import QUIET, Rank, Waiting
 from dca_hub.space.markup import notice, tag
-from dca_hub.space.places import clicked, place, uploads_only
 from dca_hub.space.sessions import BUSY, Session
 from dca_hub.space.stoppable import StoppableRun, Updates, in_line
 from dca_hub.space.turns import SIDES
+from dca_hub.space.widgets import clicked, html_slot, uploads_only
 
 MODES = [("DCA", "dca"), ("Plain", "plain"), ("Both", "both")]
 HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own"), ("My PDF", "pdf")]
@@ -66,10 +66,10 @@ def build(context: Context) -> gr.CheckboxGroup:
             load = gr.UploadButton("Load results", file_types=[".jsonl"], size="sm", elem_id="needle-load")
             uploads_only(load, context.settings)
         with gr.Column(scale=8, min_width=320, elem_id="needle-main"):
-            status = place("needle-status")
-            maps = place("needle-maps", view.maps([], None, 0, ()))
-            links = place("needle-links")
-            detail = place("needle-detail")
+            status = html_slot("needle-status")
+            maps = html_slot("needle-maps", view.maps([], None, 0, ()))
+            links = html_slot("needle-links")
+            detail = html_slot("needle-detail")
     parts = _Parts(lengths, depths, trials, haystack, own, mode, run, stop, clear, load, status, maps, detail, links)
     _Lab(context, parts).connect()
     return lengths

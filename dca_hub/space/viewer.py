@@ -8,9 +8,9 @@ from markupsafe import Markup
 from dca_hub.documents import Citation, render_page
 from dca_hub.errors import DcaHubError
 from dca_hub.space.markup import data_url, notice, tag
-from dca_hub.space.places import clicked
 from dca_hub.space.sessions import Session, Upload
 from dca_hub.space.settings import Settings
+from dca_hub.space.widgets import clicked
 
 _WIDTH = 1400  # pixels: enough for twice the size on the screen
 _STRIP = 60  # cells of the strip of all pages, at most

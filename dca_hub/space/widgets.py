@@ -1,4 +1,4 @@
-"""Places of a page for markup of ours."""
+"""Parts of a page that Gradio has no component for: a slot for markup of ours, and uploads that are bounded."""
 
 import gradio as gr
 
@@ -13,9 +13,9 @@ element.addEventListener('click', (event) => {
 """
 
 
-def place(elem_id: str, value: str = "", script: str = "") -> gr.HTML:
-    """An empty place to fill from `markup`; its buttons come back as clicks, see `clicked`. `script` runs once, when
-    the place is there, and knows it as `element`."""
+def html_slot(elem_id: str, value: str = "", script: str = "") -> gr.HTML:
+    """An empty slot to fill from `markup`; its buttons come back as clicks, see `clicked`. `script` runs once, when
+    the slot is there, and knows it as `element`."""
     return gr.HTML(
         value, elem_id=elem_id, elem_classes="dh-place", apply_default_css=False, js_on_load=_CLICKS + script
     )
