@@ -153,7 +153,10 @@ def _redraw(moved: str, trained: float, chunk: float, local: float, length: floa
         sizes["trained"] = max(sizes["trained"], sizes["chunk"])
     sizes["chunk"] = min(sizes["chunk"], sizes["trained"])
     sizes["local"] = min(sizes["local"], sizes["chunk"] - 1)
-    return [*sizes.values(), _picture(**sizes)]
+    # Only what changes: a slider that is still being dragged must not be set back to where it was.
+    before = (trained, chunk, local, length)
+    changed = [gr.skip() if size == was else size for size, was in zip(sizes.values(), before, strict=True)]
+    return [*changed, _picture(**sizes)]
 
 
 class _Curve:

@@ -52,6 +52,15 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && closePage()) event.preventDefault();
+    // Gradio's radios are each a group of their own to the browser, whose arrow keys then do nothing.
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const radio = step && event.target.closest?.("input[type=radio]");
+    if (!radio) return;
+    const group = [...radio.closest("fieldset, .block, .wrap").querySelectorAll("input[type=radio]")];
+    const next = group[(group.indexOf(radio) + step + group.length) % group.length];
+    event.preventDefault();
+    next.click();
+    next.focus();
   });
 
   const writeQuestion = (text) => {
@@ -122,7 +131,7 @@
   });
 
   const start = () => {
-    if (!button("chat") || !followConversation()) return void setTimeout(start, 100);
+    if (!button("chat") || !document.querySelector("#past") || !followConversation()) return void setTimeout(start, 100);
     if (remembered() && !new URLSearchParams(location.search).has("__theme")) setDark(remembered() === "dark");
     openLinkedTab();
     speakAnswers();
