@@ -1,4 +1,4 @@
-"""The demo model: a small trained Llama that the repository carries, and the code that makes it again.
+"""The demo model: a small trained Llama that comes with the package.
 
 `model/` is a plain checkpoint without DCA. `train` makes it from any plain text, `tune` measures which chunk sizes
 and temperature suit it, and model/README.md has the measured facts.

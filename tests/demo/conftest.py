@@ -6,8 +6,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from dca_hub.demo import MODEL_DIR
-from dca_hub.demo.corpus import Corpus
-from dca_hub.demo.tokenizer import PieceEncoder
+from examples.demo_model.corpus import Corpus
+from examples.demo_model.tokenizer import PieceEncoder
 
 TEXT = (
     "the old captain walked slowly along a quiet harbour while grey gulls cried above him and nobody answered when he "

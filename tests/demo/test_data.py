@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from dca_hub.demo.corpus import NEWLINE, Layout
-from dca_hub.demo.data import DENSE_MIX, MAIN_MIX, Batches, loader
-from dca_hub.demo.rows import ANSWER_WEIGHT, RowMaker
-from dca_hub.demo.wordings import NO_PASSAGE
+from examples.demo_model.corpus import NEWLINE, Layout
+from examples.demo_model.data import DENSE_MIX, MAIN_MIX, Batches, loader
+from examples.demo_model.rows import ANSWER_WEIGHT, RowMaker
+from examples.demo_model.wordings import NO_PASSAGE
 
 LENGTH = 513
 KINDS = sorted({*DENSE_MIX, *MAIN_MIX})

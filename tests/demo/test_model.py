@@ -9,10 +9,10 @@ from transformers import AutoModelForCausalLM
 
 from dca_hub import extend
 from dca_hub.demo import MODEL_DIR, TRAINED_LENGTH
-from dca_hub.demo.corpus import Corpus
-from dca_hub.demo.questions import ask
-from dca_hub.demo.tune import key_wordings
 from dca_hub.evaluation import needle, passkey, perplexity
+from examples.demo_model.corpus import Corpus
+from examples.demo_model.questions import ask
+from examples.demo_model.tune import key_wordings
 
 TEXT = "The wind had fallen since noon, and the two friends went down to the river without a word. "
 KINDS = ("the meadow", "an old inn", "his sister", "the bridge", "a letter", "the doctor", "many lamps", "the mill")

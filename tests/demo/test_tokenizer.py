@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from dca_hub.demo import MODEL_DIR
-from dca_hub.demo.questions import ask
-from dca_hub.demo.tokenizer import BOS, EOS, PieceEncoder, save_tokenizer, train_tokenizer
+from examples.demo_model.questions import ask
+from examples.demo_model.tokenizer import BOS, EOS, PieceEncoder, save_tokenizer, train_tokenizer
 
 LOADED = AutoTokenizer.from_pretrained(MODEL_DIR)
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=80)

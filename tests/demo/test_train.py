@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from dca_hub.demo import MODEL_DIR, loop, train
-from dca_hub.demo.data import MAIN_MIX, Batches
+from dca_hub.demo import MODEL_DIR
+from examples.demo_model import loop, train
+from examples.demo_model.data import MAIN_MIX, Batches
 
 SHAPE = "--window 64 --width 128 --layers 1 --inner 32"
 SMALL = f"{SHAPE} --rows 2 --check-rows 16 --dense-steps 2 --workers 0".split()

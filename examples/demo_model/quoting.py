@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dca_hub.demo import wordings
-from dca_hub.demo.questions import ask
+from examples.demo_model import wordings
+from examples.demo_model.questions import ask
 from dca_hub.generation import PIECE, PromptCache, Sampling, decode
 
 COMPARED = 8  # words of the answer that must be the document's

@@ -1,4 +1,4 @@
-"""Measure which chunk sizes and temperature suit the demo model: python -m dca_hub.demo.tune --text UNSEEN.txt.gz
+"""Measure the chunk sizes and temperature for the demo model: python -m examples.demo_model.tune --text UNSEEN.txt.gz
 
 Writes one JSON object a line: sizes, temperature, length, and what was measured there (perplexity, keys found,
 quotes right). The last lines name the settings that keep what the model promises.
@@ -15,17 +15,17 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from dca_hub import extend
-from dca_hub.demo import MODEL_DIR, quoting, wordings
-from dca_hub.demo.questions import ask, key_sentence
+from dca_hub.demo import MODEL_DIR
 from dca_hub.demo.text import read_books
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import needle, passkey, perplexity
-from dca_hub.evaluation.grid import spread
-from dca_hub.generation import PIECE
+from dca_hub.evaluation import perplexity
+from examples.demo_model import quoting
+from examples.demo_model.asking import FORMS, Asker, batch_tokens, share
+from examples.demo_model.wordings import MEASURED
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dca_hub.demo.tune", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m examples.demo_model.tune", description=__doc__)
     add = made.add_argument
     add("--text", required=True, help="text that the model was not trained on: a file or a folder")
     add("--model", default=str(MODEL_DIR), help="checkpoint folder (default: the one of the repository)")
@@ -33,10 +33,10 @@ def parser() -> argparse.ArgumentParser:
     add("--sizes", default="511:255,511:127", help="C:w, with commas between them (default: %(default)s)")
     add("--temperatures", default="0,0.1,0.2,0.3", type=_fractions, help="default: %(default)s")
     add("--plain", action="store_true", help="measure the model without DCA as well")
-    add("--tries", type=int, default=1, help="pass keys at each of the 11 depths (default: %(default)s); 0: none")
+    add("--trials", type=int, default=1, help="prompts for each wording, form and kind of text; 0: none")
+    add("--seed", type=int, default=0, help="of those prompts")
     add("--windows", type=int, default=12, help="windows of 256 tokens scored for perplexity; 0: none")
     add("--documents", type=int, default=0, help="documents a length for quotes, 8 questions each (default: 0)")
-    add("--wordings", type=int, default=8, help="how many wordings of the key take turns (default: %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", default="float32", choices=("float32", "bfloat16"))
     add("--out", help="file to add the lines to (default: standard output only)")
@@ -68,11 +68,11 @@ def lines(options: argparse.Namespace) -> Iterator[dict]:
         options.model, trust_remote_code=False, dtype=getattr(torch, options.dtype)
     )
     base = base.to(options.device).eval()
-    haystack = passkey.Haystack(tokenizer, text)
+    asker = Asker(base, tokenizer, text, batch_tokens(options.device))
     for variant, model in _variants(options, base):
         for length in options.lengths:
             began = time.monotonic()
-            found = _measure(options, model, haystack, text, length)
+            found = _measure(options, model, asker, text, length)
             yield {**variant, "length": length, **found, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -87,24 +87,25 @@ def _variants(options: argparse.Namespace, base: PreTrainedModel) -> Iterator[tu
             yield {"dca": True, "chunk_size": c, "local_size": w, "temperature": f}, model
 
 
-def _measure(options, model: PreTrainedModel, haystack: passkey.Haystack, text: str, length: int) -> dict:
+def _measure(options, model: PreTrainedModel, asker: Asker, text: str, length: int) -> dict:
     found: dict = {}
     if options.windows:
-        bos = haystack.tokenizer.bos_token_id
+        bos = asker.tokenizer.bos_token_id
         # The same tokens at every length, or the lengths could not be compared.
-        ids, longest = haystack.ids, max(options.lengths)
+        ids, longest = asker.ids, max(options.lengths)
         one = perplexity.measure(model, ids, [length], bos=bos, windows=options.windows, first=longest)[0]
         found |= {"perplexity": round(one.value, 3), "perplexity_error": round(one.error * one.value, 3)}
-    if options.tries:
-        said = key_wordings()[: options.wordings]
-        places = [(length, depth, t) for depth in spread(11) for t in range(options.tries)]
-        trials = [
-            needle.ask(model, haystack, 0, place, wording=said[number % len(said)], piece=PIECE)
-            for number, place in enumerate(places)
-        ]
-        found |= {"keys": len(trials), "keys_found": round(sum(t.found for t in trials) / len(trials), 4)}
+    if options.trials:
+        cells = asker.cells([length])
+        trials = list(asker.over(model).run(cells, options.trials, options.seed))
+        found |= {"keys": len(trials)}
+        for form in FORMS:
+            for numbers in (False, True):
+                name = f"{form}s_found" + ("_among_numbers" if numbers else "")
+                found[name] = round(share(t for t in trials if (t.form, t.numbers) == (form, numbers)), 4)
+        found["worst_wording"] = round(min(share(t for t in trials if t.wording == k) for k in range(len(MEASURED))), 4)
     if options.documents:
-        found |= _quotes(quoting.run(model, haystack.tokenizer, text, [length], documents=options.documents))
+        found |= _quotes(quoting.run(model, asker.tokenizer, text, [length], documents=options.documents))
     return found
 
 
@@ -113,16 +114,6 @@ def _quotes(asked: Iterator[quoting.Quote]) -> dict:
     for quote in asked:
         kinds[quote.kind].append(quote.right)
     return {f"quotes_{kind}": round(sum(right) / len(right), 4) for kind, right in kinds.items()}
-
-
-def key_wordings() -> tuple[passkey.Wording, ...]:
-    """The pass key first, then other nouns, sentences and questions of those that the model was taught."""
-    chosen = [passkey.Wording()]
-    for k, noun in enumerate(wordings.KEY_NOUNS):
-        sentence = wordings.KEY_SENTENCES[k % len(wordings.KEY_SENTENCES)]
-        question = wordings.KEY_QUESTIONS[(2 + k) % len(wordings.KEY_QUESTIONS)].format(n=noun)
-        chosen.append(passkey.Wording(key_sentence(sentence, noun, "{key}"), ask(question)))
-    return tuple(chosen)
 
 
 def _numbers(text: str) -> list[int]:

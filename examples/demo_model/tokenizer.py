@@ -80,11 +80,12 @@ class PieceEncoder:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):
-        self._encode = lru_cache(maxsize=200_000)(
-            lambda text: tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
-        )
         self._backend = tokenizer.backend_tokenizer
+        self._encode = lru_cache(maxsize=200_000)(
+            lambda text: tuple(self._backend.encode(text, add_special_tokens=False).ids) if text else ()
+        )
         self.digits = {str(d): tokenizer.convert_tokens_to_ids(str(d)) for d in range(10)}
+        self.size = self._backend.get_vocab_size()
         self.bos, self.eos, self.pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
 
     def __call__(self, text: str) -> list[int]:
@@ -102,5 +103,5 @@ class PieceEncoder:
 
     def pieces(self) -> list[str]:
         """The text of every token that is whole characters, in order of their ids."""
-        texts = (self._backend.decode([k]) for k in range(self._backend.get_vocab_size()))
+        texts = (self._backend.decode([k]) for k in range(self.size))
         return [text for text in texts if "\ufffd" not in text]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dca_hub.demo.rows import RowMaker
+from examples.demo_model import sharpness
+from examples.demo_model.rows import RowMaker
 
 # Shares of the kinds of rows: first to form induction, then to learn the tasks without losing the language.
 DENSE_MIX = {"dense": 0.75, "prose": 0.25}
@@ -14,7 +15,8 @@ MAIN_MIX = {"prose": 0.54, "recall": 0.05, "dense": 0.02, "key": 0.15, "quote": 
 
 
 class Batches(Dataset):
-    """Batch `step` is (tokens [rows, T + 1] int64, weights [rows, T] float32: of predicting tokens[:, 1:])."""
+    """Batch `step` is tokens [rows, T + 1] int64, weights [rows, T] float32: of predicting tokens[:, 1:], and the
+    sharpness [rows] float32 of attention, drawn between `softest` and `sharpest`."""
 
     def __init__(
         self,
@@ -24,19 +26,23 @@ class Batches(Dataset):
         seed: int,
         dense_steps: int,
         mix: dict[str, float] = MAIN_MIX,
+        softest: float = 1.0,
+        sharpest: float = 1.0,
     ):
         self.maker, self.rows, self.steps, self.seed, self.dense_steps = maker, rows, steps, seed, dense_steps
-        self.mix = mix
+        self.mix, self.softest, self.sharpest = mix, softest, sharpest
 
     def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([self.seed, step])
         mix = DENSE_MIX if step < self.dense_steps else self.mix
         shares = np.array(list(mix.values()))
-        kinds = rng.choice(list(mix), self.rows, p=shares / shares.sum())
-        return collate([self.maker.make(str(kind), rng) for kind in kinds])
+        kinds = [str(kind) for kind in rng.choice(list(mix), self.rows, p=shares / shares.sum())]
+        tokens, weights = collate([self.maker.make(kind, rng) for kind in kinds])
+        factors = [sharpness.draw(kind, rng, self.softest, self.sharpest) for kind in kinds]
+        return tokens, weights, torch.tensor(factors)
 
 
 def collate(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:

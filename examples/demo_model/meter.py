@@ -6,8 +6,8 @@ import sys
 import torch
 from tqdm import tqdm
 
-from dca_hub.demo.loop import Settings
-from dca_hub.demo.state import Progress
+from examples.demo_model.loop import Settings
+from examples.demo_model.state import Progress
 
 
 class Meter:

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dca_hub.demo.data import collate
-from dca_hub.demo.rows import ANSWER_WEIGHT, RowMaker
+from examples.demo_model.data import collate
+from examples.demo_model.rows import ANSWER_WEIGHT, RowMaker
 
+CHECKED_ROWS = 16  # at a time
 KINDS = ("prose", "recall", "key", "quote", "fact")
 
 
@@ -18,8 +19,8 @@ def check(model: torch.nn.Module, maker: RowMaker, rows: int, seed: int = 7) -> 
     for kind in KINDS:
         rng = np.random.default_rng([seed, len(kind)])
         losses, answers = [], []
-        for _ in range(0, rows, 16):
-            tokens, weights = collate([maker.make(kind, rng) for _ in range(16)])
+        for _ in range(0, rows, CHECKED_ROWS):
+            tokens, weights = collate([maker.make(kind, rng) for _ in range(CHECKED_ROWS)])
             loss, right = _score(model, tokens.to(model.device))
             losses.append(loss[weights.to(loss.device) > 0].float().mean().item())
             answers += _answers(right.cpu().numpy(), weights.numpy() == ANSWER_WEIGHT)

@@ -1,4 +1,4 @@
-"""Make the demo model again from plain text: python -m dca_hub.demo.train --text FILE_OR_FOLDER --out DIR"""
+"""Make the demo model again from plain text: python -m examples.demo_model.train --text FILE_OR_FOLDER --out DIR"""
 
 import argparse
 import sys
@@ -8,23 +8,24 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from dca_hub.demo import TRAINED_LENGTH, wordings
-from dca_hub.demo import model as shape
-from dca_hub.demo.checks import check
-from dca_hub.demo.corpus import Corpus, curly_quotes
-from dca_hub.demo.data import MAIN_MIX, Batches
-from dca_hub.demo.loop import Settings, Trainer, make_optimizer
-from dca_hub.demo.meter import Meter
-from dca_hub.demo.questions import ask
-from dca_hub.demo.rows import RowMaker
-from dca_hub.demo.state import Progress, load_state
+from dca_hub.demo import TRAINED_LENGTH
 from dca_hub.demo.text import read_books
-from dca_hub.demo.tokenizer import PieceEncoder, save_tokenizer, train_tokenizer
 from dca_hub.errors import DcaHubError
+from examples.demo_model import model as shape
+from examples.demo_model import wordings
+from examples.demo_model.checks import check
+from examples.demo_model.corpus import Corpus, curly_quotes
+from examples.demo_model.data import MAIN_MIX, Batches
+from examples.demo_model.loop import Settings, Trainer, make_optimizer
+from examples.demo_model.meter import Meter
+from examples.demo_model.questions import ask
+from examples.demo_model.rows import RowMaker
+from examples.demo_model.state import Progress, load_state
+from examples.demo_model.tokenizer import PieceEncoder, save_tokenizer, train_tokenizer
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m dca_hub.demo.train", description=__doc__)
+    made = argparse.ArgumentParser(prog="python -m examples.demo_model.train", description=__doc__)
     add = made.add_argument
     add("--text", required=True, help="a .txt or .txt.gz file, or a folder of them; form feeds part books")
     add("--validation", help="such a file or folder to check on (default: the last 2%% of the text, kept out)")
@@ -51,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     add("--parted", type=float, default=0.3, help="share of the texts of one window that a bos token parts")
     add("--packed", type=float, default=0.5, help="share of prose windows made of several texts")
     add("--strange", type=float, default=0.25, help="share of documents with words of any kind mixed in")
+    add("--softest", type=float, default=0.6, help="least factor of attention logits (default: %(default)s)")
+    add("--sharpest", type=float, default=1.5, help="largest factor of attention logits (default: %(default)s)")
     add("--mix", type=_mix, default=MAIN_MIX, help="shares of the kinds of windows that differ, such as key=0.3")
     add("--window", type=int, default=TRAINED_LENGTH, help="tokens a row (default: %(default)s)")
     add("--vocabulary", type=int, default=4096)
@@ -105,7 +108,9 @@ def train(options: argparse.Namespace) -> dict[str, float]:
         compile=options.compile,
         save_minutes=options.save_minutes,
     )
-    batches = Batches(maker, rows, options.steps, options.seed, options.dense_steps, options.mix)
+    batches = Batches(
+        maker, rows, options.steps, options.seed, options.dense_steps, options.mix, options.softest, options.sharpest
+    )
     trainer = Trainer(model, optimizer, batches, settings, options.out, progress)
     meter = Meter(settings, rows * options.window)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dca_hub.demo.data import Batches, loader
-from dca_hub.demo.state import Progress, save_state
+from examples.demo_model.checks import CHECKED_ROWS
+from examples.demo_model.data import Batches, loader
+from examples.demo_model.sharpness import sharpen
+from examples.demo_model.state import Progress, save_state
 
 WARMUP_STEPS = 200
-HELD = 0.8  # share of the way at the peak rate
+HELD = 0.4  # share of the way at the peak rate
 FINAL_RATE = 0.02  # of the peak
 
 
@@ -60,6 +62,7 @@ class Trainer:
         self.model, self.optimizer, self.batches = model, optimizer, batches
         self.settings, self.out, self.progress = settings, out, progress
         self.device = model.device
+        self.sharpness = sharpen(model, max(settings.micro_rows, CHECKED_ROWS))
         # TF32 where autocast leaves float32: the rounding is far below that of bf16.
         torch.set_float32_matmul_precision("high")
         self._loss = torch.compile(weighted_loss, dynamic=False) if settings.compile else weighted_loss
@@ -69,12 +72,13 @@ class Trainer:
         saved = time.monotonic()
         try:
             clock = time.monotonic()
-            for tokens, weights in loader(self.batches, self.progress.step, self.settings.workers):
-                loss = self._step(tokens.to(self.device), weights.to(self.device))
+            for batch in loader(self.batches, self.progress.step, self.settings.workers):
+                loss = self._step(*(part.to(self.device, non_blocking=True) for part in batch))
                 now = time.monotonic()
                 self.progress.step += 1
                 self.progress.seconds += now - clock
                 clock = now
+                self.sharpness.fill_(1.0)
                 report(self.progress, loss)
                 if self.settings.minutes and self.progress.seconds > 60 * self.settings.minutes:
                     break
@@ -87,12 +91,13 @@ class Trainer:
     def save(self) -> None:
         save_state(self.out, self.model, self.optimizer, self.progress)
 
-    def _step(self, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def _step(self, tokens: torch.Tensor, weights: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.settings, self.progress)
         total, loss = weights.sum().clamp(min=1), torch.zeros((), device=self.device)
         size = self.settings.micro_rows
-        for part, part_weights in zip(tokens.split(size), weights.split(size)):
+        for part, part_weights, part_factors in zip(tokens.split(size), weights.split(size), factors.split(size)):
+            self.sharpness[: len(part_factors), 0, 0] = part_factors
             with self._autocast():
                 part_loss = self._loss(self.model, part, part_weights) / total
             part_loss.backward()

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dca_hub.demo import questions
-from dca_hub.demo.corpus import FLOWING, NEWLINE, NOTHING, PARAGRAPH, Corpus, Layout
-from dca_hub.demo.tokenizer import PieceEncoder
+from examples.demo_model import questions
+from examples.demo_model.corpus import FLOWING, NEWLINE, NOTHING, PARAGRAPH, Corpus, Layout
+from examples.demo_model.keys import Key, KeyMaker
+from examples.demo_model.tokenizer import PieceEncoder
 
 ANSWER_WEIGHT = 2.0
+CONTINUED = 0.4  # share of the documents with keys that a text follows instead of questions
 TOKENS_A_TURN = 62  # of a quote; a turn that does not fit is cut
 SAME_BOOK = 12_000  # words to either side that are most likely of the same book
 
@@ -51,6 +53,9 @@ class RowMaker:
     ):
         self.corpus, self.encode, self.length = corpus, encode, length
         self.absent, self.bos, self.parted, self.packed, self.strange = absent, bos, parted, packed, strange
+        self._keys = KeyMaker(self._name, self._phrase)
+        self._foreseen = np.ones(encode.size, np.float32)  # by token: digits put in cannot be foreseen
+        self._foreseen[list(encode.digits.values())] = 0.0
 
     def make(self, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         row = Row(self.length)
@@ -82,14 +87,20 @@ class RowMaker:
         self._recall(row, rng, shortest=3, longest=16, again=0.7)
 
     def key(self, row: Row, rng: np.random.Generator) -> None:
-        """Keys at random depths of a document, then questions for them."""
-        turns = questions.key_turns(rng, self._name, self.absent)
-        self._asked(row, rng, turns.insertions, turns.asked)
+        """Numbers at random depths of a document, then questions for them or texts that go on to them."""
+        hidden = self._keys.hidden(rng, self.absent)
+        turns = [self._asked_for(key.question, key.answer) for key in hidden.asked]
+        if rng.random() < CONTINUED:
+            before = str(rng.choice([" ", "\n", "\n\n", "\n\n"]))
+            turns = [self._gone_on_to(before, key) for key in hidden.asked]
+        elif hidden.absent:
+            turns.insert(int(rng.integers(len(turns) + 1)), self._asked_for(*hidden.absent))
+        self._hide(row, rng, hidden.sentences, hidden.numbers, turns)
 
     def fact(self, row: Row, rng: np.random.Generator) -> None:
         """A made-up statement at a random depth, then the question for it."""
         insertion, asked = questions.fact_turn(rng, self._name, self._phrase)
-        self._asked(row, rng, [insertion], [asked])
+        self._hide(row, rng, [insertion], [], [self._asked_for(*asked)])
 
     def quote(self, row: Row, rng: np.random.Generator) -> None:
         """A document, then words out of it: how does the passage go on?"""
@@ -101,7 +112,7 @@ class RowMaker:
         row.add(self._document(rng, a, words, style))
         asker = questions.QuoteAsker(self.corpus, self.encode, self.absent, words, style.curly)
         for question, answer in asker.turns(rng, turns):
-            self._turn(row, question, answer)
+            self._take(row, [(question, 1.0), ([*answer, self.encode.eos], ANSWER_WEIGHT)])
 
     def _recall(self, row: Row, rng: np.random.Generator, shortest: int, longest: int, again: float) -> None:
         seen: list[tuple[np.ndarray, np.ndarray]] = []
@@ -132,35 +143,45 @@ class RowMaker:
         # Each line break costs a token, and the word behind it often one more.
         return a, self.corpus.fit(a, int(tokens / (1 + 7 / style.width)) if style.width else tokens)
 
-    def _asked(self, row: Row, rng: np.random.Generator, insertions: list[str], asked: list[tuple[str, str]]) -> None:
-        turns = [(self._question(q), self.encode(" " + a)) for q, a in asked]
-        inserted = [self._inserted(rng, text) for text in insertions]
-        taken = sum(len(q) + len(a) + 1 for q, a in turns) + sum(len(tokens) for tokens, _ in inserted)
+    def _hide(self, row: Row, rng: np.random.Generator, sentences: list[str], numbers: list[str], turns: list) -> None:
+        """A document with `sentences` between its own and `numbers` anywhere, then the turns."""
+        inserted = [self._inserted(rng, text) for text in sentences]
+        scattered = [self._unforeseen(" " + number) for number in numbers]
+        taken = sum(len(tokens) for turn in turns for tokens, _ in turn)
+        taken += sum(len(tokens) for tokens, _ in inserted + scattered)
         short = int(rng.random() < 0.3) * int(rng.integers(0, 350))
         style = random_layout(rng)
         a, b = self._span(rng, max(row.room - taken - short - 12, 8), style)
         words = self._strange(rng, a, b)
         places = [(_place(rng, self.corpus.ends[words]), *one) for one in inserted]
+        places += [(int(rng.integers(len(words) + 1)), *one) for one in scattered]
         for tokens, weights in self._pieces(rng, a, words, style, places):
             row.add(tokens)
             if weights is not None:
                 row.weights[-1] = weights[: len(row.tokens[-1])]
-        for question, answer in turns:
-            self._turn(row, question, answer)
+        for turn in turns:
+            self._take(row, turn)
 
-    def _turn(self, row: Row, question, answer) -> None:
-        row.add(question)
-        row.add([*answer, self.encode.eos], ANSWER_WEIGHT)
+    def _take(self, row: Row, turn: list[tuple]) -> None:
+        for tokens, weight in turn:
+            row.add(tokens, weight)
 
-    def _question(self, text: str) -> list[int]:
-        return self.encode(questions.ask(text))
+    def _asked_for(self, question: str, answer: str) -> list[tuple]:
+        asked = self.encode(questions.ask(question))
+        return [(asked, 1.0), ([*self.encode(" " + answer), self.encode.eos], ANSWER_WEIGHT)]
+
+    def _gone_on_to(self, before: str, key: Key) -> list[tuple]:
+        # Nobody can know that the text will go on so, only what then follows.
+        answer = self.encode(" " + key.digits)
+        return [(self.encode(before + key.continuation), 0.0), (answer, ANSWER_WEIGHT), (self.encode("."), 1.0)]
 
     def _inserted(self, rng: np.random.Generator, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of a sentence put into the document, and weights: its digits cannot be foreseen."""
-        before = rng.choice([" ", " ", "\n", "\n\n"])
-        tokens = np.array(self.encode(str(before) + text), np.int32)
-        digits = np.isin(tokens, list(self.encode.digits.values()))
-        return tokens, np.where(digits, 0.0, 1.0).astype(np.float32)
+        return self._unforeseen(str(rng.choice([" ", " ", "\n", "\n\n"])) + text)
+
+    def _unforeseen(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        tokens = np.array(self.encode(text), np.int32)
+        return tokens, self._foreseen[tokens]
 
     def _strange(self, rng: np.random.Generator, a: int, b: int) -> np.ndarray:
         """The words a..b; in a part of the documents, with words of any kind in place of some of them.
@@ -203,9 +224,9 @@ class RowMaker:
     def _name(self, rng: np.random.Generator) -> str:
         """A random word of letters."""
         while True:
-            word = self.corpus.trimmed(int(self.corpus.words[rng.integers(len(self.corpus))]))
-            if len(word) > 3 and word.isalpha():
-                return word
+            word = int(self.corpus.words[rng.integers(len(self.corpus))])
+            if self.corpus.names[word]:
+                return self.corpus.trimmed(word)
 
     def _phrase(self, rng: np.random.Generator) -> str:
         a = int(rng.integers(len(self.corpus) - 20))

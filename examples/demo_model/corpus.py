@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dca_hub.demo.tokenizer import PieceEncoder
+from examples.demo_model.tokenizer import PieceEncoder
 
 # What stands before a word; NEWLINE and PARAGRAPH are also the number of line breaks.
 SPACE, NEWLINE, PARAGRAPH, NOTHING = 0, 1, 2, 3
@@ -49,6 +49,8 @@ class Corpus:
         self._start = np.concatenate([[0], np.cumsum(self._length)[:-1]]).astype(np.int32)
         self._flat = np.fromiter((t for e in encoded for t in e), np.int32, int(self._length.sum()))
         self._width = np.fromiter((len(w) + 1 for w in vocabulary), np.int32, len(vocabulary))
+        self._trimmed = [_TRAILING.sub("", word) for word in vocabulary]
+        self.names = np.fromiter((len(word) > 3 and word.isalpha() for word in self._trimmed), bool, len(vocabulary))
         self.quotable = np.fromiter((_quotable(w) for w in vocabulary), bool, len(vocabulary))
         self.ends = np.fromiter((bool(_SENTENCE_END.search(w)) for w in vocabulary), bool, len(vocabulary))
         spaced = self._length[len(vocabulary) + self.words] + self.seps
@@ -92,7 +94,7 @@ class Corpus:
 
     def trimmed(self, word: int) -> str:
         """The word without the punctuation at its end."""
-        return _TRAILING.sub("", self.vocabulary[word])
+        return self._trimmed[word]
 
 
 def _number(books: list[str], numbers: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dca_hub.demo.tokenizer import save_tokenizer
+from examples.demo_model.tokenizer import save_tokenizer
 
 ANSWER_TOKENS = 96  # the longest answer that was taught has about 80
 

@@ -1,13 +1,12 @@
-"""Questions and their answers about a document."""
+"""Questions about what a document says, and their answers."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from dca_hub.demo import wordings
-from dca_hub.demo.corpus import Corpus
-from dca_hub.demo.tokenizer import ANSWER, QUESTION, PieceEncoder
+from examples.demo_model import wordings
+from examples.demo_model.corpus import Corpus
+from examples.demo_model.tokenizer import ANSWER, QUESTION, PieceEncoder
 
 SHORTEST_ANSWER, LONGEST_ANSWER = 8, 40  # words
 
@@ -16,37 +15,8 @@ def ask(question: str) -> str:
     return QUESTION + question + ANSWER
 
 
-@dataclass(frozen=True)
-class KeyTurns:
-    insertions: list[str]
-    asked: list[tuple[str, str]]
-
-
 def pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
-
-
-def digits(rng: np.random.Generator) -> str:
-    """Mostly five digits, as the test has them."""
-    size = 5 if rng.random() < 0.75 else int(rng.integers(3, 9))
-    return "".join(str(d) for d in rng.integers(0, 10, size))
-
-
-def key_turns(rng: np.random.Generator, name: Callable, absent: float) -> KeyTurns:
-    """One to three keys under different nouns, other numbers, and questions in random order."""
-    count = 1 if rng.random() < 0.6 else int(rng.integers(2, 4))
-    nouns = _nouns(rng, count, name)
-    keys = {noun: digits(rng) for noun in nouns}
-    insertions = [key_sentence(pick(rng, wordings.KEY_SENTENCES), n, k) for n, k in keys.items()]
-    if rng.random() < 0.4:
-        insertions += [pick(rng, wordings.DISTRACTORS).format(k=digits(rng)) for _ in range(int(rng.integers(1, 4)))]
-    asked = [_key_question(rng, n, k, alone=count == 1) for n, k in keys.items()]
-    if rng.random() < absent:
-        missing = _missing(rng, nouns, name)
-        question = _cap(pick(rng, wordings.KEY_QUESTIONS).format(n=missing))
-        asked.append((question, wordings.NO_KEY.format(n=missing)))
-    rng.shuffle(asked)
-    return KeyTurns(insertions, [tuple(one) for one in asked])
 
 
 def fact_turn(rng: np.random.Generator, name: Callable, phrase: Callable) -> tuple[str, tuple[str, str]]:
@@ -118,34 +88,3 @@ def answer_end(ends: np.ndarray, begin: int) -> int:
     limit = min(begin + LONGEST_ANSWER, len(ends))
     found = np.flatnonzero(ends[begin + SHORTEST_ANSWER - 1 : limit])
     return begin + SHORTEST_ANSWER + int(found[0]) if len(found) else limit
-
-
-def _key_question(rng: np.random.Generator, noun: str, key: str, alone: bool) -> tuple[str, str]:
-    options = wordings.ANY_KEY_QUESTIONS if alone and rng.random() < 0.12 else wordings.KEY_QUESTIONS
-    return _cap(pick(rng, options).format(n=noun)), wordings.KEY_ANSWER.format(n=noun, k=key)
-
-
-def key_sentence(template: str, noun: str, key: str) -> str:
-    head, sep, rest = noun.partition(" for ")
-    return _cap(template.format(n=noun, ns=f"{head}s{sep}{rest}", k=key))
-
-
-def _nouns(rng: np.random.Generator, count: int, name: Callable) -> list[str]:
-    """Different nouns; now and then of the kind "magic number for WORD"."""
-    if rng.random() < 0.25:
-        noun = pick(rng, wordings.KEY_NOUNS)
-        return [f"{noun} for {name(rng)}" for _ in range(count)]
-    return [str(noun) for noun in rng.choice(wordings.KEY_NOUNS, count, replace=False)]
-
-
-def _missing(rng: np.random.Generator, nouns: list[str], name: Callable) -> str:
-    """A noun that none of `nouns` could be taken for."""
-    if " for " in nouns[0]:
-        return f"{nouns[0].partition(' for ')[0]} for {name(rng)}"
-    kinds = [kind for kind in ("key", "code", "number", "password") if not any(noun.endswith(kind) for noun in nouns)]
-    others = [noun for noun in wordings.KEY_NOUNS if noun.endswith(tuple(kinds))]
-    return pick(rng, tuple(others) or (f"key for {name(rng)}",))
-
-
-def _cap(text: str) -> str:
-    return text[:1].upper() + text[1:] if text[:1].islower() and not text.startswith("what") else text
