@@ -60,9 +60,9 @@ class Asker:
         self._texts = {False: Haystack(tokenizer, text), True: Haystack(tokenizer, with_numbers(text))}
 
     @property
-    def ids(self) -> list[int]:
-        """The tokens of the text."""
-        return self._texts[False].ids
+    def haystack(self) -> Haystack:
+        """The prose as it is."""
+        return self._texts[False]
 
     def over(self, model: PreTrainedModel) -> "Asker":
         """The same questions to another model with the same tokenizer."""

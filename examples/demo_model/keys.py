@@ -93,10 +93,8 @@ class KeyMaker:
         """Words as they come, with the number at any place but the first."""
         while True:
             words = self._phrase(rng).split()
-            named = [
-                word for word in words if len(word) > 3 and word.isalpha() and word.lower() not in wordings.HELD_OUT
-            ]
-            if len(set(named)) > 1:
+            named = [word for word in words if len(word) > 3 and word.isalpha()]
+            if len(set(named)) > 1 and wordings.HELD_OUT.isdisjoint(word.lower() for word in words):
                 break
         at = int(rng.integers(2, len(words) + 1))
         a, b = rng.choice(sorted(set(named)), 2, replace=False)

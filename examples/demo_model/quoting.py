@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dca_hub.generation import PIECE, PromptCache, Sampling, decode
 from examples.demo_model import wordings
 from examples.demo_model.questions import ask
-from dca_hub.generation import PIECE, PromptCache, Sampling, decode
 
 COMPARED = 8  # words of the answer that must be the document's
 ROOM = 110  # tokens of the length that are left to question and answer

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dca_hub import extend
 from dca_hub.demo import MODEL_DIR, TRAINED_LENGTH
-from dca_hub.demo.text import read_books
 from dca_hub.errors import DcaHubError
+from dca_hub.evaluation.texts import read_books
 from examples.demo_model.asking import FORMS, Asker, Trial, batch_tokens, share
 from examples.demo_model.wordings import MEASURED
 

@@ -9,19 +9,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from dca_hub.demo import TRAINED_LENGTH
-from dca_hub.demo.text import read_books
 from dca_hub.errors import DcaHubError
+from dca_hub.evaluation.texts import read_books
 from examples.demo_model import model as shape
 from examples.demo_model import wordings
-from examples.demo_model.checks import check
 from examples.demo_model.corpus import Corpus, curly_quotes
 from examples.demo_model.data import MAIN_MIX, Batches
-from examples.demo_model.loop import Settings, Trainer, make_optimizer
-from examples.demo_model.meter import Meter
 from examples.demo_model.questions import ask
 from examples.demo_model.rows import RowMaker
-from examples.demo_model.state import Progress, load_state
 from examples.demo_model.tokenizer import PieceEncoder, save_tokenizer, train_tokenizer
+from examples.demo_model.trainer import Meter, Progress, Settings, Trainer, check, load_state, make_optimizer
 
 
 def parser() -> argparse.ArgumentParser:

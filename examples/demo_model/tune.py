@@ -16,9 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from dca_hub import extend
 from dca_hub.demo import MODEL_DIR
-from dca_hub.demo.text import read_books
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import perplexity
+from dca_hub.evaluation import needle, perplexity
+from dca_hub.evaluation.grid import spread
+from dca_hub.evaluation.texts import read_books
+from dca_hub.generation import PIECE
 from examples.demo_model import quoting
 from examples.demo_model.asking import FORMS, Asker, batch_tokens, share
 from examples.demo_model.wordings import MEASURED
@@ -33,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     add("--sizes", default="511:255,511:127", help="C:w, with commas between them (default: %(default)s)")
     add("--temperatures", default="0,0.1,0.2,0.3", type=_fractions, help="default: %(default)s")
     add("--plain", action="store_true", help="measure the model without DCA as well")
-    add("--trials", type=int, default=1, help="prompts for each wording, form and kind of text; 0: none")
+    add("--tries", type=int, default=1, help="pass keys at each of the 11 depths (default: %(default)s); 0: none")
+    add("--trials", type=int, default=0, help="prompts for each of ten wordings, in two forms, over two kinds of text")
     add("--seed", type=int, default=0, help="of those prompts")
     add("--windows", type=int, default=12, help="windows of 256 tokens scored for perplexity; 0: none")
     add("--documents", type=int, default=0, help="documents a length for quotes, 8 questions each (default: 0)")
@@ -92,13 +95,17 @@ def _measure(options, model: PreTrainedModel, asker: Asker, text: str, length: i
     if options.windows:
         bos = asker.tokenizer.bos_token_id
         # The same tokens at every length, or the lengths could not be compared.
-        ids, longest = asker.ids, max(options.lengths)
+        ids, longest = asker.haystack.ids, max(options.lengths)
         one = perplexity.measure(model, ids, [length], bos=bos, windows=options.windows, first=longest)[0]
         found |= {"perplexity": round(one.value, 3), "perplexity_error": round(one.error * one.value, 3)}
+    if options.tries:
+        cells = [(length, depth, t) for depth in spread(11) for t in range(options.tries)]
+        asked = [needle.ask(model, asker.haystack, 0, cell, piece=PIECE) for cell in cells]
+        found |= {"keys": len(asked), "keys_found": round(sum(one.found for one in asked) / len(asked), 4)}
     if options.trials:
         cells = asker.cells([length])
         trials = list(asker.over(model).run(cells, options.trials, options.seed))
-        found |= {"keys": len(trials)}
+        found |= {"trials": len(trials)}
         for form in FORMS:
             for numbers in (False, True):
                 name = f"{form}s_found" + ("_among_numbers" if numbers else "")

@@ -1,12 +1,18 @@
 """What the training rows say is true of the documents in them."""
 
+import copy
 import re
 
 import numpy as np
 import pytest
+import torch
 
+from examples.demo_model import model as shape
+from examples.demo_model import sharpness, wordings
 from examples.demo_model.corpus import NEWLINE, Layout
 from examples.demo_model.data import DENSE_MIX, MAIN_MIX, Batches, loader
+from examples.demo_model.keys import KeyMaker
+from examples.demo_model.questions import pick
 from examples.demo_model.rows import ANSWER_WEIGHT, RowMaker
 from examples.demo_model.wordings import NO_PASSAGE
 
@@ -56,14 +62,14 @@ def test_the_same_generator_gives_the_same_row(maker, kind):
 
 def test_keys_asked_for_are_in_the_document(maker, tokenizer):
     asked = missing = 0
-    for text in texts(maker, tokenizer, "key"):
+    for text in texts(maker, tokenizer, "key", 120):
         document = text.split("\n\nQuestion: ")[0]
         for _, answer in turns(text):
             numbers = re.findall(r"\d+", answer)
             if numbers:
                 asked += 1
                 assert re.search(rf"(?<!\d){numbers[0]}(?!\d)", document)
-                assert answer.startswith("The ") and answer.endswith(f" is {numbers[0]}.")
+                assert re.fullmatch(rf"(The .*|It) is {numbers[0]}\.", answer)
             else:
                 missing += 1
                 noun = re.fullmatch(r"There is no (.*) in the document\.", answer).group(1)
@@ -71,10 +77,72 @@ def test_keys_asked_for_are_in_the_document(maker, tokenizer):
     assert asked > 40 and missing > 0
 
 
+def test_texts_go_on_to_keys_that_stand_before(maker, encode):
+    rng, seen = np.random.default_rng(6), 0
+    digits = {token: digit for digit, token in encode.digits.items()}
+    for _ in range(60):
+        tokens, weights = maker.make("key", rng)
+        answered = np.flatnonzero(weights == ANSWER_WEIGHT)
+        if encode.eos in tokens or not len(answered):
+            continue
+        seen += 1
+        for run in np.split(answered, np.flatnonzero(np.diff(answered) > 1) + 1):
+            number = "".join(digits.get(token, "") for token in tokens[run])
+            before = "".join(digits.get(token, " ") for token in tokens[: run[0]])
+            # The window may end within the last one.
+            assert number in before.split() or run[-1] == LENGTH - 1
+    assert seen > 10
+
+
+def test_words_of_the_measured_wordings_are_in_no_key(corpus, encode):
+    taught = [text for fact in wordings.FACTS for text in (fact[0], *fact[1], fact[2])]
+    taught += [*wordings.KEY_NOUNS, *wordings.KEY_SENTENCES, *wordings.KEY_QUESTIONS, *wordings.KEY_CONTINUATIONS]
+    assert wordings.HELD_OUT.isdisjoint(re.findall(r"\w+", " ".join(taught).lower()))
+    for measured in wordings.MEASURED:
+        words = set(re.findall(r"\w+", f"{measured.sentence} {measured.question}".lower()))
+        assert wordings.HELD_OUT.isdisjoint(words) == measured.taught
+    rng = np.random.default_rng(8)
+    phrases = ("a safe near home", "one two three quiet meadow")
+    maker = KeyMaker(lambda rng: pick(rng, ("door", "meadow")), lambda rng: pick(rng, phrases))
+    for _ in range(50):
+        hidden = maker.hidden(rng, absent=0.2)
+        said = [text for key in hidden.asked for text in (key.sentence, key.question, key.continuation)]
+        said += [*hidden.sentences, *(hidden.absent or ())]
+        assert wordings.HELD_OUT.isdisjoint(re.findall(r"\w+", " ".join(said).lower()))
+
+
+def test_the_prose_is_left_alone_by_factors_more_often_than_the_keys():
+    rng = np.random.default_rng(2)
+    drawn = {kind: [sharpness.draw(kind, rng, 0.5, 1.5) for _ in range(400)] for kind in ("prose", "key")}
+    assert min(drawn["prose"]) >= 0.8 > 0.6 > min(drawn["key"]) >= 0.5
+    assert 1.3 < max(drawn["prose"]) <= 1.5 and 1.3 < max(drawn["key"]) <= 1.5
+    assert drawn["prose"].count(1.0) > drawn["key"].count(1.0) > 50
+
+
+def test_a_factor_multiplies_the_attention_logits_of_its_row(tokenizer):
+    torch.manual_seed(0)
+    model = shape.build(tokenizer, 64, 128, 2, 32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    plain = copy.deepcopy(model)
+    factors = sharpness.sharpen(model, 2)
+    factors[:, 0, 0] = torch.tensor([1.0, 0.5])
+    ids = torch.randint(3, 4000, (2, 20))
+    found = model(ids).logits
+    torch.testing.assert_close(found[:1], plain(ids[:1]).logits, rtol=1e-4, atol=1e-4)
+    for layer in plain.model.layers:
+        layer.self_attn.scaling *= 0.5
+    torch.testing.assert_close(found[1:], plain(ids[1:]).logits, rtol=1e-4, atol=1e-4)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_digits_of_keys_are_not_to_be_guessed(maker, tokenizer, encode):
     digits, rng, seen = set(encode.digits.values()), np.random.default_rng(4), 0
     for _ in range(30):
         tokens, weights = maker.make("key", rng)
+        if encode.eos not in tokens:
+            continue  # what the text goes on with is not to be guessed either
         document = slice(1, int(np.argmax(weights == ANSWER_WEIGHT)))
         unweighted = [int(token) for token in tokens[document][weights[document] == 0]]
         assert set(unweighted) <= digits
@@ -121,7 +189,9 @@ def test_batches_depend_on_seed_and_step_alone(maker, workers):
     batches = Batches(maker, rows=2, steps=6, seed=11, dense_steps=3)
     late = list(loader(batches, 4, workers))
     assert len(late) == 2
-    for (tokens, weights), step in zip(late, (4, 5)):
-        assert (tokens == batches[step][0]).all() and (weights == batches[step][1]).all()
+    for batch, step in zip(late, (4, 5)):
+        assert all((one == other).all() for one, other in zip(batch, batches[step], strict=True))
+        tokens, weights, factors = batch
+        assert factors.shape == (2,)
         assert tokens.shape == (2, LENGTH) and weights.shape == (2, LENGTH - 1)
     assert not (batches[4][0] == batches[5][0]).all()

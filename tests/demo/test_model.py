@@ -1,6 +1,7 @@
 """The checkpoint that the repository carries."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ from transformers import AutoModelForCausalLM
 from dca_hub import extend
 from dca_hub.demo import MODEL_DIR, TRAINED_LENGTH
 from dca_hub.evaluation import needle, passkey, perplexity
+from examples.demo_model import table
+from examples.demo_model.asking import FORMS, Asker, Trial, share, with_numbers
 from examples.demo_model.corpus import Corpus
-from examples.demo_model.questions import ask
-from examples.demo_model.tune import key_wordings
+from examples.demo_model.wordings import MEASURED
 
 TEXT = "The wind had fallen since noon, and the two friends went down to the river without a word. "
 KINDS = ("the meadow", "an old inn", "his sister", "the bridge", "a letter", "the doctor", "many lamps", "the mill")
 DONE = ("was seen by nobody", "stood where it had always stood", "came to mind again", "looked smaller in the rain")
+UNTAUGHT = [measured for measured in MEASURED if not measured.taught]
 
 
 def unseen_prose(sentences: int) -> str:
@@ -88,10 +91,33 @@ def test_it_quotes_how_a_passage_goes_on(model, tokenizer):
     assert out[-1] == tokenizer.eos_token_id
 
 
-def test_the_measured_wordings_are_ones_that_were_taught():
-    wordings = key_wordings()
-    assert len(wordings) == len(set(wordings)) and len(wordings) > 8
-    assert all("{key}" in one.sentence and one.question.startswith(ask("")[:12]) for one in wordings)
+@pytest.fixture(scope="module")
+def asker(model, tokenizer):
+    extended = extend(model, pretraining_length=TRAINED_LENGTH, chunk_size=511, local_size=255, temperature=0.1)
+    return Asker(extended, tokenizer, unseen_prose(400), tokens=8192)
+
+
+def test_it_finds_keys_in_words_that_it_was_not_taught(asker):
+    cells = [cell for cell in asker.cells([1024], (True,), ("question",)) if MEASURED[cell.wording] in UNTAUGHT[:2]]
+    trials = list(asker.run(cells, 3))
+    assert len(trials) == 6 and share(trials) > 0.8
+
+
+def test_other_numbers_stand_in_the_texts_that_are_to_mislead(asker):
+    text = with_numbers(unseen_prose(400))
+    numbers = re.findall(r"\d+", text)
+    assert 0.5 < len(text.split()) / 60 / len(numbers) < 2 and not re.search(r"\d", unseen_prose(400))
+
+
+def test_the_table_has_a_line_a_wording_and_their_mean():
+    trials = [
+        Trial(wording, form, False, 512, 0.0, "12345", "12345" if form == "question" or wording else "no")
+        for wording in range(len(MEASURED))
+        for form in FORMS
+    ]
+    lines = table.markdown(trials).splitlines()
+    assert len(lines) == 2 + len(MEASURED) + 1
+    assert lines[2].endswith("| yes | 100 / 0 |") and lines[-1] == "| **all** |  | 100 / 90 |"
 
 
 def test_the_corpus_of_a_document_is_its_text(corpus: Corpus, tokenizer):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from dca_hub.demo import MODEL_DIR
-from examples.demo_model import loop, train
+from examples.demo_model import train, trainer
 from examples.demo_model.data import MAIN_MIX, Batches
 
 SHAPE = "--window 64 --width 128 --layers 1 --inner 32"
@@ -30,14 +30,14 @@ def run(text, out, *more: str) -> int:
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(text, tmp_path, monkeypatch):
     assert run(text, tmp_path / "whole", "--steps", "5") == 0
 
-    stepped = loop.Trainer._step
+    stepped = trainer.Trainer._step
 
     def interrupted(trainer, *batch):
         if trainer.progress.step == 3:
             raise KeyboardInterrupt
         return stepped(trainer, *batch)
 
-    monkeypatch.setattr(loop.Trainer, "_step", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "_step", interrupted)
     assert run(text, tmp_path / "parts", "--steps", "5") == 130
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "parts").config.num_hidden_layers == 1
     monkeypatch.undo()
@@ -83,11 +83,11 @@ def test_it_learns(text, tmp_path, capsys):
 
 
 def test_the_schedule_warms_up_holds_and_falls():
-    settings = loop.Settings(10_000, None, 1.0, 0.1, 1, 0, False, 5)
-    rates = [loop.rate_at(settings, loop.Progress(step)) for step in (0, 100, 5_000, 8_000, 9_000, 9_999)]
+    settings = trainer.Settings(10_000, None, 1.0, 0.1, 1, 0, False, 5)
+    rates = [trainer.rate_at(settings, trainer.Progress(step)) for step in (0, 100, 3_000, 4_000, 7_000, 9_999)]
     assert rates[0] < rates[1] < rates[2] == rates[3] == 1 > rates[4] > rates[5] > 0
-    by_time = loop.Settings(10_000, 10.0, 1.0, 0.1, 1, 0, False, 5)
-    assert loop.rate_at(by_time, loop.Progress(300, 600.0)) == pytest.approx(loop.FINAL_RATE)
+    by_time = trainer.Settings(10_000, 10.0, 1.0, 0.1, 1, 0, False, 5)
+    assert trainer.rate_at(by_time, trainer.Progress(300, 600.0)) == pytest.approx(trainer.FINAL_RATE)
 
 
 @pytest.mark.parametrize(
