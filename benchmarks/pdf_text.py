@@ -6,6 +6,7 @@ that poppler cannot open, are left out of the means. Times are of the reading al
 """
 
 import argparse
+import itertools
 import logging
 import re
 import shutil
@@ -55,7 +56,7 @@ def found(reference: Sequence, reading: Sequence) -> float:
 
 
 def bigrams(of: list[str]) -> list[tuple[str, str]]:
-    return list(zip(of, of[1:]))
+    return list(itertools.pairwise(of))
 
 
 def measure(path: Path) -> dict[str, tuple[float, float, float]] | None:

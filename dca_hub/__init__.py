@@ -1,6 +1,9 @@
 """Dual Chunk Attention (DCA) for RoPE models: package, load, chat, evaluate, publish."""
 
+import sys as _sys
 from importlib import import_module as _import_module
+from importlib.util import module_from_spec as _module_from_spec
+from importlib.util import spec_from_file_location as _spec_from_file_location
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
@@ -13,11 +16,24 @@ if _TYPE_CHECKING:
     from dca_hub.packaging import package
     from dca_hub.verification.run import verify
 
-_here = _Path(__file__).resolve().parent
-if not (_here / "modeling").is_dir():
-    # A checkout keeps `modeling/` and `configs/` beside this package; installed, they are inside it.
-    # Either way they import as dca_hub.modeling and dca_hub.configs.
-    __path__.append(str(_here.parent))
+
+def _attach(name: str) -> None:
+    """Makes a package that a checkout keeps beside this one importable as if it were inside, as it is when installed.
+
+    These two alone: with the checkout on `__path__`, `dca_hub.tests` would be importable too.
+    """
+    folder = _Path(__file__).resolve().parents[1] / name
+    spec = _spec_from_file_location(
+        f"{__name__}.{name}", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    module = _module_from_spec(spec)
+    _sys.modules[spec.name] = globals()[name] = module
+    spec.loader.exec_module(module)
+
+
+for _name in ("modeling", "configs"):
+    if not (_Path(__file__).resolve().parent / _name).is_dir():
+        _attach(_name)
 
 __version__ = "0.1.0"
 __all__ = ["Conversation", "DcaHubError", "__version__", "extend", "load", "package", "verify"]

@@ -1,5 +1,8 @@
 """What `pip install .` installs: every package, and every file that the packages read."""
 
+import os
+import shutil
+import subprocess
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,16 +46,68 @@ def test_every_file_that_is_no_code_is_installed(setuptools_settings):
             assert any(fnmatch(name, one) and name.count("/") == one.count("/") for one in patterns), path
 
 
-def test_what_is_installed_is_what_the_app_needs_without_the_app():
+def requirements(name: str) -> dict[str, Requirement]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return {Requirement(line).name: Requirement(line) for line in lines if not line.startswith("#")}
+
+
+def test_the_app_needs_the_core_the_extras_and_little_of_its_own():
+    """The same versions everywhere, but of torch, which vLLM names one of."""
     if sys.version_info < (3, 11):
         pytest.skip("tomllib comes with Python 3.11")
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    installed = {Requirement(line).name: Requirement(line) for line in project["dependencies"]}
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    needed = {Requirement(line).name: Requirement(line) for line in lines if not line.startswith("#")}
-    assert needed.keys() - installed.keys() == {"gradio", "python-multipart", "markdown-it-py", "markupsafe"}
-    for name in installed.keys() - {"torch"}:
-        assert installed[name] == needed[name]
-    assert installed["torch"].specifier.contains("2.14.0")  # what vLLM 0.33 names
+    core = {Requirement(line).name: Requirement(line) for line in project["dependencies"]}
+    app, extras = (
+        requirements("requirements.txt"),
+        requirements("requirements-pdf.txt") | requirements("requirements-quantize.txt"),
+    )
+    plots = {"matplotlib": requirements("requirements-evaluate.txt")["matplotlib"]}
+    others = core | extras | plots
+    assert app.keys() - others.keys() == {"gradio", "python-multipart", "markdown-it-py", "markupsafe"}
+    assert others.keys() <= app.keys()
+    assert all(others[name] == app[name] for name in others.keys() - {"torch"})
+    assert core["torch"].specifier.contains("2.14.0")  # what vLLM 0.33 names
+    for name in ("requirements-evaluate.txt", "requirements-finetune.txt"):
+        held = requirements(name)
+        tested = requirements("requirements-test.txt")
+        assert all(held[one].specifier == tested[one].specifier for one in held.keys() & tested.keys()), name
+
+
+def test_of_a_checkout_only_modeling_and_configs_are_part_of_the_package():
+    code = "import dca_hub.modeling.dual_chunk_geometry, dca_hub.configs\nimport importlib.util as u\n"
+    code += "print([name for name in ('tests', 'benchmarks', 'docs', 'dca_hub') if u.find_spec('dca_hub.' + name)])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_are_whole_and_work_in_an_environment_of_their_own(tmp_path):
+    """Built without network by the setuptools that is here, installed without dependencies, and used from outside."""
+    pytest.importorskip("build")
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", "build", "dist", ".venv*")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    run = lambda *command, **options: subprocess.run(
+        list(map(str, command)), check=True, capture_output=True, text=True, **options
+    )
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source)
+    [wheel], [sdist] = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
+    for built in (wheel, sdist):
+        place = tmp_path / built.name.partition("-")[2]
+        options = ["--no-deps", "--no-build-isolation", "--no-index", "--target", place]
+        run(sys.executable, "-m", "pip", "install", "--quiet", *options, built)
+        code = (
+            "import dca_hub, sys; assert dca_hub.__file__.startswith(sys.argv[1]), dca_hub.__file__\n"
+            "from dca_hub import load, package\n"
+            "assert load('demo').context == 16384\n"
+            "package('demo', sys.argv[1] + '/demo-dca')\n"
+            "from dca_hub.verification import verify, Outcome\n"
+            "assert all(one.outcome is not Outcome.FAILED for one in verify(sys.argv[1] + '/demo-dca'))\n"
+            "from dca_hub import cli; cli.main(['space', '--out', sys.argv[1] + '/space'])"
+        )
+        env = os.environ | {"PYTHONPATH": str(place)}
+        run(sys.executable, "-c", code, place, cwd=tmp_path, env=env)
+        assert (place / "space" / "app.py").is_file() and (place / "space" / "dca_hub" / "modeling").is_dir()
+        assert not (place / "dca_hub" / "tests").exists()
