@@ -16,12 +16,14 @@ from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.log import Log
+from dca_hub.evaluation.perplexity import Definition
+from dca_hub.evaluation.prompting import beginning, encode
 from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
+from dca_hub.generation import PIECE
 from dca_hub.loading import Loaded
 
 Progress = Callable[[int, int], None]
-PIECE = 2048  # tokens read at a time: the same on every machine, so that every machine computes the same
 
 
 @dataclass(frozen=True)
@@ -87,55 +89,60 @@ def _device_name(device) -> str:
 
 def measure_perplexity(
     subject: Subject,
-    texts: Sequence[str],
+    texts: Sequence[str] | Sequence[Sequence[int]],
     lengths: Sequence[int],
     *,
     data: str,
+    definition: Definition = "last",
     stride: int = 256,
     windows: int = 20,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """The perplexity of texts for every length and variant, over the same tokens everywhere.
+    """The perplexity of texts for every length and variant.
 
     Args:
-        texts: documents; windows lie within one.
+        texts: documents, as text or as token ids.
         data: what the texts are called.
-        stride: scored tokens of a window.
+        definition: `authors` scores every token of each window over one stream, `last` the last `stride` of each, the
+            same for every length; see `dca_hub.evaluation.perplexity`.
+        stride: tokens from one window to the next.
         windows: how many windows, evenly spaced; 0 for one each `stride` tokens.
-        out: the file to write to, and go on from.
+        out: the file to write to, and continue.
 
     Raises DcaHubError for texts that are too short, lengths without room, or a file of another run.
     """
     lengths = sorted(set(lengths))
-    if not lengths or lengths[0] <= stride:
+    last = definition == "last"
+    if not lengths or (last and lengths[0] <= stride):
         raise DcaHubError(f"Every length must be longer than the stride of {stride} tokens: give longer --lengths.")
     tokenizer = subject.loaded.tokenizer
-    ids = [tokenizer.encode(text, add_special_tokens=False, verbose=False) for text in texts]
-    chosen = perplexity.places([len(one) for one in ids], lengths[-1], stride, windows)
-    settings = {"data": data, "stride": stride, "windows": windows, "longest": lengths[-1], "places": len(chosen)}
-    bos = tokenizer.bos_token_id
+    ids = [encode(tokenizer, text) if isinstance(text, str) else list(text) for text in texts]
+    if last:
+        chosen = perplexity.windows_of_documents([len(one) for one in ids], lengths[-1], stride, windows)
+        by_length = dict.fromkeys(lengths, chosen)
+    else:
+        ids = [[token for one in ids for token in one]]
+        by_length = {n: perplexity.windows_of_stream(len(ids[0]), n, stride, windows) for n in lengths}
+    settings: dict[str, Any] = {"data": data, "definition": definition, "stride": stride, "windows": windows}
+    settings |= {"longest": lengths[-1], "places": len(by_length[lengths[-1]])} if last else {}
+    bos = next(iter(beginning(tokenizer)), None) if last else None
 
     def measure(at: Sample, tell: Progress) -> Sample:
         model = subject.named(at["variant"]).model_for(at["length"])
+        # The authors read `length` tokens and score the one behind each: one more than a context of that length has.
+        context, scored = (at["length"], stride) if last else (at["length"] + 1, at["length"])
         started = time.monotonic()
         value = perplexity.nats(
-            model,
-            ids[at["document"]],
-            at["end"],
-            at["length"],
-            bos=bos,
-            scored=stride,
-            progress=tell,
-            piece=PIECE,
+            model, ids[at["document"]], at["end"], context, bos=bos, scored=scored, progress=tell, piece=PIECE
         )
-        return {"tokens": stride, "nats": value, "seconds": round(time.monotonic() - started, 3)}
+        return {"tokens": scored, "nats": value, "seconds": round(time.monotonic() - started, 3)}
 
     at = [
         ({"variant": variant.name, "length": length, "document": window.document, "end": window.end}, length)
         for variant in subject.variants
         for length in lengths
-        for window in chosen
+        for window in by_length[length]
     ]
     return carry_out(subject, "perplexity", settings, at, measure, out, progress)
 

@@ -1,12 +1,19 @@
-"""Perplexity of a text by context length, always over the same tokens.
+"""Perplexity of a text by context length, by one of two definitions.
 
-The last `scored` tokens of windows that end at the same places are scored, whatever the context: a sliding window
-with a stride of `scored` (Press et al., arXiv 2108.12409, and the measurements of DCA), at evenly spaced places.
+`last`: the last `stride` tokens of windows that end at the same positions are scored, whatever the context: a sliding
+window (Press et al., arXiv 2108.12409) at evenly spaced positions, within one document each, so that all lengths are
+measured on the same tokens, each with almost all of the context before it.
+
+`authors`: every token of a window is scored, windows begin every `stride` tokens of one stream of all documents, and
+nothing is put before them: the table of DCA's authors, whose script is LongLoRA's. Early tokens of a window have little
+context, so that the number is higher than that of `last` on the same text.
+
 Memory stays bounded at any length: text is read in pieces, and logits exist for the scored tokens alone, in pieces too.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +23,8 @@ from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import averages
 from dca_hub.generation import PIECE, PromptCache
 
+Definition = Literal["authors", "last"]
+DEFINITIONS: tuple[Definition, ...] = ("authors", "last")
 LOGITS_AT_ONCE = 128  # positions; a large vocabulary makes 75 MB of them
 Progress = Callable[[int, int], None]
 
@@ -43,7 +52,21 @@ class Window:
     end: int
 
 
-def places(sizes: Sequence[int], longest: int, stride: int, most: int) -> list[Window]:
+def windows_of_stream(size: int, length: int, stride: int, most: int) -> list[Window]:
+    """The authors' windows of a stream of `size` tokens: one each `stride` tokens from its beginning on, of `length`
+    tokens that are read and as many that are predicted, one further; `end` is behind the last of these.
+
+    most: as for `windows_of_documents`.
+
+    Raises DcaHubError when the stream is not longer than a window.
+    """
+    ends = range(length + 1, size + 1, max(1, stride))
+    if not ends:
+        raise _too_short(size, length)
+    return _spread([Window(0, end) for end in ends], most)
+
+
+def windows_of_documents(sizes: Sequence[int], longest: int, stride: int, most: int) -> list[Window]:
     """The windows of documents of `sizes` tokens: one each `stride` tokens from the longest context on.
 
     Args:
@@ -56,14 +79,22 @@ def places(sizes: Sequence[int], longest: int, stride: int, most: int) -> list[W
         Window(number, end) for number, size in enumerate(sizes) for end in range(longest, size + 1, max(1, stride))
     ]
     if not found:
-        raise DcaHubError(
-            f"The longest text has {max(sizes, default=0):,} tokens and the longest context {longest:,}: give a longer "
-            "text or shorter --lengths."
-        )
-    if most and len(found) > most:
-        step = (len(found) - 1) / max(1, most - 1)
-        found = [found[round(k * step)] for k in range(most)]
-    return found
+        raise _too_short(max(sizes, default=0), longest)
+    return _spread(found, most)
+
+
+def _too_short(size: int, longest: int) -> DcaHubError:
+    return DcaHubError(
+        f"The longest text has {size:,} tokens and the longest context {longest:,}: give a longer text or shorter "
+        "--lengths."
+    )
+
+
+def _spread(found: list[Window], most: int) -> list[Window]:
+    if not most or len(found) <= most:
+        return found
+    step = (len(found) - 1) / max(1, most - 1)
+    return [found[round(k * step)] for k in range(most)]
 
 
 def nats(

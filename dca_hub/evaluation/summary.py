@@ -78,7 +78,7 @@ def data(run: Run) -> str:
     """What a run was measured on, in words."""
     settings = run.header["settings"]
     if run.task == "perplexity":
-        return settings["data"]
+        return settings["data"] + (", as the authors" if settings.get("definition") == "authors" else "")
     if run.task in NEEDLES:
         several = f", {settings['needles']} needles" if settings.get("needles", 1) > 1 else ""
         return "key-value pairs" if settings["haystack"] == "pairs" else f"{settings['haystack']}{several}"

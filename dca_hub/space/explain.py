@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, perplexity
+from dca_hub.evaluation.prompting import beginning
 from dca_hub.loading import Loaded
 from dca_hub.space import bounds, picture
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
@@ -195,10 +196,11 @@ class _Curve:
 
     def _measure(self, loaded: Loaded, chosen: list[int], curves: dict, tell: Tell) -> None:
         ids = loaded.tokenizer.encode(needle.haystack_text("prose"), add_special_tokens=False)
+        bos = next(iter(beginning(loaded.tokenizer)), None)
         for name, model in (("DCA", loaded.model), ("plain", loaded.base)):
             tell((name, 0, 1))
             found = perplexity.measure(
-                model, ids, chosen, bos=loaded.tokenizer.bos_token_id, scored=_SCORED, windows=_WINDOWS, piece=_PIECE,
+                model, ids, chosen, bos=bos, scored=_SCORED, windows=_WINDOWS, piece=_PIECE,
                 progress=lambda done, total, name=name: tell((name, done, total)),
             )  # fmt: skip
             curves[name] = [(p.context, p.value) for p in found]

@@ -6,7 +6,7 @@ and message lists (`messages` of `role` and `content`).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 
 Message = dict[str, str]
+_SHOWN = 3  # odd dialogues that are named
 IGNORED = -100  # the label that the loss leaves out
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 # For models without a chat format of their own: that of Vicuna, on which the authors' recipe rests.
@@ -44,15 +45,38 @@ class Document:
         return any(label != IGNORED for label in self.labels[1:])
 
 
-def read(path: Path) -> list[list[Message]]:
-    """The dialogues in a file, with roles user, assistant and system.
+class OddDialogue(DcaHubError):
+    """One dialogue cannot be used; others can."""
 
-    Raises DcaHubError naming the entry that is no dialogue, and when there is none at all.
+
+def read(path: Path, say: Callable[[str], None] = lambda note: None) -> list[list[Message]]:
+    """The dialogues in a file, with roles user, assistant and system; `say` is told what was left out, and why.
+
+    Raises DcaHubError for a file that is not JSON, and when no entry can be used.
     """
     text = json_lines.read_text(path, "dialogues")
-    found = [_dialogue(entry, where) for where, entry in _entries(text, path.name)]
-    if not found:
+    entries = list(_entries(text, path.name))
+    if not entries:
         raise DcaHubError(f"{path.name!r} holds no dialogues: give a JSON list or JSON lines of them.")
+    return usable(entries, lambda one: _dialogue(one[1], one[0]), say)
+
+
+def usable(given: Sequence[Any], make: Callable[[Any], Any], say: Callable[[str], None]) -> list[Any]:
+    """What `make` makes of each dialogue. The odd ones are left out, and how many and why is said.
+
+    Raises DcaHubError when all are odd, with what the first one lacks.
+    """
+    found, odd = [], []
+    for one in given:
+        try:
+            found.append(make(one))
+        except OddDialogue as error:
+            odd.append(str(error))
+    if odd and not found:
+        raise DcaHubError(odd[0])
+    if odd:
+        shown = " ".join(odd[:_SHOWN]) + (f" (and {len(odd) - _SHOWN:,} more)" if len(odd) > _SHOWN else "")
+        say(f"note: {len(odd):,} of {len(given):,} dialogues cannot be used and are left out. {shown}")
     return found
 
 
@@ -73,7 +97,7 @@ def _dialogue(entry: Any, where: str) -> list[Message]:
     entry = entry if isinstance(entry, dict) else {}
     turns = _paired(entry, where) if "inputs" in entry else entry.get("messages", entry.get("conversations"))
     if not isinstance(turns, list) or not turns:
-        raise DcaHubError(
+        raise OddDialogue(
             f"{where} has neither messages (role, content) nor conversations (from, value) nor inputs and outputs."
         )
     found = []
@@ -81,10 +105,12 @@ def _dialogue(entry: Any, where: str) -> list[Message]:
         said = turn if isinstance(turn, dict) else {}
         role, content = said.get("role", said.get("from")), said.get("content", said.get("value"))
         if role not in _ROLES or not isinstance(content, str):
-            raise DcaHubError(f"{where}: a turn needs a role ({', '.join(_ROLES)}) and a text, not {turn!r:.80}.")
+            raise OddDialogue(f"{where}: a turn needs a role ({', '.join(_ROLES)}) and a text, got {turn!r:.80}.")
         found.append({"role": _ROLES[role], "content": content})
     if not any(message["role"] == "assistant" for message in found):
-        raise DcaHubError(f"{where} holds no answer, so there is nothing to learn from it: take it out.")
+        raise OddDialogue(f"{where} holds no answer, so there is nothing to learn from it.")
+    if next(message["role"] for message in found if message["role"] != "system") == "assistant":
+        raise OddDialogue(f"{where} begins with an answer.")
     return found
 
 
@@ -92,7 +118,7 @@ def _paired(entry: dict, where: str) -> list[Message]:
     """The turns of the authors' format."""
     asked, answered = entry["inputs"], entry.get("outputs")
     if not isinstance(asked, list) or not isinstance(answered, list) or len(asked) != len(answered):
-        raise DcaHubError(f"{where}: inputs and outputs must be lists of texts, an output for each input.")
+        raise OddDialogue(f"{where}: inputs and outputs must be lists of texts, an output for each input.")
     roles = ("user", "assistant")
     return [{"role": r, "content": text} for pair in zip(asked, answered) for r, text in zip(roles, pair)]
 
@@ -116,23 +142,13 @@ def joined(dialogues: list[list[Message]], size: int, count) -> list[list[Messag
 def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Document:
     """A dialogue in the tokenizer's chat format, with the answers and what ends them as labels.
 
-    Raises DcaHubError for a tokenizer or a format in which the answers cannot be told from the rest.
+    Raises DcaHubError for a slow tokenizer, and OddDialogue where the format refuses the dialogue, or the answers
+    cannot be told from the rest.
     """
     if not tokenizer.is_fast:
         raise DcaHubError("Loss on answers alone needs a fast tokenizer (tokenizer.json): convert this one first.")
     text = _render(tokenizer, messages)
-    spans = []
-    for number, message in enumerate(messages):
-        if message["role"] == "assistant":
-            asked = _render(tokenizer, messages[:number], add_generation_prompt=True)
-            start = _agreed(asked, text)
-            end = _agreed(_render(tokenizer, messages[: number + 1]), text)
-            if message["content"].strip() not in text[start:end]:
-                raise DcaHubError(
-                    "The chat format of this model rewrites earlier turns, so that its answers cannot be told from the "
-                    "rest: give the tokenizer a chat template that does not."
-                )
-            spans.append((start, end))
+    spans = _spans_by_prefix(tokenizer, messages, text) or _spans_by_search(tokenizer, messages, text)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     labels, number = [], 0
     for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"]):
@@ -141,6 +157,46 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Doc
         within = number < len(spans) and end > spans[number][0] and start < end
         labels.append(token if within else IGNORED)
     return Document(encoded["input_ids"], labels)
+
+
+def _spans_by_prefix(tokenizer, messages: list[Message], text: str) -> list[tuple[int, int]] | None:
+    """Where the answers begin and end in a dialogue's text, by the texts of its beginnings; None where the format
+    writes earlier turns in another way than the last one."""
+    spans = []
+    for number, message in enumerate(messages):
+        if message["role"] == "assistant":
+            start = _agreed(_render(tokenizer, messages[:number], add_generation_prompt=True), text)
+            end = _agreed(_render(tokenizer, messages[: number + 1]), text)
+            if message["content"].strip() not in text[start:end]:
+                return None
+            spans.append((start, end))
+    return spans
+
+
+def _spans_by_search(tokenizer, messages: list[Message], text: str) -> list[tuple[int, int]]:
+    """The same, by the words of the messages, one behind the other: for formats such as Qwen3's, whose last turn alone
+    has a thought.
+
+    Raises OddDialogue where an answer is not in the text.
+    """
+    spans, at = [], 0
+    for number, message in enumerate(messages):
+        said = message["content"].rpartition("</think>")[2].strip()  # earlier thoughts are left out of the text
+        start = text.find(said, at)
+        if message["role"] != "assistant":
+            at = at if start < 0 else start + len(said)
+            continue
+        if start < 0 or not said:
+            raise OddDialogue(
+                "The chat format of this model rewrites earlier turns, so that its answers cannot be told from the "
+                "rest: give the tokenizer a chat template that does not."
+            )
+        alone = _render(tokenizer, messages[: number + 1])  # the answer is the last turn there
+        ending = alone[alone.rfind(said) + len(said) :]
+        at = start + len(said)
+        at += _agreed(ending, text[at : at + len(ending)])
+        spans.append((start, at))
+    return spans
 
 
 def _agreed(a: str, b: str) -> int:
@@ -156,4 +212,4 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_gen
             messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
     except Exception as error:  # templates raise what they like
-        raise DcaHubError(f"The chat format of this model refuses a dialogue ({error}): mend the dialogue.") from None
+        raise OddDialogue(f"The chat format of this model refuses a dialogue ({error}).") from None

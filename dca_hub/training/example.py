@@ -12,9 +12,9 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from dca_hub.demo import MODEL_DIR
-from dca_hub.demo.text import read_books
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.passkey import NAMED, NAMES
+from dca_hub.evaluation.texts import read_books
 
 
 def dialogue(sentences: list[str], count_tokens, size: int, keys: int, rng: random.Random) -> list[dict[str, str]]:

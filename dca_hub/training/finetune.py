@@ -63,7 +63,7 @@ def finetune(
     if out.exists() and not force:
         raise DcaHubError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
     work = out.with_name(f"{out.name}.training")
-    said = dialogues.read(data)
+    said = dialogues.read(data, say)
     # The trainer moves the model to its device, or shards it there.
     anew = lambda: load(model, device="cpu", dtype=dtype or "float32")
     loaded = anew()
@@ -106,10 +106,13 @@ def prepare(loaded: Loaded, said: list, settings: Settings, say: Say) -> list[Do
         say("note: the model has no chat format; it gets that of Vicuna, which the package will carry.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenized = dialogues.usable(said, lambda one: (one, dialogues.tokenize(tokenizer, one)), say)
+    whole = [document for _, document in tokenized]
     if settings.concatenate:
-        random.Random(settings.seed).shuffle(said)
-        said = dialogues.joined(said, settings.length, lambda one: len(dialogues.tokenize(tokenizer, one).input_ids))
-    whole = [dialogues.tokenize(tokenizer, one) for one in said]
+        random.Random(settings.seed).shuffle(tokenized)
+        sizes = {id(one): len(document.input_ids) for one, document in tokenized}
+        longer = dialogues.joined([one for one, _ in tokenized], settings.length, lambda one: sizes[id(one)])
+        whole = dialogues.usable(longer, lambda one: dialogues.tokenize(tokenizer, one), say)
     cut = [document.cut(settings.length) for document in whole]
     found = [document for document in cut if document.teaches]
     longer = sum(len(document.input_ids) > settings.length for document in whole)

@@ -106,3 +106,56 @@ def test_dialogues_are_joined_to_a_length_and_none_is_lost():
     joined = dialogues.joined(said, 100, lambda one: 40)
     assert [len([m for m in one if m["role"] == "assistant"]) for one in joined] == [4, 4, 4, 2]
     assert all([m["role"] for m in one].count("system") == 1 for one in joined)
+
+
+# As Qwen3's: the turn after the last question alone has a thought, an empty one where thinking is off.
+THINKING = (
+    "{%- set ns = namespace(last=-1) -%}{%- for m in messages -%}{%- if m['role'] == 'user' -%}"
+    "{%- set ns.last = loop.index0 -%}{%- endif -%}{%- endfor -%}{%- for m in messages -%}"
+    "{{ '<|im_start|>' + m['role'] + '\\n' }}{%- if m['role'] == 'assistant' and loop.index0 > ns.last -%}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif -%}{{ m['content'].split('</think>')[-1] + '<|im_end|>\\n' }}"
+    "{%- endfor -%}{%- if add_generation_prompt -%}"
+    "{{ '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' }}{%- endif -%}"
+)
+
+
+def test_a_format_whose_last_turn_alone_has_a_thought_teaches_every_answer():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = THINKING
+    assert taught(tokenizer, SAID[:3]) == ["Two.<|im_end|>\n"]
+    assert taught(tokenizer, SAID) == ["Two.<|im_end|>\n", "Four.<|im_end|>\n"]
+    [long] = dialogues.joined([SAID] * 3, 1000, lambda one: 100)
+    assert taught(tokenizer, long) == ["Two.<|im_end|>\n", "Four.<|im_end|>\n"] * 3
+    same = [{"role": r, "content": "Two."} for r in ("user", "assistant")] * 2
+    assert taught(tokenizer, same) == ["Two.<|im_end|>\n"] * 2, "what the user says is not taught"
+    thought = [*SAID[:2], {"role": "assistant", "content": "<think>Hm.</think>Two."}, *SAID[3:]]
+    assert taught(tokenizer, thought) == ["Two.<|im_end|>\n", "Four.<|im_end|>\n"]
+
+
+def test_odd_dialogues_are_left_out_counted_and_named(tmp_path):
+    good = {"messages": SAID}
+    odd = [
+        {"conversations": []},
+        {"messages": SAID[2:]},
+        {"conversations": [{"from": "human", "value": "x"}, {"from": "bing", "value": "y"}]},
+        {"inputs": ["One?", "Three?"], "outputs": ["Two."]},
+        {"messages": SAID[:2]},
+    ]
+    path, notes = tmp_path / "d.json", []
+    path.write_text(json.dumps([odd[0], good, *odd[1:], good]))
+    assert dialogues.read(path, notes.append) == [SAID, SAID]
+    [note] = notes
+    assert note.startswith("note: 5 of 7 dialogues cannot be used and are left out. d.json, entry 1 has neither")
+    assert "entry 3 begins with an answer" in note and "'bing'" in note and note.endswith("(and 2 more)")
+
+
+def test_a_dialogue_that_the_chat_format_refuses_is_left_out(tokenizer):
+    notes, strict = [], byte_tokenizer()
+    strict.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
+    )
+    make = lambda one: dialogues.tokenize(strict, one)
+    assert dialogues.usable([SAID, SAID[1:]], make, notes.append) == [make(SAID[1:])]
+    assert "1 of 2 dialogues" in notes[0] and "no system" in notes[0]
+    with pytest.raises(DcaHubError, match="no system"):
+        dialogues.usable([SAID], make, notes.append)
