@@ -11,18 +11,20 @@ import importlib.metadata
 import io
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import experiments, processes, runs
+from dca_hub.evaluation import experiments, predictions, processes, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.experiments import Subject
 from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.loading import Loaded
 
 OURS = Path(__file__).with_name("tasks")
-_NEEDED = 'This needs lm-evaluation-harness: pip install "dca-hub[evaluate]".'
+_INSTALL = "pip install -r requirements-evaluate.txt"
+_NEEDED = f"This needs lm-evaluation-harness: {_INSTALL}."
 
 
 def task_manager(names: Sequence[str], metadata: dict[str, Any]):
@@ -67,13 +69,14 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
             raise DcaHubError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
 
         def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
-            return loaded.tokenizer.apply_chat_template(
-                chat_history,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-                enable_thinking=False,
-            )
+            render = partial(loaded.tokenizer.apply_chat_template, tokenize=False, enable_thinking=False)
+            if add_generation_prompt:
+                return render(chat_history, add_generation_prompt=True)
+            *before, begun = chat_history
+            asked = render(before, add_generation_prompt=True) if before else ""
+            if begun["role"] == "assistant" and asked.rstrip().endswith(begun["content"].strip()):
+                return asked  # the format itself begins the answer so
+            return render(chat_history, continue_final_message=True)
 
         def chat_template(self, chat_template: bool | str = False) -> str | None:
             return loaded.tokenizer.chat_template if chat_template else None
@@ -91,7 +94,9 @@ def _place(instance) -> str:
     return f"{instance.task_name}/{instance.doc_id}/{instance.idx}/{asked}"
 
 
-def _evaluate(model, names: Sequence[str], metadata: dict, limit: int | None, chat: bool) -> dict:
+def _evaluate(
+    model, names: Sequence[str], metadata: dict, limit: int | None, chat: bool, samples: bool = False
+) -> dict:
     """One walk through the tasks, quietly. What goes wrong in their data has a sentence."""
     from lm_eval import simple_evaluate
 
@@ -106,13 +111,15 @@ def _evaluate(model, names: Sequence[str], metadata: dict, limit: int | None, ch
                 apply_chat_template=chat,
                 fewshot_as_multiturn=chat,
                 bootstrap_iters=100,  # of metrics that are no means; for means the error is computed
-                log_samples=False,
+                log_samples=samples,
                 metadata=metadata,
             )
     except DcaHubError:
         raise
     except ImportError as error:
-        raise DcaHubError(f'A task lacks a package ({error!s:.200}): pip install "dca-hub[evaluate]".') from None
+        raise DcaHubError(
+            f"A task lacks a package ({error!s:.200}): pip install -r requirements-evaluate.txt."
+        ) from None
     except (OSError, ConnectionError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DcaHubError(
@@ -174,7 +181,7 @@ def measure_tasks(
     answers = experiments.carry_out(subject, "answers", settings, places, measure, kept, progress)
     if processes.join().rank > 0:
         return []
-    found = _score(subject, answers, names, sorted(wanted), metadata, limit, chat)
+    found = _score(subject, answers, names, sorted(wanted), metadata, limit, chat, out)
     if out:
         out.write_text("".join(runs.to_lines(run) for run in found), encoding="utf-8")
     return found
@@ -192,7 +199,9 @@ def _collect(subject: Subject, names, metadata: dict, limit, chat: bool) -> dict
     return wanted
 
 
-def _score(subject: Subject, answers: Run, names, lengths, metadata: dict, limit, chat: bool) -> list[Run]:
+def _score(
+    subject: Subject, answers: Run, names, lengths, metadata: dict, limit, chat: bool, out: Path | None
+) -> list[Run]:
     """The harness's metrics of the answers: a run for each task and metric."""
     by_place = {(one["variant"], one["length"], one["id"]): one for one in answers.samples}
     found: dict[tuple[str, str], list[Sample]] = {}
@@ -209,7 +218,10 @@ def _score(subject: Subject, answers: Run, names, lengths, metadata: dict, limit
                 return one["answer"] if "answer" in one else (one["logprob"], one["greedy"])
 
             more = {**metadata, "max_seq_lengths": [length]}
-            results = _evaluate(_answering_model(subject.loaded, respond, subject.model), names, more, limit, chat)
+            model = _answering_model(subject.loaded, respond, subject.model)
+            results = _evaluate(model, names, more, limit, chat, samples=out is not None)
+            if out is not None:
+                predictions.write(out, variant.name, length, subject.model, results["samples"])
             for (task, metric), (score, error, count) in _numbers(results, length).items():
                 cut = [one["cut"] for at, one in taken.items() if at.startswith(f"{task}/")]
                 sample = {"variant": variant.name, "length": length, "id": metric, "score": score, "error": error}

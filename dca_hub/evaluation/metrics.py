@@ -1,7 +1,7 @@
 """Scores of answers, each from 0 to 1, as the authors' experiments have them.
 
 SCROLLS (Shaham et al., arXiv 2201.03533): F1, exact match and the geometric mean of ROUGE-1, -2 and -L. L-Eval (An et
-al., arXiv 2307.11088): the exam score, mended.
+al., arXiv 2307.11088): the exam score, as published and corrected.
 """
 
 import re
@@ -12,6 +12,10 @@ from collections.abc import Callable, Sequence
 from dca_hub.errors import DcaHubError
 
 _LETTERS = re.compile(r"(?<![A-Za-z])[A-D]{1,4}(?![A-Za-z])")
+# "A" before a word in lower case is an article, unless the word goes on about an option.
+_ARTICLE = re.compile(
+    r"(?<![A-Za-z])A(?= (?!(?:is|was|are|and|or|because|since|as|for|but|not|would|should|seems|states|says)\b)[a-z])"
+)
 _PARTLY = 0.25  # of a point for some of several right letters and no wrong one, as L-Eval has it
 
 
@@ -46,7 +50,7 @@ def rouge(answer: str, references: Sequence[str]) -> tuple[float, float, float]:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise DcaHubError('ROUGE needs the package rouge-score: pip install "dca-hub[evaluate]".') from None
+        raise DcaHubError("ROUGE needs the package rouge-score: pip install -r requirements-evaluate.txt.") from None
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
     every = [scorer.score(reference, answer) for reference in references]
     return tuple(max(one[kind].fmeasure for one in every) for kind in ("rouge1", "rouge2", "rougeL"))
@@ -59,24 +63,59 @@ def geometric_mean(scores: Sequence[tuple[float, float, float]]) -> float:
 
 
 def chosen_letters(answer: str, several: bool) -> str:
-    """The options that an answer chooses, sorted: letters A to D that stand by themselves; the first group of them, or
-    all before a next question where several options may be right."""
-    groups = _LETTERS.findall(answer.split("Question")[0])
-    return "".join(sorted(set("".join(groups if several else groups[:1]))))
+    """The options that an answer chooses, sorted: letters A to D that stand by themselves, an article not among them;
+    the first group of them, or, where several options may be right, all in the first paragraph that has any, before a
+    next question."""
+    for paragraph in re.split(r"\n\s*\n", answer.split("Question")[0]):
+        groups = _LETTERS.findall(_ARTICLE.sub("", paragraph))
+        if groups:
+            return "".join(sorted(set("".join(groups if several else groups[:1]))))
+    return ""
 
 
 def exam(answer: str, reference: str, several: bool = False) -> float:
     """1 for the right letters, 0.25 for some of several and no wrong one, else 0.
 
-    Mended: as first published an empty answer was given 0.25, being part of any, and the A of "Answer" was an option.
+    Corrected: an answer without a letter has 0, the A of "Answer" is not an option, nor is the article of "A good
+    artist paints, so C", and separate letters ("A, B") count in full. `published_exam` gives L-Eval's own number.
     """
-    said = chosen_letters(answer, several)
-    right = "".join(sorted(set(re.sub("[^A-D]", "", (reference.split() or [""])[0]))))
-    if not said or not right:
-        return 0.0
+    said, right = chosen_letters(answer, several), _right_letters(reference)
+    return _letters_score(said, right) if right else 0.0
+
+
+def published_exam(answer: str, reference: str, several: bool = False) -> float:
+    """The exam score as L-Eval's evaluator of today computes it, misreadings included.
+
+    With one right option the first A, B, C or D within any word counts. With several, letters count that begin the
+    answer, or that stand before a space, a full stop or a bracket. An empty answer has 0; an answer in which no letter
+    is found is taken for A.
+    """
+    right = re.sub("[^A-D]", "", (reference.split() or [""])[0]) or "A"
+    return _letters_score(_published_letters(answer, several), right) if answer else 0.0
+
+
+def _published_letters(answer: str, several: bool) -> str:
+    if answer in "ABCD":
+        return answer
+    anywhere = re.search("[A-D]", answer)
+    if not several and anywhere:
+        return anywhere.group()
+    begun = re.match("[A-D]*", answer).group()
+    if len(begun) > 1:
+        return "".join(sorted(set(begun)))
+    rest = answer[len(begun) :].partition("Question")[0]
+    marked = re.findall(r"[A-D](?=[\s.)])", rest)
+    return "".join(sorted({*begun, *marked})) or "A"
+
+
+def _right_letters(reference: str) -> str:
+    return "".join(sorted(set(re.sub("[^A-D]", "", (reference.split() or [""])[0]))))
+
+
+def _letters_score(said: str, right: str) -> float:
     if said == right:
         return 1.0
-    return _PARTLY if set(said) < set(right) else 0.0
+    return _PARTLY if said and set(said) <= set(right) else 0.0
 
 
 def judged(answer: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dca_hub import card, catalogue, manifest, results, sources
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import plots, runs, summary
+from dca_hub.evaluation.predictions import FOLDER
 from dca_hub.evaluation.runs import Run
 from dca_hub.results import Result
 
@@ -43,7 +44,7 @@ def collect(folder: Path) -> tuple[list[tuple[Path, Run]], list[Path]]:
     """
     if not folder.is_dir():
         raise DcaHubError(f"There is no folder {folder.name!r}: give the one that holds the files of --out.")
-    files = sorted(folder.rglob("*.jsonl"))
+    files = [file for file in sorted(folder.rglob("*.jsonl")) if not file.parent.parent.name.endswith(FOLDER)]
     read = [(file, run) for file in files if runs.is_run(file) for run in runs.read(file)]
     found = [(file, run) for file, run in read if run.task != ANSWERS]
     if not found:

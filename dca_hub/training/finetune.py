@@ -94,7 +94,9 @@ def require(*names: str):
         try:
             found.append(import_module(name))
         except ImportError:
-            raise DcaHubError(f'Fine-tuning needs the package {name}: pip install "dca-hub[finetune]".') from None
+            raise DcaHubError(
+                f"Fine-tuning needs the package {name}: pip install -r requirements-finetune.txt."
+            ) from None
     return found[0]
 
 

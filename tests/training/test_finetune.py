@@ -23,8 +23,8 @@ from dca_hub.training.saving import merged, save
 from dca_hub.training.stopping import StopAtStep
 from dca_hub.verification import Outcome, verify
 
-trl = pytest.importorskip("trl", reason='needs the optional packages: pip install "dca-hub[finetune]"')
-peft = pytest.importorskip("peft", reason='needs the optional packages: pip install "dca-hub[finetune]"')
+trl = pytest.importorskip("trl", reason="needs the optional packages: pip install -r requirements-finetune.txt")
+peft = pytest.importorskip("peft", reason="needs the optional packages: pip install -r requirements-finetune.txt")
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = Settings(length=256, steps=4, batch=1, accumulate=1, learning_rate=1e-3, save_every=2)

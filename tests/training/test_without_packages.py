@@ -13,7 +13,7 @@ def test_a_package_that_is_not_there_is_named():
 
 
 def test_missing_data_has_its_sentence(folder, tmp_path, capsys):
-    pytest.importorskip("trl", reason='needs the optional packages: pip install "dca-hub[finetune]"')
+    pytest.importorskip("trl", reason="needs the optional packages: pip install -r requirements-finetune.txt")
     command = ["finetune", str(folder), "--data", str(tmp_path / "none.json"), "--out", str(tmp_path / "out")]
     assert cli.main(command) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -75,13 +75,15 @@ def few_shot(name: str, data: str | None = None, **_: Any) -> dict[str, Dataset]
         if known:
             known["references"] += [entry["output"]] * (entry["output"] not in known["references"])
             continue
+        if len(entry["query_examples"]) != len(entry["output_examples"]):
+            raise DcaHubError(f"few_shot_{name}.jsonl: {entry['id']} has unequal numbers of queries and outputs.")
         shots = "".join(
             f"\n\nQuestion: {query} \nAnswer:{answer}"
-            for query, answer in zip(entry["query_examples"], entry["output_examples"])
+            for query, answer in zip(entry["query_examples"], entry["output_examples"], strict=True)
         )
         asked = f"{shots}\n\nQuestion: {entry['query']} \nAnswer:"
         prompt = marked(entry["input"], "left") + asked
-        found[entry["id"]] = {"prompt": prompt, "references": [entry["output"]]}
+        found[entry["id"]] = {"id": entry["id"], "prompt": prompt, "references": [entry["output"]]}
     return {"test": Dataset.from_list(list(found.values()))}
 
 
@@ -128,15 +130,24 @@ def _leval(name: str, data: str | None) -> list[tuple[str, str, str]]:
     found = []
     for entry in _lines(name, data, LEVAL, f"L-Eval's closed-ended tasks ({name}.jsonl)"):
         _want(entry, _LEVAL_KEYS, name)
+        if len(entry["instructions"]) != len(entry["outputs"]):
+            raise DcaHubError(f"{name}.jsonl has a document with unequal numbers of instructions and outputs.")
         found += [
-            (entry["input"], question, answer) for question, answer in zip(entry["instructions"], entry["outputs"])
+            (entry["input"], question, answer)
+            for question, answer in zip(entry["instructions"], entry["outputs"], strict=True)
         ]
     return found
 
 
 def _exam(name: str, several: bool, data: str | None) -> dict[str, Dataset]:
     rows = [
-        {"prompt": _with_document(document, question), "reference": answer, "several": several}
+        {
+            "prompt": _with_document(document, question),
+            "reference": answer,
+            "several": several,
+            "question": question,
+            "gt": answer,
+        }
         for document, question, answer in _leval(name, data)
     ]
     return {"test": Dataset.from_list(rows)}
@@ -172,12 +183,14 @@ def sci_fi(data: str | None = None, **_):
         asked = question.replace("based on the world described in the document.", world)
         # What is so in the world is asked without the instruction to go by the document.
         for by, prompt, answer in ((True, _with_document(document, question), by_document), (False, asked, fact)):
-            rows.append({"prompt": prompt, "reference": metrics.judged(answer), "by_document": by})
+            row = {"prompt": prompt, "reference": metrics.judged(answer), "by_document": by}
+            rows.append({**row, "question": question, "gt": reference})
     return {"test": Dataset.from_list(rows)}
 
 
 def score_exam(doc: dict, results: list[str]) -> dict[str, float]:
-    return {"exam": metrics.exam(results[0], doc["reference"], doc["several"])}
+    asked = results[0], doc["reference"], doc["several"]
+    return {"exam": metrics.exam(*asked), "exam_as_published": metrics.published_exam(*asked)}
 
 
 def score_judged(doc: dict, results: list[str]) -> dict[str, float]:
