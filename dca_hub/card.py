@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dca_hub import licenses, results
-from dca_hub.card_text import front_matter, replace_section, section, section_text, with_front_matter
+from dca_hub.card_text import TRAINING, front_matter, replace_section, section, section_text, with_front_matter
 from dca_hub.errors import DcaHubError
 from dca_hub.plan import Plan
 from dca_hub.results import Result
@@ -55,6 +55,36 @@ def source_metadata(plan: Plan) -> dict[str, Any]:
         return front_matter(_source_card(plan))[0]
     except DcaHubError:
         return {}
+
+
+def _training(plan: Plan) -> dict[str, Any]:
+    """How the source was fine-tuned with DCA, as `finetune` wrote it; empty where it was not."""
+    stated = source_metadata(plan).get(TRAINING)
+    return stated if isinstance(stated, dict) else {}
+
+
+def _trained_words(training: dict[str, Any]) -> str:
+    how = f"LoRA adapters of rank {training['lora']}, merged" if training.get("lora") else "all weights"
+    joined = "joined into long ones" if training.get("concatenate") else "packed and kept apart"
+    return (
+        f"It was fine-tuned with DCA from {training.get('model')}: {how}, {training.get('steps'):,} steps of "
+        f"{training.get('rows_a_step')} rows of {training.get('length'):,} tokens, on the dialogues of "
+        f"`{training.get('data')}` (file and hash), {joined}; learning rate {training.get('learning_rate'):g}, "
+        f"{training.get('scheduler')} schedule, seed {training.get('seed')}."
+    )
+
+
+def _training_command(training: dict[str, Any]) -> str:
+    """The command line that trains the same again, on one process."""
+    flags = {
+        "--length": "length", "--steps": "steps", "--batch": "batch", "--accumulate": "accumulate",
+        "--learning-rate": "learning_rate", "--warmup": "warmup", "--scheduler": "scheduler", "--lora": "lora",
+        "--num-data": "most_dialogues", "--held-out": "held_out", "--dtype": "dtype", "--seed": "seed",
+    }  # fmt: skip
+    said = [f"{flag} {training[key]}" for flag, key in flags.items() if training.get(key)]
+    said += ["--concatenate"] if training.get("concatenate") else []
+    data = str(training.get("data")).rpartition(" ")[0] or "FILE"
+    return f"python -m dca_hub finetune {training.get('model')} --data {data} {' '.join(said)} --out TUNED"
 
 
 def _source_card(plan: Plan) -> str:
@@ -185,11 +215,16 @@ def _what(plan: Plan) -> str:
     trained, base = plan.geometry.pretraining_length, _name(plan)
     link = f"[{base}](https://huggingface.co/{plan.source.base})" if plan.source.base else base
     pinned = f" (revision `{plan.source.revision}`)" if plan.source.base and plan.source.revision else ""
+    training = _training(plan)
+    gain = "it reads texts many times longer without any training. The weights are the base model's own."
+    if training:
+        link = f"The base model, {training.get('model')},"
+        gain = f"it reads texts many times longer. {_trained_words(training)}"
+    plain = "its plain attention with the same weights" if training else "the base model"
     return (
         f"{link}{pinned} was trained on texts of {trained:,} tokens. [Dual Chunk Attention]({PAPER}) (DCA) rearranges "
         f"the positions that its attention sees, so that it never meets a distance beyond {plan.geometry.chunk_size:,} "
-        f"tokens, and it reads texts many times longer without any training. The weights are the base model's own. Up "
-        f"to {plan.geometry.chunk_length:,} tokens the model *is* the base model, number for number."
+        f"tokens, and {gain} Up to {plan.geometry.chunk_length:,} tokens the model *is* {plain}, number for number."
     )
 
 
@@ -257,9 +292,15 @@ def _reproducing(plan: Plan) -> str:
         f" --local-size {geometry.local_size} --temperature {geometry.temperature:g}"
     )
     words = "This package, and the check that it equals its base up to the chunk length:"
-    return f"{words}\n\n" + _shell(
-        [f"python -m dca_hub package {name}{pin}{sizes} --out DIR", "python -m dca_hub verify DIR"]
-    )
+    commands = [f"python -m dca_hub package {name}{pin}{sizes} --out DIR", "python -m dca_hub verify DIR"]
+    training = _training(plan)
+    if training:
+        words = (
+            f"The training, and the check of the package that it leaves in TUNED ({training.get('rows_a_step')} rows a "
+        )
+        words += "step over all processes):"
+        commands = [_training_command(training), "python -m dca_hub verify TUNED"]
+    return f"{words}\n\n" + _shell(commands)
 
 
 def _limits(plan: Plan) -> str:
@@ -268,7 +309,10 @@ def _limits(plan: Plan) -> str:
         "still answer badly.",
         "- Attention over the whole text costs what it always costs: time grows with the square of the length, the "
         "cache with the length.",
-        "- What the base model does wrong, this model does wrong too: nothing was trained.",
+        *(
+            ["- What the base model does wrong, this model does wrong too: nothing was trained."]
+            * (not _training(plan))
+        ),
     ]
     if plan.entry and plan.entry.notes:
         words.append(f"- {plan.entry.notes}")

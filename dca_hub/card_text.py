@@ -7,6 +7,8 @@ import yaml
 
 from dca_hub.errors import DcaHubError
 
+TRAINING = "dca_training"  # the key under which a fine-tuned checkpoint's card says how it was trained
+
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
     """The metadata at the head of a card, empty where there is none, and the text that follows it.

@@ -26,6 +26,19 @@ examples:
 """
 
 
+SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, got {text!r}")
+    return value
+
+
 def add(subparsers) -> None:
     parser = subparsers.add_parser(
         "finetune", help=HELP, description=DESCRIPTION, epilog=EPILOG,
@@ -41,6 +54,11 @@ def add(subparsers) -> None:
     add("--accumulate", type=positive, default=2, metavar="N", help="batches a step (default: 2)")
     add("--learning-rate", type=float, default=2e-5, metavar="R", help="(default: 2e-5)")
     add("--warmup", type=float, default=0.03, metavar="SHARE", help="of all steps (default: 0.03)")
+    add("--scheduler", default="cosine", choices=SCHEDULERS, help="of the learning rate (default: cosine)")
+    add("--num-data", type=positive, metavar="N", help="train on the first N dialogues only")
+    add("--held-out", type=_share, default=0.0, metavar="SHARE",
+        help="of the rows: their loss is reported at every checkpoint, and they are not trained")  # fmt: skip
+    add("--report-to", default="none", choices=("none", "trackio", "wandb"), help="where to log (default: none)")
     add("--save-every", type=positive, default=400, metavar="N", help="steps between checkpoints (default: 400)")
     add("--lora", type=positive, metavar="RANK", help="train LoRA adapters of this rank; they are merged in the end")
     add("--concatenate", action="store_true", help="join dialogues into long ones, as the authors did")
@@ -69,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
         checkpointing=not args.no_checkpointing,
         concatenate=args.concatenate,
         seed=args.seed,
+        scheduler=args.scheduler,
+        most_dialogues=args.num_data,
+        held_out=args.held_out,
+        report_to=args.report_to,
     )
     say = lambda words: print(words, file=sys.stderr, flush=True) if is_first() else None
     made = finetune(args.model, args.data, args.out, settings, say, dtype=args.dtype, force=args.force)

@@ -32,6 +32,8 @@ class Settings:
 
     length: tokens of a row. batch: rows a device. lora: the rank of LoRA adapters, or None to train every weight.
     concatenate: join dialogues into ones of that length, as the authors did, in place of packing them apart.
+    most_dialogues: only so many of the data. held_out: the share of rows whose loss is measured and not trained.
+    report_to: "none", or "trackio" or "wandb", where they are installed.
     """
 
     length: int = 16384
@@ -46,6 +48,9 @@ class Settings:
     checkpointing: bool = True
     concatenate: bool = False
     seed: int = 0
+    most_dialogues: int | None = None
+    held_out: float = 0.0
+    report_to: str = "none"
 
 
 def finetune(
@@ -59,11 +64,12 @@ def finetune(
         DcaHubError: a package is missing, the data will not do, or there is something else in `out`.
         KeyboardInterrupt: it was stopped; a checkpoint was written first.
     """
-    trl = require("trl", "datasets", *(["peft"] if settings.lora else []))
+    reporting = [] if settings.report_to == "none" else [settings.report_to]
+    trl = require("trl", "datasets", *(["peft"] if settings.lora else []), *reporting)
     if out.exists() and not force:
         raise DcaHubError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
     work = out.with_name(f"{out.name}.training")
-    said = dialogues.read(data, say)
+    said = dialogues.read(data, say)[: settings.most_dialogues]
     # The trainer moves the model to its device, or shards it there.
     anew = lambda: load(model, device="cpu", dtype=dtype or "float32")
     loaded = anew()
@@ -81,8 +87,16 @@ def finetune(
     if stop.asked:
         raise KeyboardInterrupt
     folder = work / "model"
-    save(trainer, loaded.tokenizer, loaded.source, folder, lambda: anew().model)
+    rows = settings.batch * settings.accumulate * trainer.accelerator.num_processes
+    training = {**asdict(settings), "rows_a_step": rows, "data": text, "model": _name(loaded), "dtype": dtype}
+    save(trainer, loaded.tokenizer, loaded.source, folder, lambda: anew().model, training)
     return package(str(folder), out, weights="copy", force=force) if trainer.is_world_process_zero() else None
+
+
+def _name(loaded: Loaded) -> str:
+    """What others call the model: as in the catalogue, on the Hub, or the folder it was in."""
+    source = loaded.source
+    return source.entry.name if source.entry else source.base or source.folder.name
 
 
 def require(*names: str):
@@ -154,7 +168,10 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
         save_steps=settings.save_every,
         save_total_limit=2,
         logging_steps=1,
-        report_to="none",
+        report_to=settings.report_to,
+        eval_strategy="steps" if settings.held_out else "no",
+        eval_steps=settings.save_every,
+        per_device_eval_batch_size=1,
         seed=settings.seed,
         bf16=recent,
         tf32=True if recent else None,
@@ -162,11 +179,17 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
         dataloader_pin_memory=on_gpu,
         disable_tqdm=False,
     )
-    rows = Dataset.from_list([asdict(document) for document in documents])
+    rows, held_out = Dataset.from_list([asdict(document) for document in documents]), None
+    if settings.held_out:
+        if len(rows) < 2:
+            raise DcaHubError("Holding rows out needs two dialogues at least: leave --held-out away.")
+        parts = rows.train_test_split(settings.held_out, seed=settings.seed)
+        rows, held_out = parts["train"], parts["test"]
     return trl.SFTTrainer(
         model=loaded.model,
         args=config,
         train_dataset=rows,
+        eval_dataset=held_out,
         processing_class=loaded.tokenizer,
         peft_config=_lora(settings),
     )

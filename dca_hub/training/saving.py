@@ -13,11 +13,17 @@ from dca_hub.sources import Source
 
 
 def save(
-    trainer, tokenizer: PreTrainedTokenizerBase, source: Source, folder: Path, base: Callable[[], PreTrainedModel]
+    trainer,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Source,
+    folder: Path,
+    base: Callable[[], PreTrainedModel],
+    training: dict[str, Any],
 ) -> None:
     """Writes the trained weights, adapters merged, with tokenizer and license, as a checkpoint that can be packaged.
 
-    All processes call it. `source` is what was trained; `base` loads it anew.
+    All processes call it. `source` is what was trained, `base` loads it again, and `training` says how it was trained:
+    the package's card repeats it.
     """
     state = trainer.accelerator.get_state_dict(trainer.model)  # whole, in the first process
     if not trainer.is_world_process_zero():
@@ -31,7 +37,7 @@ def save(
         once = {key: value for key, value in state.items() if key not in model.all_tied_weights_keys}
         model.save_pretrained(folder, state_dict=once)
     tokenizer.save_pretrained(folder)
-    _write_origin(source, folder)
+    _write_origin(source, folder, training)
 
 
 def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> PreTrainedModel:
@@ -50,7 +56,7 @@ def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> Pre
     return model.merge_and_unload()
 
 
-def _write_origin(source: Source, folder: Path) -> None:
+def _write_origin(source: Source, folder: Path, training: dict[str, Any]) -> None:
     """License and origin of the base, where packaging looks for them."""
     for path in licenses.license_files(source.folder):
         shutil.copyfile(path, folder / path.name)
@@ -65,4 +71,5 @@ def _write_origin(source: Source, folder: Path) -> None:
         stated = {key: held[key] for key in ("license", "license_name", "license_link", "language") if key in held}
     if source.base:
         stated["base_model"] = source.base
+    stated[card_text.TRAINING] = training
     (folder / "README.md").write_text(card_text.with_front_matter(stated, ""), encoding="utf-8")

@@ -12,6 +12,7 @@ from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import perplexity, summary, texts, variants
 from dca_hub.evaluation.experiments import Subject, measure_perplexity
 from dca_hub.evaluation.perplexity import Window
+from dca_hub.loading import load
 
 TEXT = "".join(f"In the year {1700 + k} the heron of number {k * 37 % 101} came down the river. " for k in range(60))
 
@@ -126,10 +127,15 @@ def test_tokens_of_the_authors_are_read_as_tokens(loaded, tmp_path, kind, dtype)
 def test_tokens_that_are_not_this_tokenizers_are_refused(loaded, folder, tmp_path, capsys):
     ids = loaded.tokenizer.encode(TEXT, add_special_tokens=False)
     path = tmp_path / "other.bin"
-    for wrong in (np.array(ids, "<u4"), np.array(ids, "<u2") + 300, np.array(ids[::-1], "<u2") // 20):
+    for wrong in (np.array(ids, "<u4"), np.array(ids, "<u2") + 300):
         path.write_bytes(wrong.tobytes())
         with pytest.raises(DcaHubError, match="does not hold uint16 tokens of this model's tokenizer"):
             texts.read_tokens(str(path), loaded.tokenizer, "uint16")
+    demo = load("demo").tokenizer
+    others = np.random.default_rng(0).integers(3, len(demo), 3000).astype("<u2")  # valid ids, and not a text's
+    path.write_bytes(others.tobytes())
+    with pytest.raises(DcaHubError, match="of this model's tokenizer"):
+        texts.read_tokens(str(path), demo, None)
     path.write_bytes(b"abc")
     with pytest.raises(DcaHubError, match="not whole ids"):
         texts.read_tokens(str(path), loaded.tokenizer, None)

@@ -101,7 +101,12 @@ def test_the_result_is_a_package_that_passes(tuned, folder):
     before, after = load(str(folder)), load(str(tuned))
     assert not torch.equal(before.base.lm_head.weight, after.base.lm_head.weight)
     assert after.geometry == before.geometry and "USER: " in after.tokenizer.chat_template
-    assert card_text.front_matter((tuned / "README.md").read_text())[0]["library_name"] == "transformers"
+    card = (tuned / "README.md").read_text()
+    assert card_text.front_matter(card)[0]["library_name"] == "transformers"
+    assert "without any training" not in card and "base model's own" not in card and "nothing was trained" not in card
+    assert f"fine-tuned with DCA from tiny: all weights, {SETTINGS.steps} steps of" in card
+    assert f"of {SETTINGS.length} tokens" in card and "dialogues.json" in card
+    assert "python -m dca_hub finetune tiny --data dialogues.json --length" in card
 
 
 def test_it_goes_on_from_a_checkpoint_to_the_same_end(tuned, folder, data, tmp_path):
