@@ -12,7 +12,11 @@ Runs tasks of lm-evaluation-harness (`lm-eval ls tasks`; its ruler and longbench
   fewshot_narrativeqa, fewshot_qasper, fewshot_quality, fewshot_qmsum
       the authors' few-shot set, from --data, the folder of their few_shot_*.jsonl; SCROLLS metrics
   leval_toefl, leval_quality, leval_coursera, leval_sfiction
-      L-Eval's closed-ended tasks, from the Hub or from --data; its exam score, mended
+      L-Eval's closed-ended tasks, from the Hub or from --data; its exam score as published and corrected
+
+`ruler` stands for RULER's 13 tasks: their average and the effective length (average above 85.6) are reported too. The
+harness takes RULER's essays and questions, and LongBench, from the Hub. Beside --out, OUT.predictions holds the answers
+in the layouts of L-Eval's and SCROLLS' evaluators.
 
 A prompt and its answer have at most --lengths tokens. A longer prompt is cut as the paper does, the document of the
 few-shot set at its beginning and that of L-Eval at its end, others at their beginning; the result says how many were.
@@ -21,7 +25,8 @@ EPILOG = """\
 examples:
   dca-hub evaluate llama-3-8b --tasks fewshot_qasper,fewshot_quality --data few-shot/data --lengths 16k --out f.jsonl
   dca-hub evaluate llama-3-8b-instruct --tasks leval_toefl,leval_coursera --lengths 16k --plain --out leval.jsonl
-  dca-hub evaluate qwen2.5-7b-instruct --tasks niah_single_2,ruler_vt --lengths 8k,64k --limit 50 --out ruler.jsonl
+  dca-hub evaluate qwen2.5-7b-instruct --tasks niah_single_2,ruler_vt --lengths 8k,64k --limit 50 --out niah.jsonl
+  dca-hub evaluate qwen2.5-7b-instruct --tasks ruler --lengths 4k,8k,16k,32k,64k,128k --plain --out ruler.jsonl
 """
 
 
@@ -41,8 +46,15 @@ def add(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+def _spelled_out(name: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    return tasks if name == "ruler" else (name,)
+
+
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.evaluation import harness
+    from dca_hub.evaluation import harness, ruler
+
+    if "ruler" in args.tasks:
+        args.tasks = tuple(dict.fromkeys(name for one in args.tasks for name in _spelled_out(one, ruler.TASKS)))
 
     harness.task_manager(args.tasks, {})  # what is not there is said before a model is loaded
     found = measuring.subject(args)
@@ -54,5 +66,7 @@ def run(args: argparse.Namespace) -> int:
     for number, one in enumerate(measured, 1):
         picture = args.out and args.out.with_name(f"{args.out.stem}-{one.task}-{number}.png")
         measuring.report(one, args.out, picture)
+        if one.task == ruler.AVERAGE:
+            print(f"\n{ruler.words(one)}")
         print()
     return 0

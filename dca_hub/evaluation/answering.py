@@ -58,12 +58,15 @@ def _generate(model, reader: Reader, request: Request, length: int, progress) ->
     found = cut(reader.tokenizer, request.context, length - request.room, special=reader.special(request.context))
     until = request.options.get("until") or []
     stops = [until] if isinstance(until, str) else until
-    cache = _read(model, found.ids, progress)
-    written = cache.generate(
-        found.ids,
-        Sampling(request.room),
-        is_enough=lambda so_far: _end(decode(model, reader.tokenizer, so_far), stops) is not None,
-    )
+    total = len(found.ids) + request.room  # what is written counts too: long answers take longer than their prompts
+    cache = _read(model, found.ids, total, progress)
+
+    def is_enough(so_far: list[int]) -> bool:
+        if progress:
+            progress(len(found.ids) + len(so_far), total)
+        return _end(decode(model, reader.tokenizer, so_far), stops) is not None
+
+    written = cache.generate(found.ids, Sampling(request.room), is_enough=is_enough)
     text = decode(model, reader.tokenizer, written)
     return {"answer": text[: _end(text, stops)], "cut": found.removed}
 
@@ -73,11 +76,11 @@ def _end(text: str, stops: Sequence[str]) -> int | None:
     return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
 
 
-def _read(model, ids: list[int], progress: Progress | None) -> PromptCache:
+def _read(model, ids: list[int], total: int, progress: Progress | None) -> PromptCache:
     cache = PromptCache(model)
     for done in cache.read(ids, PIECE):
         if progress:
-            progress(done, len(ids))
+            progress(done, total)
     return cache
 
 
@@ -91,7 +94,7 @@ def _likelihood(model, reader: Reader, request: Request, length: int, progress) 
     before = tokenizer(unmarked(context), add_special_tokens=special, verbose=False)["input_ids"]
     wanted = whole[len(before) :]
     found = cut(tokenizer, context, length - len(wanted), special=special)
-    cache = _read(model, found.ids, progress)
+    cache = _read(model, found.ids, len(found.ids), progress)
     logits = cache.forward([found.ids[-1], *wanted[:-1]], logits_to_keep=0)
     scores = F.log_softmax(logits.float(), dim=-1)
     at = torch.tensor(wanted, device=scores.device)

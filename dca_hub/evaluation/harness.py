@@ -10,18 +10,21 @@ import hashlib
 import importlib.metadata
 import io
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import experiments, predictions, processes, runs
+from dca_hub.evaluation import experiments, predictions, processes, ruler, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.experiments import Subject
 from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.loading import Loaded
 
+# Metrics of the harness that are shares of 1; RULER's is called accuracy here.
+_SHARES = ("accuracy", "acc", "acc_norm", "exact_match", "f1", "em")
 OURS = Path(__file__).with_name("tasks")
 _INSTALL = "pip install -r requirements-evaluate.txt"
 _NEEDED = f"This needs lm-evaluation-harness: {_INSTALL}."
@@ -102,7 +105,7 @@ def _evaluate(
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with _silent_children(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return simple_evaluate(
                 model=model,
                 tasks=list(names),
@@ -126,6 +129,20 @@ def _evaluate(
             f"lm-evaluation-harness could not prepare {', '.join(names)} ({reason:.200}): connect to the network for "
             "its data, or give --data for ours."
         ) from None
+
+
+@contextlib.contextmanager
+def _silent_children() -> Iterator[None]:
+    """Sends what other programs write on standard error away: the harness asks git for a commit, which complains
+    outside of a checkout."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def measure_tasks(
@@ -167,7 +184,7 @@ def measure_tasks(
         wanted[length] = _collect(subject, names, {**metadata, "max_seq_lengths": [length]}, limit, chat)
     reader = Reader(loaded.tokenizer, chat)
     places = [
-        ({"variant": variant.name, "length": length, "id": at}, min(length, len(request.context) // 3))
+        ({"variant": variant.name, "length": length, "id": at}, min(length, len(request.context) // 3 + request.room))
         for variant in subject.variants
         for length, requests in wanted.items()
         for at, request in requests.items()
@@ -182,6 +199,8 @@ def measure_tasks(
     if processes.join().rank > 0:
         return []
     found = _score(subject, answers, names, sorted(wanted), metadata, limit, chat, out)
+    average = ruler.average(found)
+    found += [average] if average else []
     if out:
         out.write_text("".join(runs.to_lines(run) for run in found), encoding="utf-8")
     return found
@@ -229,7 +248,8 @@ def _score(
                 found.setdefault((task, metric), []).append({**sample, **more_of_it})
     made = []
     for (task, metric), samples in found.items():
-        settings = {**answers.header["settings"], "metric": metric, "percent": (OURS / f"{task}.yaml").is_file()}
+        percent = (OURS / f"{task}.yaml").is_file() or metric.partition(" (")[0] in _SHARES
+        settings = {**answers.header["settings"], "metric": metric, "percent": percent}
         header = {**answers.header, "task": task, "settings": {k: v for k, v in settings.items() if k != "tasks"}}
         made.append(Run(header, tuple(samples)))
     return made

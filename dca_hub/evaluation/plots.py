@@ -90,7 +90,8 @@ def perplexity_curve(
     """A number by context length for each name of `curves`, with a line at the trained length; lengths and perplexities
     are on logarithmic axes, and the points of a few curves have their values. `kind` is png or svg; `ink` the colour of
     words and axes; `label` what the number is."""
-    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    lengths = sorted({length for points in curves.values() for length, _ in points})
+    figure = Figure(figsize=(9.0 if len(lengths) > 1 else 5.0, 4.0), layout="constrained")
     figure.patch.set_alpha(1.0 if kind == "png" else 0.0)
     axis = figure.subplots()
     axis.patch.set_alpha(0.0)
@@ -99,7 +100,6 @@ def perplexity_curve(
     drawn = {name: points for name, points in curves.items() if points}
     for number, (name, points) in enumerate(drawn.items()):
         _draw_curve(axis, name, points, number, ink, valued=len(drawn) <= _LABELLED)
-    lengths = sorted({length for points in curves.values() for length, _ in points})
     axis.set(xscale="log", xlabel="context, tokens", ylabel=label)
     if label == "perplexity":
         axis.set_yscale("log")
@@ -108,7 +108,10 @@ def perplexity_curve(
     axis.minorticks_off()
     axis.yaxis.set_major_formatter(lambda value, _: _short(value))
     axis.margins(x=0.07, y=0.22)
-    if label != "perplexity":
+    if label.endswith("%"):
+        axis.set_ylim(-12, 116)  # room for the values of points at 0 and at 100
+        axis.set_yticks([0, 20, 40, 60, 80, 100])
+    elif label != "perplexity":
         top = max((value for points in drawn.values() for _, value in points), default=0.0) or 1.0
         axis.set_ylim(-0.15 * top, 1.2 * top)  # below 0 stand the values of points that lie there
         axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= 1.2 * top])
@@ -176,7 +179,7 @@ def picture(runs: Sequence[Run]) -> bytes:
         for run in runs
         for name in run.variants
     ]
-    data = ", ".join(dict.fromkeys(summary.data(run) for run in runs))
+    data = ", ".join(dict.fromkeys(summary.title(run) for run in runs))
     if kinds.pop()[0]:
         grids = {_free(title, titled, run): summary.cells(run)[name] for run, name, title in titled}
         lengths = {length for grid in grids.values() for length, _ in grid}

@@ -64,7 +64,7 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', f'{file.stem} {run.task}'.lower()).strip('-')}.png"
         made.append(
             Section(
-                f"{run.header['model']}: {', '.join(dict.fromkeys((run.task, summary.data(run))))}",
+                f"{run.header['model']}: {', '.join(dict.fromkeys((run.task, summary.title(run))))}",
                 tuple(tables),
                 name,
                 plots.picture([run]),

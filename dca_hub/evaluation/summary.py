@@ -4,6 +4,7 @@ Needs neither torch nor transformers.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,11 @@ def data(run: Run) -> str:
         several = f", {settings['needles']} needles" if settings.get("needles", 1) > 1 else ""
         return "key-value pairs" if settings["haystack"] == "pairs" else f"{settings['haystack']}{several}"
     return settings.get("data", run.task)
+
+
+def title(run: Run) -> str:
+    """What a run was measured on, for people: without the hash that tells two texts of one name apart."""
+    return re.sub(r" [0-9a-f]{8}(?=,|$)", "", data(run))
 
 
 def measurements(run: Run) -> list[Result]:
@@ -181,4 +187,4 @@ def conditions(run: Run) -> str:
         for one in run.samples
         if one.get("cut")
     )
-    return f"{shown:,} samples; {said}; {on}; {versions}{''.join(cut)}"
+    return f"{shown:,} sample{'' if shown == 1 else 's'}; {said}; {on}; {versions}{''.join(cut)}"
