@@ -147,7 +147,7 @@ def report(run, out: Path | None, picture: Path | None = None) -> int:
     if processes.join().rank > 0:
         return 0
     print(summary.markdown(run))
-    if run.task in summary.NEEDLES:
+    if summary.is_map(run):
         for name in run.variants:
             print(f"\n{summary.depth_table(run, name)}")
     print(f"\n{summary.conditions(run)}")

@@ -169,7 +169,7 @@ def picture(runs: Sequence[Run]) -> bytes:
 
     Raises DcaHubError for runs of several kinds, or of models with different trained lengths.
     """
-    kinds = {(run.task in summary.NEEDLES, summary.metric(run)) for run in runs}
+    kinds = {(summary.is_map(run), summary.metric(run)) for run in runs}
     trained = {run.header["trained"] for run in runs}
     if len(kinds) != 1 or len(trained) != 1:
         raise DcaHubError("These runs cannot share a picture: give files of one kind, of models of one trained length.")

@@ -59,7 +59,7 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
     made = []
     for number, (file, run) in enumerate(sorted(found, key=lambda one: (one[1].header["model"], one[1].task)), 1):
         tables = [summary.markdown(run)]
-        if run.task in summary.NEEDLES:
+        if summary.is_map(run):
             tables += [summary.depth_table(run, name) for name in run.variants]
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', f'{file.stem} {run.task}'.lower()).strip('-')}.png"
         made.append(

@@ -16,6 +16,7 @@ from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.results import Result
 
 NEEDLES = ("passkey", "needle")
+_MOST_DEPTHS = 21  # rows of a heat map or a table
 _LARGEST = 100  # above it a perplexity says only that the model is lost; the authors' tables write ">100"
 
 
@@ -73,6 +74,12 @@ def cells(run: Run) -> dict[str, dict[tuple[int, float], float]]:
     for sample in run.samples:
         found[sample["variant"]].setdefault((sample["length"], sample["depth"]), []).append(sample["found"])
     return {name: {cell: sum(all_) / len(all_) for cell, all_ in held.items()} for name, held in found.items()}
+
+
+def is_map(run: Run) -> bool:
+    """Whether a run's needles are shown depth by depth; at random depths they are shown by length alone."""
+    depths = {sample["depth"] for sample in run.samples} if run.task in NEEDLES else set()
+    return 0 < len(depths) <= _MOST_DEPTHS
 
 
 def data(run: Run) -> str:

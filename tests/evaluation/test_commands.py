@@ -192,3 +192,15 @@ def test_the_space_can_load_what_the_command_line_wrote(measured):
 
     loaded = needle.from_text((measured / "passkey.jsonl").read_text())
     assert len(loaded) == 2 * 2 * 3 and {one.dca for one in loaded} == {True, False}
+
+
+def test_pass_keys_at_random_depths_are_shown_by_length_alone(folder, tmp_path, capsys):
+    out = tmp_path / "random.jsonl"
+    command = ["passkey", str(folder), "--lengths", "700", "--depths", "random", "--trials", "30", "--style", "authors"]
+    assert cli.main([*command, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    [run] = runs.read(out)
+    assert len({sample["depth"] for sample in run.samples}) == len(run.samples) == 30
+    assert "depth" not in said and "30 samples" in said and "style authors" in said
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert cli.main([*command, "--out", str(out)]) == 0, "the same depths again"
