@@ -70,15 +70,18 @@ class PromptCache:
         """How many tokens `read` would read."""
         return max(0, len(prompt) - 1 - self._common(prompt))
 
-    def read(self, prompt: Sequence[int], piece: int | None = None) -> Iterator[int]:
+    def read(self, prompt: Sequence[int], piece: int | None = None, *, whole_pieces: bool = False) -> Iterator[int]:
         """Reads all of a prompt but its last token, with which `generate` begins.
 
         Args:
             piece: tokens a forward pass; by default as many as take less than half a second.
+            whole_pieces: keep whole pieces of the cache only, so that the results do not depend, in their last bits,
+                on what was read before.
 
         Yields how many tokens have been read after each piece. Closing the iterator stops the work there.
         """
-        self.keep(self._common(prompt))
+        common = self._common(prompt)
+        self.keep(common - common % piece if whole_pieces else common)
         begin, end = len(self.tokens), len(prompt) - 1
         size = piece or _FIRST_PIECE
         while (at := len(self.tokens)) < end:
@@ -91,7 +94,9 @@ class PromptCache:
 
     def keep(self, length: int) -> None:
         """Cuts the cache back to its first `length` tokens."""
-        if length < len(self.tokens):
+        if length < len(self.tokens) and any(layer.is_sliding for layer in self._cache.layers):
+            self.clear()  # a sliding window has dropped what would be needed
+        elif length < len(self.tokens):
             self._cache.crop(length - len(self.tokens))  # negative: so many tokens off its end
             self.tokens = self.tokens[:length]
 

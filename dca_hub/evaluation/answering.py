@@ -43,31 +43,39 @@ class Reader:
 
 
 def answer(
-    model: PreTrainedModel, reader: Reader, request: Request, length: int, progress: Progress | None = None
+    model: PreTrainedModel,
+    reader: Reader,
+    request: Request,
+    length: int,
+    progress: Progress | None = None,
+    cache: PromptCache | None = None,
 ) -> dict[str, Any]:
     """What a sample holds: `answer`, or `logprob` and `greedy`; and `cut`, the tokens that were cut off the prompt.
 
-    The prompt and its answer together have at most `length` tokens.
+    The prompt and its answer together have at most `length` tokens. `cache` is one of this model that answered another
+    request: of a prompt that begins alike, such as another question about one document, the rest alone is read.
     """
+    cache = cache or PromptCache(model)
     if request.kind == "generate_until":
-        return _generate(model, reader, request, length, progress)
-    return _likelihood(model, reader, request, length, progress)
+        return _generate(cache, reader, request, length, progress)
+    return _likelihood(cache, reader, request, length, progress)
 
 
-def _generate(model, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
+def _generate(cache: PromptCache, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
     found = cut(reader.tokenizer, request.context, length - request.room, special=reader.special(request.context))
     until = request.options.get("until") or []
     stops = [until] if isinstance(until, str) else until
     total = len(found.ids) + request.room  # what is written counts too: long answers take longer than their prompts
-    cache = _read(model, found.ids, total, progress)
+    _read(cache, found.ids, total, progress)
 
     def is_enough(so_far: list[int]) -> bool:
         if progress:
             progress(len(found.ids) + len(so_far), total)
-        return _end(decode(model, reader.tokenizer, so_far), stops) is not None
+        return _end(decode(cache.model, reader.tokenizer, so_far), stops) is not None
 
     written = cache.generate(found.ids, Sampling(request.room), is_enough=is_enough)
-    text = decode(model, reader.tokenizer, written)
+    cache.keep(len(found.ids) - 1)  # what was written is no part of another prompt
+    text = decode(cache.model, reader.tokenizer, written)
     return {"answer": text[: _end(text, stops)], "cut": found.removed}
 
 
@@ -76,16 +84,14 @@ def _end(text: str, stops: Sequence[str]) -> int | None:
     return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
 
 
-def _read(model, ids: list[int], total: int, progress: Progress | None) -> PromptCache:
-    cache = PromptCache(model)
-    for done in cache.read(ids, PIECE):
+def _read(cache: PromptCache, ids: list[int], total: int, progress: Progress | None) -> None:
+    for done in cache.read(ids, PIECE, whole_pieces=True):
         if progress:
             progress(done, total)
-    return cache
 
 
 @torch.inference_mode()
-def _likelihood(model, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
+def _likelihood(cache: PromptCache, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
     tokenizer, context = reader.tokenizer, request.context
     spaces = len(context) - len(context.rstrip())  # a space belongs to the words that follow it
     context, words = context[: len(context) - spaces], context[len(context) - spaces :] + request.continuation
@@ -94,7 +100,7 @@ def _likelihood(model, reader: Reader, request: Request, length: int, progress) 
     before = tokenizer(unmarked(context), add_special_tokens=special, verbose=False)["input_ids"]
     wanted = whole[len(before) :]
     found = cut(tokenizer, context, length - len(wanted), special=special)
-    cache = _read(model, found.ids, len(found.ids), progress)
+    _read(cache, found.ids, len(found.ids), progress)
     logits = cache.forward([found.ids[-1], *wanted[:-1]], logits_to_keep=0)
     scores = F.log_softmax(logits.float(), dim=-1)
     at = torch.tensor(wanted, device=scores.device)

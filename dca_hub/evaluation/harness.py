@@ -21,6 +21,7 @@ from dca_hub.evaluation import experiments, predictions, processes, ruler, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.experiments import Subject
 from dca_hub.evaluation.runs import Run, Sample
+from dca_hub.generation import PromptCache
 from dca_hub.loading import Loaded
 
 # Metrics of the harness that are shares of 1; RULER's is called accuracy here.
@@ -190,9 +191,13 @@ def measure_tasks(
         for at, request in requests.items()
     ]
 
+    held: list[PromptCache] = []
+
     def measure(at: Sample, tell) -> Sample:
         model = subject.named(at["variant"]).model_for(at["length"])
-        return answer(model, reader, wanted[at["length"]][at["id"]], at["length"], tell)
+        if not held or held[0].model is not model:
+            held[:] = [PromptCache(model)]
+        return answer(model, reader, wanted[at["length"]][at["id"]], at["length"], tell, held[0])
 
     kept = out.with_name(f"{out.stem}.answers.jsonl") if out else None
     answers = experiments.carry_out(subject, "answers", settings, places, measure, kept, progress)

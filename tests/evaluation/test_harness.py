@@ -13,9 +13,10 @@ from tiny_checkpoints import byte_tokenizer
 
 from dca_hub import cli, json_lines
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import harness, predictions, runs
+from dca_hub.evaluation import answering, harness, predictions, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.cutting import cut, marked, unmarked
+from dca_hub.generation import PromptCache
 from dca_hub.loading import load
 
 NEEDED = "needs the optional packages: pip install -r requirements-evaluate.txt"
@@ -72,6 +73,21 @@ def test_likelihoods_are_those_of_a_direct_computation(loaded):
     scores = loaded.model(ids).logits[0].log_softmax(-1)
     expected = sum(scores[k - 1, ids[0, k]].item() for k in range(len("The heron stood"), ids.shape[1]))
     assert found["logprob"] == pytest.approx(expected, rel=1e-4) and found["cut"] == 0
+
+
+@pytest.mark.parametrize("kind", ["generate_until", "loglikelihood"])
+def test_what_two_prompts_share_is_read_once_and_changes_no_bit(loaded, kind, monkeypatch):
+    monkeypatch.setattr(answering, "PIECE", 32)
+    reader, cache, told = Reader(loaded.tokenizer, chat=True), PromptCache(loaded.model), []
+    document = "The heron stood by the river, and the miller by the ferry. " * 3
+    options = {"max_gen_toks": 6}
+    for question in ("Who stood?", "Where was the miller?"):
+        request = Request(kind, document + question, " A.", options)
+        told.clear()
+        found = answer(loaded.model, reader, request, 400, lambda done, _: told.append(done), cache)
+        assert found == answer(loaded.model, reader, request, 400)
+    shared = len(document) // 32 * 32
+    assert told[0] <= 32 and (len(document) + len(question) - 1 - shared) in told, "the rest alone was read"
 
 
 def test_text_ends_where_a_task_wants_it_to(loaded):
@@ -234,7 +250,7 @@ def test_scores_are_those_of_the_answers(loaded, folder, data, monkeypatch):
 
     said = {"fewshot_qasper": iter(["\n\nthis\nQuestion: more", "something this"]), "leval_coursera": iter(["A", "A"]),
             "leval_sfiction": iter(["True.", "It is true"])}  # fmt: skip
-    monkeypatch.setattr(harness, "answer", lambda model, reader, request, length, tell: {
+    monkeypatch.setattr(harness, "answer", lambda model, reader, request, length, tell, cache: {
         "answer": next(said["fewshot_qasper" if "Who?" in request.context else "leval_coursera"
                             if "Which?" in request.context or "And?" in request.context else "leval_sfiction"]),
         "cut": 0})  # fmt: skip
