@@ -23,12 +23,16 @@ from dca_hub.space.sessions import Session
 from dca_hub.space.turns import SIDES
 from dca_hub.space.widgets import uploads_only
 
+_EXAMPLE = "document.pdf"
+
 
 def build(context: Context) -> None:
     """Adds the four functions; their docstrings are what other programs read."""
     functions = _Functions(context)
     with gr.Column(visible=False):
         pdf = uploads_only(gr.File(label="pdf", file_types=[".pdf"]), context.settings)
+        # Gradio's own example is an address, which a public Space does not fetch.
+        pdf.example_payload = lambda: {"path": _EXAMPLE, "orig_name": _EXAMPLE, "meta": {"_type": "gradio.FileData"}}
         question, pages, password = (
             gr.Textbox(label="question"),
             gr.Textbox("", label="pages"),
@@ -84,7 +88,7 @@ class _Functions:
         """Answer a question about a PDF, and name the pages that the answer rests on.
 
         Args:
-            pdf: The PDF file. It may be many times longer than the window that the model was trained at.
+            pdf: The PDF file, an upload or a data URL; it may be many times longer than the window of the training.
             question: The question, in plain words.
             attention: "dca" answers with Dual Chunk Attention, "plain" with the unchanged base model, "both" with each.
             pages: Only these pages, such as "3-7,9"; empty for all.
@@ -158,7 +162,7 @@ class _Functions:
         """Say what is in a PDF before it is asked: pages, tokens, and whether it fits.
 
         Args:
-            pdf: The PDF file. It may be many times longer than the window that the model was trained at.
+            pdf: The PDF file, an upload or a data URL; it may be many times longer than the window of the training.
             pages: Only these pages, such as "3-7,9"; empty for all.
             password: The password of an encrypted PDF; empty for none.
 

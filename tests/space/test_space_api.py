@@ -49,6 +49,7 @@ def test_the_descriptions_make_tools_that_can_be_understood(space):
     assert words["pages"] == 'Only these pages, such as "3-7,9"; empty for all.' and "many times longer" in words["pdf"]
     examples = {p["parameter_name"]: p["example_input"] for p in told["/ask"]["parameters"]}
     assert (examples["question"], examples["pages"], examples["password"]) == ("What is the pass key?", "", "")
+    assert examples["pdf"]["path"] == "document.pdf" and "an upload or a data URL" in words["pdf"]
     assert all(p["python_type"]["description"] for named in told.values() for p in named["parameters"])
 
 
