@@ -60,11 +60,10 @@ def build(context: Context) -> "Parts":
             for (name, label, least, most), value in zip(_SLIDERS, begin, strict=True)
         ]
     shown = html_slot("picture", _picture(*begin), script=_DRAW)
+    changes = [slider.change for slider in sliders]
+    gr.on(changes, _draw, sliders, shown, trigger_mode="always_last", **AT_ONCE, **PRIVATE)
     for (name, *_), slider in zip(_SLIDERS, sliders, strict=True):
-        slider.change(
-            functools.partial(_redraw, name), sliders, [*sliders, shown], trigger_mode="always_last",
-            **AT_ONCE, **PRIVATE,
-        )  # fmt: skip
+        slider.change(functools.partial(_settle, name), sliders, sliders, **AT_ONCE, **PRIVATE)
     lengths = _build_curve(context)
     return Parts(lengths, sliders, about)
 
@@ -143,21 +142,28 @@ def _picture(trained: float, chunk: float, local: float, length: float) -> str:
     return picture.picture(picture.geometry(trained, chunk, local), min(max(2, int(length)), picture.LONGEST))
 
 
-def _redraw(moved: str, trained: float, chunk: float, local: float, length: float) -> list:
-    """The picture; the other sliders make room for the one that was moved, so that w < C and C <= L always."""
-    least = {name: (low, high) for name, _, low, high in _SLIDERS}
+def _draw(trained: float, chunk: float, local: float, length: float) -> str:
+    """The picture of sizes that describe one, whatever the sliders say on the way there."""
+    return _picture(*_settled("length", trained, chunk, local, length))
+
+
+def _settle(moved: str, *sizes: float) -> list:
+    """Only what changes: a slider that is still being dragged must not be set back to where it was."""
+    return [gr.skip() if now == was else now for now, was in zip(_settled(moved, *sizes), sizes, strict=True)]
+
+
+def _settled(moved: str, trained: float, chunk: float, local: float, length: float) -> list[int]:
+    """The sizes with room for the one that was moved, so that w < C and C <= L always."""
+    bounds_of = {name: (low, high) for name, _, low, high in _SLIDERS}
     sizes = {"trained": trained, "chunk": chunk, "local": local, "length": length}
-    sizes = {name: int(min(max(value or 0, least[name][0]), least[name][1])) for name, value in sizes.items()}
+    sizes = {name: int(min(max(size or 0, bounds_of[name][0]), bounds_of[name][1])) for name, size in sizes.items()}
     if moved == "local":
         sizes["chunk"] = max(sizes["chunk"], sizes["local"] + 1)
     if moved in ("local", "chunk"):
         sizes["trained"] = max(sizes["trained"], sizes["chunk"])
     sizes["chunk"] = min(sizes["chunk"], sizes["trained"])
     sizes["local"] = min(sizes["local"], sizes["chunk"] - 1)
-    # Only what changes: a slider that is still being dragged must not be set back to where it was.
-    before = (trained, chunk, local, length)
-    changed = [gr.skip() if size == was else size for size, was in zip(sizes.values(), before, strict=True)]
-    return [*changed, _picture(**sizes)]
+    return list(sizes.values())
 
 
 class _Curve:

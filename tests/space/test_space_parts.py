@@ -201,8 +201,8 @@ def test_a_models_picture_has_its_proportions_and_nothing_that_it_never_met(size
     ],
 )
 def test_sliders_make_room_for_the_one_that_was_moved(moved, sizes, expected):
-    shown = explain._redraw(moved, *sizes)[:4]
-    assert [was if isinstance(now, dict) else now for now, was in zip(shown, sizes, strict=True)] == expected
+    assert explain._settled(moved, *sizes) == expected
+    shown = explain._settle(moved, *sizes)
     assert all(isinstance(now, dict) for now, was, then in zip(shown, sizes, expected, strict=True) if was == then)
 
 
