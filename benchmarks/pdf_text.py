@@ -2,11 +2,10 @@
 
 `python benchmarks/pdf_text.py FOLDER [--files]`; pdftotext is in Debian's poppler-utils. Words and bigrams are those of
 poppler's text that the reading has too, each as often as it stands there. Files with fewer than ten words, and those
-that poppler cannot open, are left out of the means. Times are of the reading alone, ours within its worker process.
+that poppler cannot open, are left out of the means. Times are of the reading alone, ours with its worker's start.
 """
 
 import argparse
-import itertools
 import logging
 import re
 import shutil
@@ -17,6 +16,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pypdf
@@ -56,7 +56,7 @@ def found(reference: Sequence, reading: Sequence) -> float:
 
 
 def bigrams(of: list[str]) -> list[tuple[str, str]]:
-    return list(itertools.pairwise(of))
+    return list(pairwise(of))
 
 
 def measure(path: Path) -> dict[str, tuple[float, float, float]] | None:

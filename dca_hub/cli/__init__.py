@@ -22,13 +22,14 @@ from dca_hub.cli import (
     report,
     serve,
     space,
+    text,
     verify,
 )
 from dca_hub.cli.fixes import words_for
 from dca_hub.errors import DcaHubError
 
 COMMANDS = (
-    *(models, package, verify, publish, space, publish_space, catalogue_publish, ask, serve),
+    *(models, package, verify, publish, space, publish_space, catalogue_publish, ask, text, serve),
     *(perplexity, passkey, needle, evaluate, plot, report, finetune),
 )
 

@@ -22,13 +22,22 @@ examples:
 """
 
 
+_PDF = "a PDF, .txt or .md file, or its http(s) address; may be given several times"
+
+
 def add(subparsers) -> None:
     parser = subparsers.add_parser(
         "ask", help=HELP, description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("--pdf", action="append", required=True, metavar="FILE", help="may be given several times")
+    parser.add_argument(
+        "--pdf",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help=_PDF,
+    )
     parser.add_argument("--pages", help="only these pages of each PDF, such as 3-7,9")
     parser.add_argument("--password", help="of an encrypted PDF")
     parser.add_argument("--no-dca", action="store_true", help="the plain base model, for comparison")
@@ -82,15 +91,11 @@ def _conversation(args: argparse.Namespace, documents: list):
 
 
 def _read(args: argparse.Namespace) -> list:
-    from dca_hub.documents import read_pdf
+    from dca_hub.cli.text import read
 
     documents = []
     for path in args.pdf:
-        update, close = progress_bar("pages", "page")
-        try:
-            documents.append(read_pdf(path, pages=args.pages, password=args.password, progress=update))
-        finally:
-            close()
+        documents.append(read(path, args.pages, args.password))
         if not args.json:
             document = documents[-1]
             print(f"{document.name}: {len(document.pages)} of {document.page_count} pages", file=sys.stderr)

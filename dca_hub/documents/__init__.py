@@ -5,7 +5,7 @@ from dca_hub.documents.document import Document, Page, page_mark
 from dca_hub.documents.failures import DocumentError, Reason
 from dca_hub.documents.limits import Limits
 from dca_hub.documents.ranges import parse_pages
-from dca_hub.documents.read import read_pdf
+from dca_hub.documents.read import read_document, read_pdf
 from dca_hub.documents.render import PageImage, render_page
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "cite",
     "page_mark",
     "parse_pages",
+    "read_document",
     "read_pdf",
     "render_page",
 ]

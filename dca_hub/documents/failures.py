@@ -14,6 +14,8 @@ class Reason(str, Enum):
     UNREADABLE = "unreadable"
     EMPTY = "empty"
     NOT_PDF = "not_pdf"
+    NOT_TEXT = "not_text"
+    UNREACHABLE = "unreachable"
     TOO_LARGE = "too_large"
     ENCRYPTED = "encrypted"
     WRONG_PASSWORD = "wrong_password"
@@ -36,6 +38,10 @@ SENTENCES = {
     Reason.UNREADABLE: "{name} cannot be opened: check its permissions.",
     Reason.EMPTY: "{name} is empty ({what}): save or download it again.",
     Reason.NOT_PDF: "{name} is not a PDF but {what}: open it in the program it belongs to and export it as PDF.",
+    Reason.NOT_TEXT: "{name} is not a text file: save it as text in UTF-8, or give the PDF.",
+    Reason.UNREACHABLE: (
+        "{name} cannot be downloaded, because {why}: check the address, or save the file and give its path."
+    ),
     Reason.TOO_LARGE: "{name} is larger than {limit} MB, the limit here: split it, or save it with smaller images.",
     Reason.ENCRYPTED: "{name} is encrypted: give the password that opens it.",
     Reason.WRONG_PASSWORD: "That password does not open {name}: check it and try again.",

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from dca_hub.documents.document import Document, Page
 from dca_hub.documents.failures import DocumentError, Reason, counted, shown_name
 from dca_hub.documents.limits import DEFAULT_LIMITS, MIB, Limits
+from dca_hub.documents.plain import SUFFIXES, read_plain
 from dca_hub.documents.process import Crashed, Overrun, run_worker
 from dca_hub.documents.ranges import example_range, spoken
 from dca_hub.documents.source import open_pdf
@@ -44,6 +45,28 @@ def read_pdf(
         except Overrun as overrun:
             raise reading.failure(overrun.reason) from None
     return reading.document()
+
+
+def read_document(
+    path: str | os.PathLike[str],
+    *,
+    pages: str | None = None,
+    password: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> Document:
+    """As `read_pdf`, and text files too: those whose name ends in .txt, .text, .md or .markdown, whatever is in them.
+
+    A text file has pages of about 3,000 characters, cut at paragraphs, and at form feeds.
+    """
+    if PurePath(path).suffix.lower() not in SUFFIXES:
+        return read_pdf(path, pages=pages, password=password, limits=limits, progress=progress)
+    file, name = open_pdf(path, limits, text=True)
+    with file:
+        document = read_plain(file, name, pages, limits)
+    if progress is not None:
+        progress(len(document.pages), len(document.pages))
+    return document
 
 
 def _run(request: dict[str, Any], file: BinaryIO, limits: Limits, reading: "_Reading") -> None:

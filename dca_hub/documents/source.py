@@ -21,8 +21,10 @@ _KINDS = (
 )
 
 
-def open_pdf(path: str | os.PathLike[str], limits: Limits) -> tuple[BinaryIO, str]:
+def open_pdf(path: str | os.PathLike[str], limits: Limits, text: bool = False) -> tuple[BinaryIO, str]:
     """The unbuffered open file, at its start, and the name to show. Links are followed to what they name.
+
+    text: a text file is wanted, which has no mark to be known by.
 
     Raises DocumentError: missing, not_a_file, unreadable, empty, too_large, not_pdf.
     """
@@ -35,7 +37,7 @@ def open_pdf(path: str | os.PathLike[str], limits: Limits) -> tuple[BinaryIO, st
     except OSError:
         raise DocumentError(Reason.UNREADABLE, name) from None
     try:
-        _check_content(file, name, limits)
+        _check_content(file, name, limits, text)
     except BaseException:
         file.close()
         raise
@@ -55,12 +57,14 @@ def _open_regular(path: Path, name: str) -> BinaryIO:
     return file
 
 
-def _check_content(file: BinaryIO, name: str, limits: Limits) -> None:
+def _check_content(file: BinaryIO, name: str, limits: Limits, text: bool) -> None:
     size = os.fstat(file.fileno()).st_size
     if size == 0:
         raise DocumentError(Reason.EMPTY, name, what="0 bytes")
     if size > limits.file_bytes:
         raise DocumentError(Reason.TOO_LARGE, name, limit=_megabytes(limits.file_bytes))
+    if text:
+        return
     head = file.read(_HEAD)
     file.seek(0)
     if b"%PDF-" not in head:

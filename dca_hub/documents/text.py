@@ -10,7 +10,9 @@ from itertools import pairwise
 
 # NFKC only where the compatible form says the same: typographic ligatures, Arabic and Hebrew presentation forms,
 # CJK radicals, full- and half-width letters. Elsewhere it would turn x² into x2.
-_PRESENTATION = re.compile("[\u2e80-\u2fdf\uf900-\ufaff\ufb00-\ufdff\ufe70-\ufefe\uff01-\uffee]")
+_PRESENTATION = re.compile(
+    "[\u2e80-\u2fdf\uf900-\ufaff\ufb00-\ufdff\ufe70-\ufefe\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uffdc]"
+)
 # Controls, invisible marks, bidirectional overrides, private use and noncharacters. The joiners 200C and 200D stay:
 # Persian and the Indic scripts spell with them.
 _UNSEEN = re.compile(
@@ -24,6 +26,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LETTERS = re.compile(r"[^\W\d_]{1,40}")
 _LETTERS_AT_END = re.compile(r"[^\W\d_]{2,40}\Z")
 _HYPHEN_AT_LINE_END = re.compile("[-\u2010]\n")
+# Scripts that put no blanks between words, and their commas: a line end within them is joined without one. Not Hangul.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff08-\uff0c]")
 _BULLET_FONTS = {0xF0B7: "•", 0xF0A7: "•", 0xF0D8: "•"}  # where word processors put their bullets
 
 
@@ -106,8 +110,11 @@ def unwrap(text: str) -> str:
 def _runs_on(before: str, after: str) -> bool:
     if not before or not after:
         return False
+    if _UNSPACED.match(after[0]) and before[-1] not in "。！？：；":
+        return bool(_UNSPACED.match(before[-1]))
     return after[0].islower() or ((before[-1].isalpha() or before[-1] in ",;—") and after[0].isalpha())
 
 
 def _with_space(before: str, after: str) -> str:
-    return before + after if before.endswith(("-", "—")) else f"{before} {after}"
+    unspaced = _UNSPACED.match(before[-1]) and _UNSPACED.match(after[0])
+    return before + after if unspaced or before.endswith(("-", "—")) else f"{before} {after}"
