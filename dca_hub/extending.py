@@ -73,6 +73,10 @@ def extend(
         extended = sharing(model, dca_class, config)
     except ValueError as error:
         raise DcaHubError(str(error)) from None
+    except LookupError:  # the model's own table of attention classes
+        raise DcaHubError(
+            f"{type(model).__name__} computes its attention in its own code, where Dual Chunk Attention has no way in."
+        ) from None
     rotary = copy.copy(model.base_model.rotary_emb)  # a shell of its own: its buffers may be replaced, never changed
     rotary._buffers = dict(rotary._buffers)
     for name in ("_hf_hook", "_old_forward", "forward"):  # of accelerate, they would call the module that was copied

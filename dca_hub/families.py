@@ -6,7 +6,21 @@ from pathlib import Path
 
 from dca_hub.errors import DcaHubError
 
-FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+FAMILIES = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gemma3_text",
+    "glm4_moe",
+    "gpt_oss",
+    "olmo3",
+    "qwen3_5_text",
+    "qwen3_next",
+    "smollm3",
+)
 
 
 @dataclass(frozen=True)

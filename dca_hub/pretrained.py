@@ -25,7 +25,8 @@ def load_base(
     """
     options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if native.model_type in FAMILIES:
-        native._attn_implementation = "sdpa"
+        # PyTorch's attention has no sinks, and transformers refuses it for gpt-oss.
+        native._attn_implementation = "eager" if native.model_type == "gpt_oss" else "sdpa"
     if quantization:
         options["quantization_config"] = _quantization_config(quantization, native, dtype, device)
     if device == TENSOR_PARALLEL:

@@ -39,6 +39,26 @@ class DualChunkCall:
     layout: Layout
     position_embeddings: Any = None
 
+    def serve(self, module, query, key, value, mask, scaling, dropout, **kwargs):
+        """The attention of a changed layer, as transformers calls it."""
+        for name in ("sliding_window", "position_bias"):
+            given = kwargs.get(name)
+            if given is not None and not (name == "sliding_window" and given == 0):
+                raise ValueError(
+                    f"Dual Chunk Attention does not serve layers with {name}; set it to null in the config."
+                )
+        if mask is not None:
+            raise ValueError(
+                f"{type(module).__name__} masks keys by a rule of its own, which Dual Chunk Attention lacks."
+            )
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        extras = Extras(kwargs.get("s_aux"), kwargs.get("softcap"))
+        # Latent attention has values of another size than its keys.
+        size, wide = value.shape[-1], max(query.shape[-1], value.shape[-1])
+        query, key, value = (x if x.shape[-1] == wide else _widened(x, wide) for x in (query, key, value))
+        out, weights = self.attend(query, key, value, scaling, extras, dropout)
+        return out[..., :size].transpose(1, 2).contiguous(), weights
+
     def attend(self, query, key, value, scaling: float, extras: Extras, dropout: float):
         if isinstance(self.layout, PositionedLayout):
             return self.layout.attend(query, key, value, self.geometry, scaling, extras, dropout)
@@ -51,8 +71,9 @@ class BaseAttention:
 
     weights: bool
 
-    def attend(self, module, query, key, value, mask, **kwargs):
+    def serve(self, module, query, key, value, mask, scaling, dropout, **kwargs):
         """By PyTorch's attention where that knows all that the layer asks for, else by the module's readable one."""
+        kwargs |= {"scaling": scaling, "dropout": dropout}
         special = any(kwargs.get(name) is not None for name in ("s_aux", "softcap", "position_bias"))
         if not special and not self.weights:
             return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
@@ -67,7 +88,7 @@ def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor)
         mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)[None, None]
     if mask.dtype != torch.bool:
         return mask
-    least = torch.finfo(query.dtype).min
+    least = torch.finfo(torch.float32 if query.dtype == torch.float64 else query.dtype).min  # softmax is in float32
     return torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(~mask, least)
 
 
@@ -79,29 +100,27 @@ class LayeredCall:
     base: BaseAttention
 
 
-def enter_layer(layer: Layer):
-    """The forward pre-hook of an attention module: hands it its own part of the call."""
-
-    def hook(module, args: tuple, kwargs: dict[str, Any]):
+def enter_layer(layer: Layer, module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Forward pre-hook of an attention module, with its `Layer`: hands it its own part of the call."""
+    kwargs = dict(kwargs)
+    if args and not {"position_embeddings", "attention_mask"} <= kwargs.keys():
         names = list(inspect.signature(type(module).forward).parameters)[1:]
-        kwargs = {**dict(zip(names, args)), **kwargs}
-        rotary = kwargs.get("position_embeddings")
-        call = kwargs.get("dual_chunk")
-        if call is None:
-            call = getattr(rotary, "dual_chunk", None)
-        if layer.changed:
-            if rotary is None and call is not None:
-                raise ValueError(f"layer {layer.index} gets no rotary positions, against what its config says.")
-            if isinstance(call, LayeredCall):
-                call = call.by_table[layer.table]
-                kwargs["position_embeddings"] = _to_device_of(rotary, call.position_embeddings)
-            kwargs["attention_mask"] = None  # padding is in the layout; one that the module makes is none of ours
-        elif isinstance(call, LayeredCall):
-            call = call.base
-        kwargs["dual_chunk"] = call
-        return (), kwargs
-
-    return hook
+        args, kwargs = (), {**dict(zip(names, args)), **kwargs}
+    rotary, call = kwargs.get("position_embeddings"), kwargs.get("dual_chunk")
+    if call is None:
+        call = getattr(rotary, "dual_chunk", None)
+    if layer.changed:
+        if rotary is None and call is not None:
+            raise ValueError(f"layer {layer.index} gets no rotary positions, against what its config says.")
+        if isinstance(call, LayeredCall):
+            call = call.by_table[layer.table]
+            kwargs["position_embeddings"] = _to_device_of(rotary, call.position_embeddings)
+        if "attention_mask" in kwargs:  # padding is in the layout; a mask that the module makes of it is none of ours
+            kwargs["attention_mask"] = None
+    elif isinstance(call, LayeredCall):
+        call = call.base
+    kwargs["dual_chunk"] = call
+    return args, kwargs
 
 
 def _to_device_of(given, wanted):
@@ -131,22 +150,8 @@ def attention_forward(
             "Dual Chunk Attention was called without the positions of the call: run the whole model, loaded with "
             "trust_remote_code=True or made by dca_hub.extend, and no layer on its own."
         )
-    if isinstance(dual_chunk, BaseAttention):
-        kwargs = {**kwargs, "scaling": scaling, "dropout": dropout}
-        return dual_chunk.attend(module, query, key, value, attention_mask, **kwargs)
-    for name in ("sliding_window", "position_bias"):
-        given = kwargs.get(name)
-        if given is not None and not (name == "sliding_window" and given == 0):
-            raise ValueError(f"Dual Chunk Attention does not serve layers with {name}; set it to null in the config.")
-    if attention_mask is not None:
-        raise ValueError(f"{type(module).__name__} masks keys by a rule of its own, which Dual Chunk Attention lacks.")
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    extras = Extras(kwargs.get("s_aux"), kwargs.get("softcap"))
-    # Latent attention has values of another size than its keys.
-    size, wide = value.shape[-1], max(query.shape[-1], value.shape[-1])
-    query, key, value = (x if x.shape[-1] == wide else _widened(x, wide) for x in (query, key, value))
-    out, weights = dual_chunk.attend(query, key, value, scaling, extras, dropout)
-    return out[..., :size].transpose(1, 2).contiguous(), weights
+    # By its own method: the call may come from another copy of this file than the one registered last.
+    return dual_chunk.serve(module, query, key, value, attention_mask, scaling, dropout, **kwargs)
 
 
 def _widened(x: torch.Tensor, size: int) -> torch.Tensor:
@@ -245,7 +250,7 @@ def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwar
     """Keys of packed documents are rotated at positions counted in their own document, so a call that continued them as
     one text would be wrong. The cache itself is marked, or not made."""
     packed = any(len(row) > 1 for row in rows)
-    if packed and plan.linear:
+    if packed and plan.mixes:
         raise ValueError("linear layers cannot keep documents apart that are packed in one row: give each a row.")
     if packed and not plan.is_uniform and (cache is not None or kwargs.get("attention_mask") is not None):
         raise ValueError(

@@ -51,18 +51,15 @@ def config_from_geometry(geometry: DualChunkGeometry) -> dict[str, int | float]:
     return settings if geometry.temperature else {k: v for k, v in settings.items() if k != "temperature"}
 
 
-def auto_classes(family: str, name: str) -> dict[str, str]:
-    """The `auto_map` of a family: each auto class of transformers and the `module.Class` that serves it."""
-    heads = {
-        "AutoModel": "Model",
-        "AutoModelForCausalLM": "ForCausalLM",
-        "AutoModelForSequenceClassification": "ForSequenceClassification",
-        "AutoModelForTokenClassification": "ForTokenClassification",
-        "AutoModelForQuestionAnswering": "ForQuestionAnswering",
-    }
+def auto_classes(family: str, name: str, classes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The `auto_map` of a family: each auto class of transformers and the `module.Class` that serves it. `classes` has
+    the base model's class for each auto class where they are not the five that are named after the configuration."""
+    if classes is None:
+        heads = ("", "ForCausalLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+        classes = {f"AutoModel{head}": f"{name}{head or 'Model'}" for head in heads}
     return {
         "AutoConfig": f"configuration_dca_{family}.{CLASS_PREFIX}{name}Config",
-        **{auto: f"modeling_dca_{family}.{CLASS_PREFIX}{name}{head}" for auto, head in heads.items()},
+        **{auto: f"modeling_dca_{family}.{CLASS_PREFIX}{base}" for auto, base in classes.items()},
     }
 
 

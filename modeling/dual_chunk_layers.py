@@ -6,6 +6,7 @@ positions, masks and caches.
 """
 
 import inspect
+import re
 import sys
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .dual_chunk_rotation import HALF_SPLIT, RotaryLayout
 # other layers have a window.
 _ROTARY_IN_WINDOWS_ALONE = {"afmoe", "cohere2", "cohere2_moe", "flint"}
 _ROTARY_IN_WINDOWS_IF_ANY = {"exaone4", "exaone_moe", "kolibri1"}
+# Modules that carry a state from token to token, by their names in transformers.
+_MIXER = re.compile("Mamba|DeltaNet|Delta|ShortConv|Lightning|LinearAttention|Recurrent|Mixer")
 _ATTENTION_KINDS = ("full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid")
 
 
@@ -36,10 +39,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Plan:
-    """What Dual Chunk Attention does to each layer of a model; `linear` counts layers that are no attention at all."""
+    """What Dual Chunk Attention does to each layer of a model; `linear` counts layers that are no attention at all, and
+    `mixes` tells of ones, or parts of them, that carry a state from token to token."""
 
     layers: tuple[Layer, ...]
     linear: int = 0
+    mixes: bool = False
 
     @property
     def changed(self) -> tuple[Layer, ...]:
@@ -81,7 +86,9 @@ def plan_layers(base, geometry: DualChunkGeometry) -> Plan:
         )
     windowed = any(_window(module, config, index) for index, _, module in found)
     layers = tuple(_layer(base, found_one, geometry, windowed) for found_one in found)
-    plan = Plan(layers, max(0, _depth(config) - len({layer.index for layer in layers})))
+    kinds = getattr(config, "layer_types", None) or ()
+    linear = sum(kind not in _ATTENTION_KINDS for kind in kinds) if len(layers) < len(kinds) else 0
+    plan = Plan(layers, linear, bool(linear) or any(_MIXER.search(type(m).__name__) for m in base.modules()))
     if not plan.changed:
         raise ValueError(_nothing_to_change(config, layers))
     return plan
@@ -105,7 +112,9 @@ def _attention_modules(base) -> list[tuple[int, str, torch.nn.Module]]:
     takers = [
         (name, module)
         for name, module in base.named_modules()
-        if name and "position_embeddings" in inspect.signature(type(module).forward).parameters
+        if not name.rpartition(".")[2].isdigit()  # a whole layer
+        and name
+        and "position_embeddings" in inspect.signature(type(module).forward).parameters
     ]
     found = []
     for name, module in takers:
@@ -120,10 +129,6 @@ def _attention_modules(base) -> list[tuple[int, str, torch.nn.Module]]:
         index = getattr(module, "layer_idx", None)
         found.append((numbers[0] if index is None else index, name, module))
     return found
-
-
-def _depth(config) -> int:
-    return len(getattr(config, "layer_types", None) or ()) or config.num_hidden_layers
 
 
 def _kind(config, index: int) -> str | None:
@@ -164,6 +169,8 @@ def _layer(base, found: tuple, geometry: DualChunkGeometry, windowed: bool) -> L
                 f"{geometry.pretraining_length}: set sliding_window to null in the config to let it see everything."
             )
         return Layer(index, name, False, f"a window of {window:,} tokens")
+    if getattr(config, "layer_rope_theta", None) or getattr(config, "rope_theta_per_layer", None):
+        raise ValueError(f"{type(base).__name__} has a rotary base for each layer, which Dual Chunk Attention lacks.")
     if not _uses_rotary(module, config.model_type, window, windowed):
         return Layer(index, name, False, "no rotary positions")
     table = None if hasattr(base.rotary_emb, "inv_freq") else kind
@@ -181,27 +188,32 @@ def rotary_layout(module) -> RotaryLayout:
     names = [name for name in namespace if name.startswith("apply_rotary") and "vision" not in name]
     partners = {_partner(namespace[name]) for name in names}
     start = getattr(module, "qk_nope_head_dim", 0) or 0
-    if len(partners) != 1 or not partners <= {1, _PROBED // 2}:
+    (partner,) = partners if len(partners) == 1 else (None,)
+    if partner is None or abs(partner) not in (1, _PROBED // 2):
         raise ValueError(
             f"{type(module).__name__} lays out its rotary dimensions in a way that Dual Chunk Attention does not know."
         )
-    return RotaryLayout(start, partners == {1})
+    return RotaryLayout(start, abs(partner) == 1, partner < 0)
 
 
 _PROBED = 8
 
 
 def _partner(apply) -> int | None:
-    """The dimension that goes with the first of 8: where a rotation by a right angle takes it."""
+    """The dimension that goes with the first of 8: where a rotation by a right angle takes it, negative where it comes
+    out negative."""
     with torch.device("cpu"), torch.no_grad():
         one = torch.zeros(1, 1, 1, _PROBED)
         one[..., 0] = 1
         full, half = (torch.zeros(1, 1, size) for size in (_PROBED, _PROBED // 2))
-        for tables in ((full, full + 1), (half, half + 1), (torch.complex(half, half + 1),)):
+        tables = ((full, full + 1), (half, half + 1), (torch.complex(half, half + 1),))
+        for given in (*((one, one, *table) for table in tables), *((one, *table) for table in tables)):
             try:
-                rotated = apply(one, one, *tables)[0].flatten()
+                rotated = apply(*given)
+                rotated = (rotated[0] if isinstance(rotated, tuple) else rotated).flatten()
             except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
                 continue
             if len(rotated) == _PROBED and int(rotated.count_nonzero()) == 1:
-                return int(rotated.abs().argmax())
+                at = int(rotated.abs().argmax())
+                return at if rotated[at] > 0 else -at
     return None

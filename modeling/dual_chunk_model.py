@@ -1,6 +1,7 @@
 """What every DCA model class mixes in: the base model's own tree, with positions and attention of its own."""
 
 import contextlib
+from functools import partial
 
 from transformers import CONFIG_MAPPING
 
@@ -105,7 +106,7 @@ def install(model, geometry: DualChunkGeometry) -> None:
     rotary = getattr(base, "rotary_emb", None)
     if rotary is None or not any(name.endswith("inv_freq") for name, _ in rotary.named_buffers(recurse=False)):
         raise ValueError(
-            f"{type(model).__name__} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE."
+            f"{type(base).__name__} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE."
         )
     plan = plan_layers(base, geometry)
     base.rotary_emb = DualChunkRotary(rotary, geometry, plan)
@@ -118,4 +119,4 @@ def install(model, geometry: DualChunkGeometry) -> None:
         base.config._attn_implementation = LAYERED_ATTENTION
     base.register_forward_pre_hook(lay_out_call, with_kwargs=True)
     for layer in plan.layers:
-        base.get_submodule(layer.name).register_forward_pre_hook(enter_layer(layer), with_kwargs=True)
+        base.get_submodule(layer.name).register_forward_pre_hook(partial(enter_layer, layer), with_kwargs=True)

@@ -21,10 +21,12 @@ class RotaryLayout:
     Args:
         start: the first rotated dimension; latent attention has others before them.
         interleaved: whether dimension i goes with i + 1, as in GPT-J's layout, and not with i + R / 2, as in Llama's.
+        reversed: whether pairs rotate the other way, as in NanoChat.
     """
 
     start: int = 0
     interleaved: bool = False
+    reversed: bool = False
 
     def split(self, x: torch.Tensor, half: int) -> tuple[torch.Tensor, ...]:
         """[..., D] as what comes before the rotated dimensions, the two of each pair [..., R / 2], and the rest."""
@@ -142,6 +144,7 @@ def relation_rotations(
     fine = dtype if positions.device.type == "mps" else torch.float64
     rotary = query_positions(positions, geometry)
     angle = (rotary - rotary[0]).unsqueeze(-1).to(fine) * inv_freq.to(fine)
+    angle = -angle if layout.reversed else angle
     cos, sin = angle.cos().to(dtype), angle.sin().to(dtype)
     factor = logit_factors(positions, geometry, dtype)
     if factor is not None:

@@ -203,8 +203,9 @@ def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, change
 def test_plan_is_told():
     """SmolLM3 leaves rotary positions out of some layers, Qwen2 gives some a window: they stay what they are."""
     plain = built(SmolLM3Config, num_key_value_heads=2, no_rope_layers=[1, 0])
-    with pytest.warns(UserWarning, match="1 of 2 layers have Dual Chunk Attention; 1 left as they are: no rotary"):
-        extended = as_dca(plain)
+    extended = as_dca(plain)
+    words = extended.dual_chunk_plan.describe()
+    assert words == "1 of 2 layers have Dual Chunk Attention; 1 left as they are: no rotary positions."
     assert [layer.changed for layer in extended.dual_chunk_plan.layers] == [True, False]
     windowed = tiny_model("qwen2", sliding_window=12, use_sliding_window=True, max_window_layers=1)
     words = as_dca(windowed).dual_chunk_plan.describe()

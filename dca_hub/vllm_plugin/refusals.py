@@ -1,7 +1,7 @@
 """What a DCA model cannot be served with: each refused with one sentence that names the way out."""
 
-from dca_hub.families import FAMILIES
-
+# The families whose layers all have full attention and half-split rotary positions, and were compared in vLLM.
+FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 # Drafts that come from the text itself; a draft model would be one more model, without Dual Chunk Attention.
 SPECULATIVE_METHODS = ("ngram", "ngram_gpu", "suffix")
