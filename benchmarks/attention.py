@@ -1,11 +1,12 @@
 """Speed of Dual Chunk Attention against plain causal attention, on the same tensors, in one run.
 
-Both sides start from queries and keys that are rotated, at the position and at the position in the chunk, as a model's
-layer leaves them. Plain calls PyTorch's scaled_dot_product_attention; DCA rotates the queries for the other two
-relations and attends. Tables of cosines and sines, which a model makes once for all its layers, are ready on both
+On a CPU both sides start from queries and keys before rotation, and rotate them at the position or at the position in
+the chunk. On a GPU, where that is a kernel of the model's own, they start from rotated ones, as a model's layer leaves
+them. Plain calls PyTorch's scaled_dot_product_attention; DCA rotates the queries for the other two relations and
+attends. Tables of cosines and sines, which a model makes once for all its layers, are ready on both
 sides. Every case is first compared with the naive twin in float64, and no speed is told for a case that does not match.
-On a GPU, times are medians by CUDA events, decoding is also timed in a captured graph, and `--backward` times the
-backward. Ends with a line of JSON for each case, which names the processor or card.
+On a GPU, times are medians by CUDA events over calls in a row, decoding is also timed in a captured graph, and
+`--backward` times the backward. Ends with a line of JSON for each case, which names the processor or card.
 
     python benchmarks/attention.py                        prefill at 8k and 16k, one decode step, on the CPU
     python benchmarks/attention.py --backend cpu_flash    prefill by PyTorch's own flash attention
@@ -96,9 +97,10 @@ class Plain:
         self.at = torch.arange(key.shape[2], device=key.device)
         self.inv_freq = inverse_frequencies(shape.head_dim, key.device)
         angle = self.rotary_position().unsqueeze(-1) * self.inv_freq
-        cos, sin = angle.cos(), angle.sin()
+        self.cos, self.sin = angle.cos(), angle.sin()
+        self.unrotated = (query, key) if key.device.type == "cpu" else None
         rows = query.shape[2]
-        self.query, self.key = rotate(query, cos[-rows:], sin[-rows:]), rotate(key, cos, sin)
+        self.query, self.key = self.rotate(query), self.rotate(key)
         if rows > 1:  # in memory as the projections left them
             self.query, self.key = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (self.query, self.key))
         else:  # as in a cache
@@ -107,13 +109,25 @@ class Plain:
     def rotary_position(self) -> torch.Tensor:
         return self.at
 
+    def rotate(self, x: torch.Tensor) -> torch.Tensor:
+        """Rotates the last rows of the sequence."""
+        return rotate(x, self.cos[-x.shape[2] :], self.sin[-x.shape[2] :])
+
+    def rotated(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The query and all keys: on a CPU, those of this call are rotated now, and cached ones are not."""
+        if self.unrotated is None:
+            return self.query, self.key
+        query, key = self.unrotated
+        return self.rotate(query), self.rotate(key) if key.shape[2] == query.shape[2] else self.key
+
     def leaves(self) -> list[torch.Tensor]:
         return [self.query, self.key, self.value]
 
     def __call__(self) -> torch.Tensor:
         grouped = self.shape.heads != self.shape.groups
-        causal = self.query.shape[2] > 1
-        return scaled_dot_product_attention(self.query, self.key, self.value, is_causal=causal, enable_gqa=grouped)
+        query, key = self.rotated()
+        causal = query.shape[2] > 1
+        return scaled_dot_product_attention(query, key, self.value, is_causal=causal, enable_gqa=grouped)
 
 
 class Dca(Plain):
@@ -129,7 +143,7 @@ class Dca(Plain):
 
     def __call__(self) -> torch.Tensor:
         options = {"geometry": self.shape.geometry, "rotations": self.rotations, "backend": self.backend}
-        return dual_chunk_attention(self.query, self.key, self.value, **options)
+        return dual_chunk_attention(*self.rotated(), self.value, **options)
 
     def naive(self, rows: int) -> torch.Tensor:
         """The last rows by the naive twin, in float64 from the same rotated tensors."""
@@ -174,17 +188,19 @@ def _cpu_seconds(function: Callable) -> float:
     return time.perf_counter() - started
 
 
-def _gpu_seconds(function: Callable) -> float:
+def _gpu_seconds(function: Callable, calls: int = 8) -> float:
+    """Of calls in a row, as the layers of a model make them: the GPU works while Python prepares the next one."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     begin.record()
-    function()
+    for _ in range(calls):
+        function()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1e3
+    return begin.elapsed_time(end) / 1e3 / calls
 
 
-def replayed(function: Callable, times: int = 20) -> Callable:
+def replayed(function: Callable, times: int) -> Callable:
     """The function captured so many times in a CUDA graph, by which a replay's time is to be divided."""
     function()
     torch.cuda.synchronize()
@@ -199,6 +215,7 @@ def backward_of(attention: Plain) -> Callable:
     """A function that runs the backward alone."""
     leaves = [x.detach().requires_grad_() for x in attention.leaves()]
     attention.query, attention.key, attention.value = leaves
+    attention.unrotated = None
     with torch.enable_grad():
         out = attention()
     # As the projection behind it leaves it.
@@ -237,8 +254,9 @@ def measure(case: Case, repeats: int, backward: bool) -> dict:
     row["first_of_this_length_seconds"] = time.perf_counter() - started
     row["dca_seconds"], row["plain_seconds"] = seconds([dca, plain], case.device, repeats)
     if case.queries == 1 and case.device.startswith("cuda"):
-        in_graph = seconds([replayed(dca), replayed(plain)], case.device, repeats)
-        row["dca_graph_seconds"], row["plain_graph_seconds"] = (taken / 20 for taken in in_graph)
+        calls = 20
+        in_graph = seconds([replayed(dca, calls), replayed(plain, calls)], case.device, repeats)
+        row["dca_graph_seconds"], row["plain_graph_seconds"] = (taken / calls for taken in in_graph)
         row["bytes_per_second"] = 2 * tensors[1].numel() * tensors[1].element_size() / row["dca_graph_seconds"]
     elif backward:
         found = seconds([backward_of(dca), backward_of(plain)], case.device, repeats)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from dca_hub.caches import with_cache
+from dca_hub.modeling.dual_chunk_cache import GrowingCache
 
 PIECE = 2048  # tokens a forward pass, where every machine must compute the same
 _FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 256, 64, 8192  # tokens, where a person may press Stop
@@ -56,7 +57,7 @@ class PromptCache:
         self.clear()
 
     def clear(self) -> None:
-        self._cache, self.tokens = DynamicCache(config=self.model.config), []
+        self._cache, self.tokens = GrowingCache(config=self.model.config), []
 
     def fork(self) -> "PromptCache":
         """A cache of its own that begins with the same tokens; the two share their memory until they grow, which makes

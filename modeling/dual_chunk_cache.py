@@ -6,12 +6,10 @@ from transformers.cache_utils import DynamicLayer
 
 
 class GrowingLayer(DynamicLayer):
-    """A `DynamicLayer` whose keys and values are views of larger tensors, half as large again each time they are
-    full: a token is written, where `DynamicLayer` copies all that came before it."""
+    """A `DynamicLayer` whose keys and values are views of larger tensors, grown by a sixteenth when full: a
+    token is written, where `DynamicLayer` copies all that came before it."""
 
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        super().lazy_initialization(key_states, value_states)
-        self._held = None
+    _held: tuple[torch.Tensor, torch.Tensor] | None = None  # the larger tensors
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         if torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad):
@@ -41,13 +39,21 @@ class GrowingLayer(DynamicLayer):
 
     @staticmethod
     def _grown(current: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
-        """A first call gets what it needs and a little more; one that grows, half as much again."""
+        """A first call gets what it needs and a little more; one that grows, a sixteenth more as well."""
         length = current.shape[-2] if current.numel() else 0
-        capacity = end + (end // 2 if length else 0) + 256
+        capacity = end + (end // 16 if length else 0) + 256
         grown = new.new_empty(*new.shape[:-2], capacity, new.shape[-1])
         if length:
             grown[..., :length, :] = current
         return grown
+
+    def __copy__(self) -> "GrowingLayer":
+        """A layer of the same keys and values. Neither writes into the tensors they share from here on: what one cuts
+        off and writes anew, the other still sees."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        self._held = other._held = None
+        return other
 
     def offload(self):
         self._held = None

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, Cache, DynamicCache
+from transformers import AttentionInterface, Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging
 
+from .dual_chunk_cache import GrowingCache
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention
 from .dual_chunk_layers import Layer, Plan
@@ -176,7 +177,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     kwargs = {**dict(zip(names, args)), **kwargs}
     rotary: DualChunkRotary = model.rotary_emb
     if rotary.is_dynamic and _cache_of(kwargs) is None and _makes_cache(model, kwargs):
-        kwargs["cache" if "cache" in names else "past_key_values"] = DynamicCache(config=model.config)
+        kwargs["cache" if "cache" in names else "past_key_values"] = GrowingCache(config=model.config)
     cache, plan = _cache_of(kwargs), rotary.plan
     slotting = _slotting(kwargs, cache, plan)
     mask, geometry = kwargs.get("attention_mask"), rotary.geometry

@@ -7,20 +7,21 @@ one launch each to sum the shares of queries, keys and values.
 
 import os
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 
 import torch
 
 from .dual_chunk_geometry import DualChunkGeometry, Part, Relation, squares
-from .dual_chunk_kernels import CudaFlash, CudnnFlash, FlashKernel, installed, on_hopper, refuse_cuda_half
+from .dual_chunk_kernels import CudaFlash, CudnnFlash, FlashKernel, installed, on_hopper, refuse_cuda_half, rows_major
 from .dual_chunk_rotation import RelationRotations
 
-Forward = Callable[..., tuple[torch.Tensor, torch.Tensor]]
+TRITON = installed("triton")  # asked here, since torch.compile would trace the question
 
 
 def without_triton(device: torch.device, in_graph: bool = False) -> str | None:
     """Why Triton's kernels cannot serve a device, or None. Its interpreter, for tests, serves a CPU."""
-    if not installed("triton"):
+    if not TRITON:
         return "Triton is not installed"
     if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return "the tensors are not on a CUDA device"
@@ -91,7 +92,7 @@ class _Squares:
     def backward(self, grad_out, out, lse) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         from .dual_chunk_triton import Share, sum_shares
 
-        found = [[], [], []]
+        found, grad_out = [[], [], []], rows_major(grad_out)
         for row in range(self.batch):
             for shares in found:
                 shares.append([])
@@ -113,19 +114,20 @@ class _Squares:
 
 def _blocks(x: torch.Tensor, start: int, length: int, count: int, step: int) -> torch.Tensor:
     """A view [count, heads, length, ...] of rows of [heads, rows, ...]."""
-    size, stride = (count, x.shape[0], length, *x.shape[2:]), (step * x.stride(1), *x.stride())
+    size, stride = (count, x.shape[0], length, *x.shape[2:]), ((step or length) * x.stride(1), *x.stride())
     return x.as_strided(size, stride, x.storage_offset() + start * x.stride(1))
 
 
 def _padded(x: torch.Tensor, part: Part, rows: int, fill: float) -> torch.Tensor:
-    """The rows of a part of [heads, rows, ...], contiguous, with rows that hold `fill` where a call takes more: with a
-    log-sum-exp of infinity and a gradient of zero they add nothing."""
+    """The rows of a part of [heads, rows, ...], with rows that hold `fill` where a call takes more: with a log-sum-exp
+    of infinity and a gradient of zero they add nothing. What has a head size comes with the strides of [count, rows,
+    heads, D], so that a single block, which is held so already, is not copied; a log-sum-exp comes contiguous."""
     found = _blocks(x, part.q_start, part.q_length, part.count, part.q_step)
-    if rows == part.q_length:
-        return found.contiguous()
-    padded = x.new_full((part.count, x.shape[0], rows, *x.shape[2:]), fill)
-    padded[:, :, : part.q_length] = found
-    return padded
+    if rows > part.q_length:
+        padded = x.new_full((part.count, rows, x.shape[0], *x.shape[2:]), fill).transpose(1, 2)
+        padded[:, :, : part.q_length] = found
+        found = padded
+    return rows_major(found) if x.dim() == 3 else found.contiguous()
 
 
 def attend_by_squares(kernel: FlashKernel):
@@ -150,6 +152,7 @@ def refuse_flash3(query: torch.Tensor, key: torch.Tensor) -> str | None:
     return refusal
 
 
+@cache
 def _flash3_module() -> str | None:
     """The module of FlashAttention-3: of the package fa3-fwd, or of flash-attn's own build."""
     return next((name for name in ("fa3_fwd_interface", "flash_attn_interface") if installed(name)), None)
@@ -263,8 +266,6 @@ def _on_device(lists: list[list[tuple]], device: torch.device) -> list[tuple[tor
             column.append(column[-1])
         numbers += [number for column in columns for number in column]
         sizes.append([len(column) for column in columns])
-    whole = torch.tensor(numbers, dtype=torch.int32)
-    if device.type == "cuda":
-        whole = whole.pin_memory().to(device, non_blocking=True)
+    whole = torch.tensor(numbers, dtype=torch.int32).to(device, non_blocking=True)
     split = iter(whole.split([size for four in sizes for size in four]))
     return [tuple(next(split) for _ in four) if four else None for four in sizes]

@@ -4,11 +4,10 @@ A step is written down once for all layers, on the device alone: a CUDA graph th
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 
-from .dual_chunk_cuda import without_triton
+from .dual_chunk_cuda import TRITON, without_triton
 from .dual_chunk_rotation import RelationRotations
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -40,7 +39,7 @@ def attend_positioned(query, key, value, step: "DecodeStep", chunk_length: int, 
     arrivals = _arrivals(step.rotations, query.shape[0] * key.shape[1], query.device)
     tensors = (query, key, value, cos, sin, factor, arrivals, step.positions, step.query_positions)
     if torch.compiler.is_compiling():
-        return _operator()(*tensors, chunk_length, scaling)
+        return _operator(*tensors, chunk_length, scaling)
     from .dual_chunk_triton import decode
 
     return decode(*tensors[:7], chunk_length, scaling, *tensors[7:])
@@ -82,9 +81,8 @@ def _arrivals(rotations: RelationRotations, count: int, device: torch.device) ->
     return rotations.shared[key]
 
 
-@cache
-def _operator():
-    """`decode` as an operator that torch.compile takes as it is. Its name is that of this module, of which each package
+def _register():
+    """`decode` as an operator that torch.compile takes as it is. It is named after this module, of which each package
     loaded from the Hub brings its own."""
     namespace = "".join(c if c.isalnum() else "_" for c in __name__)
 
@@ -112,3 +110,6 @@ def _operator():
         return torch.empty_like(query, memory_format=torch.contiguous_format)
 
     return operator
+
+
+_operator = _register() if TRITON else None

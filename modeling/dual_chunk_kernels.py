@@ -74,13 +74,23 @@ def refuse_cuda_half(query: torch.Tensor) -> str | None:
     return None
 
 
+def rows_major(x: torch.Tensor) -> torch.Tensor:
+    """[N, H, Q, D] with the strides of a contiguous [N, Q, H, D]."""
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
 @cache
 def installed(name: str) -> bool:
     return find_spec(name) is not None
 
 
 def on_hopper(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) == (9, 0)
+    return _capability(device.index) == (9, 0)
+
+
+@cache
+def _capability(index: int | None) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(index)
 
 
 def _flash_attn():
@@ -208,13 +218,14 @@ class CudnnFlash:
 
     def backward(self, grad_out, q, k, v, out, lse, causal, scaling):
         unused = torch.zeros((), dtype=torch.int64, device=q.device)  # the state of a dropout that is off
-        # Contiguous: PyTorch's cache of plans does not look at the strides of these three (pytorch PR 191576).
+        # PyTorch's cache of plans does not look at the strides of these three (pytorch PR 191576): they are always
+        # those that plain attention has for projections' outputs.
         return torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
-            grad_out.contiguous(),
+            rows_major(grad_out),
             q,
             k,
             v,
-            out.contiguous(),
+            rows_major(out),
             lse.contiguous().unsqueeze(-1),
             unused,
             unused,

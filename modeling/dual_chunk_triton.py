@@ -17,6 +17,7 @@ except ImportError:
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -24,8 +25,10 @@ from .dual_chunk_geometry import Part, Relation
 from .dual_chunk_rotation import ORDER, RelationRotations
 
 COLUMNS: tl.constexpr = tl.constexpr(16)  # numbers of a part in the table
+# Of decoding: measured on an H200.
 KEYS_PER_BLOCK = 64
-_SPLITS_PER_PROCESSOR = 4
+SPLITS_PER_PROCESSOR = 2
+WARPS, STAGES = 4, 3
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Share:
 
 
 def _table(shares: Sequence[Sequence[Share]], device: torch.device) -> torch.Tensor:
-    """The shares of each batch row, int64 [B, shares, COLUMNS]; from pinned memory, for the host not to wait."""
+    """The shares of each batch row, int64 [B, shares, COLUMNS]. So little is staged by the driver: the host does not
+    wait for the GPU, and pinned memory would cost more."""
     numbers = torch.tensor([[share.numbers() for share in row] for row in shares], dtype=torch.int64)
-    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers
+    return numbers.to(device, non_blocking=True)
 
 
 def _heads_per_program(heads: int) -> int:
@@ -276,39 +280,53 @@ def merge_parts(
 
 @triton.jit(do_not_specialize=["parts", "N"])
 def _sum(
-    table, parts, out, cos, sin, factor, N, H, out_batch, out_head, out_row,
-    HALF: tl.constexpr, WIDE: tl.constexpr, REST: tl.constexpr, REST_WIDE: tl.constexpr, HEADS: tl.constexpr,
+    table, parts, out, cos, sin, factor, N, out_batch, out_head, out_row,
+    HALF: tl.constexpr, WIDE: tl.constexpr, REST: tl.constexpr, REST_WIDE: tl.constexpr, ROWS: tl.constexpr,
     ROTATED: tl.constexpr, TEMPERED: tl.constexpr,
 ):  # fmt: skip
-    row, batch = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
-    heads = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
-    a_sum, b_sum = tl.zeros([HEADS, WIDE], tl.float32), tl.zeros([HEADS, WIDE], tl.float32)
-    rest_sum = tl.zeros([HEADS, REST_WIDE], tl.float32)
-    by = 1.0
+    first = tl.program_id(0) * ROWS
+    head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    row, i, j = first + tl.arange(0, ROWS), tl.arange(0, WIDE), tl.arange(0, REST_WIDE)
+    a_sum, b_sum = tl.zeros([ROWS, WIDE], tl.float32), tl.zeros([ROWS, WIDE], tl.float32)
+    rest_sum = tl.zeros([ROWS, REST_WIDE], tl.float32)
+    inside = row < N
+    by = tl.full([ROWS], 1.0, tl.float32)
     if TEMPERED:
-        by = tl.load(factor + row)
+        by = tl.load(factor + row, mask=inside, other=0.0)
     for p in range(parts):
         entry = table + (batch * parts + p) * COLUMNS
-        start, length = tl.load(entry + 8), tl.load(entry + 9)
-        step, count = tl.load(entry + 10), tl.load(entry + 11)
-        block = (row - start) // step
-        within = row - start - block * step
-        if (row >= start) & (block < count) & (within < length):
-            block_stride, row_stride = tl.multiple_of(tl.load(entry + 1), 8), tl.multiple_of(tl.load(entry + 3), 8)
-            at = _part_pointer(entry, out.dtype.element_ty) + block * block_stride + within * row_stride
-            head_stride = tl.multiple_of(tl.load(entry + 2), 8)
-            a, b, rest = _load_halves(at, heads, head_stride, H, HALF, WIDE, REST, REST_WIDE)
+        start, length = tl.load(entry + 8).to(tl.int32), tl.load(entry + 9).to(tl.int32)
+        step, count = tl.load(entry + 10).to(tl.int32), tl.load(entry + 11).to(tl.int32)
+        if (start < first + ROWS) & (start + (count - 1) * step + length > first):
+            block = (row - start) // step
+            within = row - start - block * step
+            mine = (row >= start) & (block < count) & (within < length) & inside
+            block, within = tl.where(mine, block, 0).to(tl.int64), tl.where(mine, within, 0).to(tl.int64)
+            block_stride, head_stride = tl.multiple_of(tl.load(entry + 1), 8), tl.multiple_of(tl.load(entry + 2), 8)
+            of = block * block_stride + head * head_stride + within * tl.multiple_of(tl.load(entry + 3), 8)
+            at = _part_pointer(entry, out.dtype.element_ty) + of[:, None]
+            mask = mine[:, None] & (i < HALF)[None, :]
+            a = tl.load(at + i[None, :], mask=mask, other=0.0).to(tl.float32)
+            b = tl.load(at + HALF + i[None, :], mask=mask, other=0.0).to(tl.float32)
             relation = tl.load(entry + 12)
             if ROTATED and relation > 0:
-                c, s = _angles(cos, sin, relation * N + row, HALF, WIDE)
+                angle = (relation * N + row)[:, None] * HALF + i[None, :]
+                c, s = tl.load(cos + angle, mask=mask, other=0.0), tl.load(sin + angle, mask=mask, other=0.0)
                 a_sum += a * c + b * s
                 b_sum += b * c - a * s
             else:
-                a_sum += a * by
-                b_sum += b * by
-            rest_sum += rest * by
-    to = out + batch * out_batch + row * out_row
-    _store_halves(to, heads, out_head, H, a_sum, b_sum, rest_sum, HALF, WIDE, REST, REST_WIDE)
+                a_sum += a * by[:, None]
+                b_sum += b * by[:, None]
+            if REST > 0:
+                rest_mask = mine[:, None] & (j < REST)[None, :]
+                rest_sum += tl.load(at + 2 * HALF + j[None, :], mask=rest_mask, other=0.0).to(tl.float32) * by[:, None]
+    to = out + batch * out_batch + head * out_head + row.to(tl.int64)[:, None] * out_row
+    kind = out.dtype.element_ty
+    mask = inside[:, None] & (i < HALF)[None, :]
+    tl.store(to + i[None, :], a_sum.to(kind), mask=mask)
+    tl.store(to + HALF + i[None, :], b_sum.to(kind), mask=mask)
+    if REST > 0:
+        tl.store(to + 2 * HALF + j[None, :], rest_sum.to(kind), mask=inside[:, None] & (j < REST)[None, :])
 
 
 def sum_shares(
@@ -319,14 +337,14 @@ def sum_shares(
     like = shares[0][0].x
     out = like.new_empty(len(shares), rows, heads, size).transpose(1, 2)
     halves = {"HALF": size // 2, "WIDE": triton.next_power_of_2(size // 2), "REST": size % 2, "REST_WIDE": 1}
-    tempered, per = rotations is not None and rotations.factor is not None, _heads_per_program(heads)
+    tempered = rotations is not None and rotations.factor is not None
     if rotations is not None:
         halves = _halves(size, rotations.cos)
     cos, sin = (like, like) if rotations is None else (rotations.cos, rotations.sin)
     with _on(like.device):
-        _sum[(rows, triton.cdiv(heads, per), len(shares))](
+        _sum[(triton.cdiv(rows, 16), heads, len(shares))](
             _table(shares, like.device), len(shares[0]), out, cos, sin, rotations.factor if tempered else cos, rows,
-            heads, *out.stride()[:3], HEADS=per, ROTATED=rotations is not None, TEMPERED=tempered, **halves,
+            *out.stride()[:3], ROWS=16, ROTATED=rotations is not None, TEMPERED=tempered, **halves,
         )  # fmt: skip
     return out
 
@@ -356,7 +374,7 @@ def _decode(
     rotation_batch, positions_batch,
     GROUP: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr, WIDE: tl.constexpr, REST: tl.constexpr,
     REST_WIDE: tl.constexpr, D: tl.constexpr, D_WIDE: tl.constexpr, BLOCK: tl.constexpr, SPLITS: tl.constexpr,
-    SPLITS_WIDE: tl.constexpr, POSITIONED: tl.constexpr, TEMPERED: tl.constexpr, PRECISION: tl.constexpr,
+    POSITIONED: tl.constexpr, TEMPERED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One query of each batch row over its keys, split over programs; the last program of a key head combines.
 
@@ -445,13 +463,13 @@ def _decode(
     arrived = tl.atomic_add(arrivals + batch * groups + group, 1, sem="acq_rel", scope="gpu")
     if arrived == SPLITS - 1:
         tl.store(arrivals + batch * groups + group, 0)  # ready for the next layer
-        n = tl.arange(0, SPLITS_WIDE)
+        n = tl.arange(0, SPLITS)
         for g in range(GROUP):
             of = ((batch * groups + group) * SPLITS + n) * HEADS + g
-            split_top = tl.load(statistics + 2 * of, mask=n < SPLITS, other=float("-inf"), cache_modifier=".cg")
-            split_sum = tl.load(statistics + 2 * of + 1, mask=n < SPLITS, other=0.0, cache_modifier=".cg")
+            split_top = tl.load(statistics + 2 * of, cache_modifier=".cg")
+            split_sum = tl.load(statistics + 2 * of + 1, cache_modifier=".cg")
             parts = tl.load(
-                partial + of[:, None] * D + d[None, :], mask=(n < SPLITS)[:, None] & (d < D)[None, :], other=0.0,
+                partial + of[:, None] * D + d[None, :], mask=(d < D)[None, :], other=0.0,
                 cache_modifier=".cg",
             )  # fmt: skip
             greatest = tl.max(split_top, 0)
@@ -494,24 +512,23 @@ def decode(
     group = heads // groups
     rows = max(4, triton.next_power_of_2(group))
     splits = _splits(keys, batch * groups, query.device)
-    partial = torch.empty(batch * groups * splits * rows * size, dtype=torch.float32, device=query.device)
-    statistics = torch.empty(batch * groups * splits * rows * 2, dtype=torch.float32, device=query.device)
+    held = batch * groups * splits * rows
+    partial = torch.empty(held * (size + 2), dtype=torch.float32, device=query.device)
     out = query.new_empty(batch, heads, 1, size)
     half = cos.shape[-1]
     rest = size - 2 * half
     with _on(query.device):
         _decode[(splits, groups, batch)](
-            query, key, value, out, partial, statistics, arrivals, cos, sin, cos if factor is None else factor,
-            arrivals if positions is None else positions, arrivals if positions is None else query_positions,
-            keys, chunk_length, scaling, *query.stride()[:2], *key.stride()[:3], *value.stride()[:3], cos.stride(0),
-            cos.stride(1) if cos.shape[1] > 1 else 0,
+            query, key, value, out, partial, partial[held * size :], arrivals, cos, sin,
+            cos if factor is None else factor, arrivals if positions is None else positions,
+            arrivals if positions is None else query_positions, keys, chunk_length, scaling, *query.stride()[:2],
+            *key.stride()[:3], *value.stride()[:3], cos.stride(0), cos.stride(1) if cos.shape[1] > 1 else 0,
             0 if positions is None or positions.shape[0] == 1 else positions.stride(0),
             GROUP=group, HEADS=rows, HALF=half, WIDE=max(16, triton.next_power_of_2(half)), REST=rest,
             REST_WIDE=max(16, triton.next_power_of_2(max(rest, 1))), D=size,
             D_WIDE=max(16, triton.next_power_of_2(size)),
-            BLOCK=KEYS_PER_BLOCK, SPLITS=splits, SPLITS_WIDE=triton.next_power_of_2(splits),
-            POSITIONED=positions is not None, TEMPERED=factor is not None,
-            PRECISION="ieee" if query.dtype == torch.float32 else "tf32", num_warps=4, num_stages=3,
+            BLOCK=KEYS_PER_BLOCK, SPLITS=splits, POSITIONED=positions is not None, TEMPERED=factor is not None,
+            PRECISION="ieee" if query.dtype == torch.float32 else "tf32", num_warps=WARPS, num_stages=STAGES,
         )  # fmt: skip
     return out
 
@@ -519,11 +536,18 @@ def decode(
 def _splits(keys: int, heads: int, device: torch.device) -> int:
     """Over how many programs the keys of a head are split. Each number is compiled anew, so there are but two of them:
     one that fills the GPU, and a few for short texts."""
-    processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
-    wanted = min(128, max(1, _SPLITS_PER_PROCESSOR * processors // heads))
+    processors = _processors(device.index) if device.type == "cuda" else 2
+    wanted = min(128, max(1, SPLITS_PER_PROCESSOR * processors // heads))
     return 1 << (min(wanted, 128 if keys > 2048 else 8).bit_length() - 1)
+
+
+@cache
+def _processors(index: int | None) -> int:
+    return torch.cuda.get_device_properties(index).multi_processor_count
 
 
 def _on(device: torch.device):
     """Triton launches on the current device, which need not be that of the tensors."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+    if device.type != "cuda" or device.index == torch.cuda.current_device():
+        return contextlib.nullcontext()
+    return torch.cuda.device(device)

@@ -38,6 +38,9 @@ def relative(a, b):
 @pytest.mark.parametrize(
     "backend, dtype",
     [
+        ("flash3", torch.bfloat16),
+        ("cudnn", torch.bfloat16),
+        ("cudnn", torch.float16),
         ("cuda_flash", torch.bfloat16),
         ("cuda_flash", torch.float16),
         ("flash_attn", torch.bfloat16),

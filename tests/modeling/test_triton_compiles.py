@@ -8,15 +8,15 @@ import pytest
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 LAYER = {"HALF": 64, "WIDE": 64, "REST": 0, "REST_WIDE": 1}
 PARTIAL = {"HALF": 12, "WIDE": 16, "REST": 72, "REST_WIDE": 128}
-DECODE = {"D": 128, "D_WIDE": 128, "BLOCK": 64, "SPLITS": 32, "SPLITS_WIDE": 32, "PRECISION": "tf32"}
+DECODE = {"D": 128, "D_WIDE": 128, "BLOCK": 64, "SPLITS": 32, "PRECISION": "tf32"}
 DECODE |= {"HALF": 64, "WIDE": 64, "REST": 0, "REST_WIDE": 16}
 KERNELS = {
     "rotates": ("_rotate", LAYER | {"HEADS": 16, "TEMPERED": False, "EDGE": False}),
     "rotates, all": ("_rotate", PARTIAL | {"HEADS": 8, "TEMPERED": True, "EDGE": True}),
     "merges": ("_merge", {"D": 128, "WIDE": 128, "ROWS": 32}),
     "merges 80": ("_merge", {"D": 80, "WIDE": 128, "ROWS": 32}),
-    "sums keys": ("_sum", LAYER | {"HEADS": 8, "ROTATED": False, "TEMPERED": False}),
-    "sums queries": ("_sum", LAYER | {"HEADS": 16, "ROTATED": True, "TEMPERED": True}),
+    "sums keys": ("_sum", LAYER | {"ROWS": 16, "ROTATED": False, "TEMPERED": False}),
+    "sums queries": ("_sum", LAYER | {"ROWS": 16, "ROTATED": True, "TEMPERED": True}),
     "decodes": ("_decode", DECODE | {"GROUP": 4, "HEADS": 4, "POSITIONED": False, "TEMPERED": False}),
     "decodes slots": ("_decode", DECODE | {"GROUP": 7, "HEADS": 8, "POSITIONED": True, "TEMPERED": True}),
 }

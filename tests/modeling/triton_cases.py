@@ -35,6 +35,7 @@ SIZES = {
 D = 16 if SMALL else 128
 LENGTHS = [(7, 0), (2, 3.5), (0.5, 3.25), (1.5, 0.75)]
 BATCH, HEADS, GROUPS = (1, 2, 1) if SMALL else (2, 4, 2)
+KINDS = sys.argv[1:]  # only these sizes
 
 
 class Planned(dual_chunk_kernels.CpuFlash):
@@ -98,6 +99,8 @@ def results(attend, tensors, dtype):
 
 def prefill(found: dict) -> None:
     for (kind, geometry), (queries, past) in itertools.product(SIZES.items(), LENGTHS):
+        if KINDS and kind not in KINDS:
+            continue
         if SMALL and kind != "plain" and past == 0.75:
             continue  # the interpreter takes its time
         s = geometry.chunk_length

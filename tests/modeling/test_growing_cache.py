@@ -1,0 +1,99 @@
+"""The cache that grows holds what a DynamicCache holds, and copies nothing while it has room."""
+
+import copy
+
+import pytest
+import torch
+from tiny_models import tiny_dca, tokens
+from transformers import DynamicCache
+
+from dca_hub.modeling.dual_chunk_cache import GrowingCache, GrowingLayer
+
+
+def filled(layer, *lengths, seed=0):
+    """A layer after updates of so many tokens, which are the same for every layer."""
+    generator = torch.Generator().manual_seed(seed)
+    for length in lengths:
+        layer.update(*torch.randn(2, 1, 2, length, 4, generator=generator))
+    return layer
+
+
+def plain(*lengths, seed=0):
+    return filled(DynamicCache().layer_class_to_replicate(), *lengths, seed=seed)
+
+
+def assert_same(mine, wanted):
+    assert torch.equal(mine.keys, wanted.keys) and torch.equal(mine.values, wanted.values)
+    assert mine.get_seq_length() == wanted.get_seq_length()
+
+
+def test_holds_what_a_dynamic_cache_holds():
+    lengths = (300, 1, 1, 500, 1, 2000, 1)
+    assert_same(filled(GrowingLayer(), *lengths), plain(*lengths))
+
+
+def test_a_token_is_written_and_nothing_is_copied():
+    layer = filled(GrowingLayer(), 300)
+    where, changed = layer.keys.data_ptr(), 0
+    for step in range(2000):
+        filled(layer, 1, seed=step)
+        changed += layer.keys.data_ptr() != where
+        where = layer.keys.data_ptr()
+    assert changed < 8, "the cache is copied at every token"
+    assert layer._held[0].shape[-2] < 1.1 * layer.keys.shape[-2] + 257
+
+
+def test_what_is_cut_off_is_written_anew():
+    layer = filled(GrowingLayer(), 30)
+    kept = layer.keys[..., :20, :].clone()
+    layer.crop(-10)
+    new = torch.randn(2, 1, 2, 3, 4)
+    layer.update(*new)
+    assert torch.equal(layer.keys, torch.cat([kept, new[0]], dim=-2))
+
+
+def test_copies_do_not_write_into_each_other():
+    layer = filled(GrowingLayer(), 30)
+    other, before = copy.copy(layer), layer.keys.clone()
+    for one in (layer, other):
+        one.crop(-10)
+    filled(layer, 5, seed=1)
+    filled(other, 5, seed=2)
+    for one, seed in ((layer, 1), (other, 2)):
+        assert torch.equal(one.keys[..., :20, :], before[..., :20, :])
+        assert torch.equal(one.keys[..., 20:, :], plain(5, seed=seed).keys)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.reorder_cache(torch.tensor([0])),
+        lambda layer: layer.batch_repeat_interleave(1),
+        lambda layer: layer.batch_select_indices(torch.tensor([0])),
+        lambda layer: layer.reset(),
+        lambda layer: layer.offload(),
+    ],
+)
+def test_goes_on_after_a_change(change):
+    mine, wanted = filled(GrowingLayer(), 30), plain(30)
+    for layer in (mine, wanted):
+        change(layer)
+        filled(layer, 4, seed=1)
+    assert_same(mine, wanted)
+
+
+def test_gradients_flow_as_through_a_dynamic_cache():
+    layer, first = GrowingLayer(), torch.randn(1, 2, 3, 4, requires_grad=True)
+    layer.update(first, first)
+    keys, _ = layer.update(torch.randn(1, 2, 1, 4, requires_grad=True), torch.randn(1, 2, 1, 4))
+    assert torch.equal(torch.autograd.grad(keys.sum(), first)[0], torch.ones_like(first))
+
+
+@torch.no_grad()
+def test_generates_the_same_tokens():
+    model, ids = tiny_dca("llama"), tokens(70)
+    options = {"max_new_tokens": 30, "do_sample": False, "pad_token_id": 0}
+    wanted = model.generate(ids, past_key_values=DynamicCache(config=model.config), **options)
+    cache = GrowingCache(config=model.config)
+    assert torch.equal(model.generate(ids, past_key_values=cache, **options), wanted)
+    assert all(type(layer) is GrowingLayer for layer in cache.layers) and cache.get_seq_length() == 99
