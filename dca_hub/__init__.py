@@ -14,6 +14,7 @@ if _TYPE_CHECKING:
     from dca_hub.extending import extend
     from dca_hub.loading import load
     from dca_hub.packaging import package
+    from dca_hub.publishing.model import publish
     from dca_hub.verification.run import verify
 
 
@@ -36,7 +37,7 @@ for _name in ("modeling", "configs"):
         _attach(_name)
 
 __version__ = "0.1.0"
-__all__ = ["Conversation", "DcaHubError", "__version__", "extend", "load", "package", "verify"]
+__all__ = ["Conversation", "DcaHubError", "__version__", "extend", "load", "package", "publish", "verify"]
 
 # torch and transformers load with the first use, so that `models` and the PDF worker start at once.
 _MODULES = {
@@ -44,6 +45,7 @@ _MODULES = {
     "extend": "dca_hub.extending",
     "load": "dca_hub.loading",
     "package": "dca_hub.packaging",
+    "publish": "dca_hub.publishing.model",
     "verify": "dca_hub.verification.run",
 }
 

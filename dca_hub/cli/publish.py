@@ -86,18 +86,7 @@ def run(args: argparse.Namespace) -> int:
         _report(args, {"repository": args.repository, "dry_run": True, **_planned(plan)})
         return 0
     quiet()
-    if plan.changes or plan.state is None:
-        model.verify(plan.folder, plan.choice, say)
-    published = model.carry_out(plan)
-    say(f"{'published' if published.new else 'there already'}: {plan.repository} at {published.commit.commit}")
-    if published.commit.pull_request:
-        say(f"as a pull request: {published.commit.pull_request}")
-    say(f"\n{published.snippet}\n")
-    checked = None
-    if published.new or not model.is_tagged(published):
-        checked = model.load_back(published)
-        model.tag(published)
-        say(f"loaded back from the Hub: {checked}")
+    published = model.publish_plan(plan, say)
     _report(
         args,
         {
@@ -107,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             "tag": plan.prepared.tag,
             "new": published.new,
             "snippet": published.snippet,
-            "loaded_back": checked,
+            "loaded_back": published.loaded_back,
             **_planned(plan),
         },
     )

@@ -55,12 +55,48 @@ class Plan:
 
 @dataclass(frozen=True)
 class Published:
-    """What came of it: the commit, whether it is new, and the Python that loads it with that commit pinned."""
+    """What came of it: the commit, whether it is new, the Python that loads it with that commit pinned, and what
+    loading it back from the Hub found."""
 
     plan: Plan
     commit: Commit
     new: bool
     snippet: str
+    loaded_back: str | None = None
+
+
+def publish(
+    folder: str | Path, repository: str, options: Options = Options(), say: Say = lambda words: None
+) -> Published:
+    """Publishes a package: plans, verifies, uploads one commit, loads it back from the Hub, and tags it.
+
+    Args:
+        folder: what `package` made.
+        repository: owner/name on the Hub; made where there is none. The token is the Hub client's own.
+        say: is given each line about the course of things.
+
+    Returns what came of it; `loaded_back` is None where that very revision was published, checked and tagged before.
+
+    Raises:
+        DcaHubError: the package, the name or the Hub does not allow it, or what comes back is not what was sent.
+    """
+    return publish_plan(plan(folder, repository, options), say)
+
+
+def publish_plan(plan: Plan, say: Say = lambda words: None) -> Published:
+    """`publish` of what has been planned."""
+    if plan.changes or plan.state is None:
+        verify(plan.folder, plan.choice, say)
+    published = carry_out(plan)
+    say(f"{'published' if published.new else 'there already'}: {plan.repository} at {published.commit.commit}")
+    if published.commit.pull_request:
+        say(f"as a pull request: {published.commit.pull_request}")
+    say(f"\n{published.snippet}\n")
+    if published.new or not is_tagged(published):
+        published = replace(published, loaded_back=load_back(published))
+        tag(published)
+        say(f"loaded back from the Hub: {published.loaded_back}")
+    return published
 
 
 def check_name(repository: str) -> None:

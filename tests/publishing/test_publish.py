@@ -127,6 +127,17 @@ def test_a_reference_loads_the_weights_of_a_gated_base(hub, on_hub, machine, wan
     assert "not in the cache, and the Hub cannot be reached" in said
 
 
+def test_from_python_in_one_call(hub, on_hub, machine):
+    publisher, name = machine(), "me/Tiny-Python"
+    publisher.dca_hub("package", BASE, "--out", "tiny-dca", "--weights", "link")
+    code = "import json\nfrom dca_hub import publish\nlines = []\n"
+    code += f"done = publish('tiny-dca', {name!r}, say=lines.append)\n"
+    code += "print(json.dumps(dict(commit=done.commit.commit, back=done.loaded_back, new=done.new, lines=len(lines))))"
+    said = publisher.json(code)
+    assert said["commit"] == hub.model(name).head and said["new"] and said["lines"] > 2
+    assert said["back"].startswith("DualChunkLlamaForCausalLM")
+
+
 def test_a_copy_by_the_hub_sends_no_weights(hub, package_folder, push):
     done = push(package_folder)
     assert done["weights"] == "server-copy" and "may be passed on" in done["why"]
