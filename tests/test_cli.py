@@ -128,7 +128,12 @@ def test_ctrl_c_ends_with_130(source, pdf):
     long = ("--max-new-tokens", "20k", "--max-context", "64k")
     command = [sys.executable, "-m", "dca_hub", "ask", str(source), "--pdf", str(pdf), *long, "What?"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd="/"
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd="/",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
     process.stderr.readline()  # the PDF is read; the model is loading or answering
     process.send_signal(signal.SIGINT)

@@ -97,7 +97,11 @@ def test_ctrl_c_loses_nothing(folder, tmp_path):
     out = tmp_path / "r.jsonl"
     command = ["passkey", str(folder), "--lengths", "400", "--depths", "5", "--trials", "40", "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "dca_hub", *command], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "dca_hub", *command],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
     )
     while process.poll() is None and not (out.is_file() and out.read_text().count("\n") > 4):
         pass
