@@ -108,12 +108,12 @@ def test_the_picture_follows_the_sliders_and_the_pointer(visit):
     visitor.shoot("explain", full_page=True)
     page.locator("#slider-local input[type=number]").fill("16")
     page.locator("#slider-local input[type=number]").press("Enter")
-    page.get_by_text("s = C − w = 1 tokens").or_(page.get_by_text("s = C − w = 1 token")).first.wait_for()
-    assert page.locator("#slider-chunk input[type=number]").input_value() == "17"  # the others make room
+    page.wait_for_function("document.querySelector('#slider-chunk input[type=number]').value == '17'")  # makes room
+    page.get_by_text("s = C − w = 1 token").wait_for()
     page.locator("#slider-trained input[type=number]").fill("8")
     page.locator("#slider-trained input[type=number]").press("Enter")
     page.wait_for_function("document.querySelector('#slider-local input[type=number]').value == '7'")
-    assert page.locator("#slider-chunk input[type=number]").input_value() == "8"
+    page.wait_for_function("document.querySelector('#slider-chunk input[type=number]').value == '8'")
 
 
 def test_perplexity_of_both_is_drawn(visit):
