@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.documents import Document
 
 INSTRUCTION = "Answer the questions from the following document. Say so when it does not hold the answer.\n\n"
@@ -30,13 +31,19 @@ class Prompter:
 
     def tokens(self, document: str, turns: Sequence[Turn]) -> list[int]:
         """The whole conversation, as token ids, up to where the answer of its last turn begins."""
-        text = self.text(self._neutral(document), [Turn(self._neutral(t.question), t.answer) for t in turns])
-        starts = self.tokenizer.bos_token and text.startswith(self.tokenizer.bos_token)
-        return self.tokenizer(text, add_special_tokens=not (self.is_chat or starts), verbose=False)["input_ids"]
+        safe = self._controls.defused
+        # An answer may repeat what a document made the model say.
+        turns = [Turn(safe(turn.question), None if turn.answer is None else safe(turn.answer)) for turn in turns]
+        text = self.text(safe(document), turns)
+        return encode(self.tokenizer, text, opening=not self.is_chat)
 
     def count(self, text: str) -> int:
         """Tokens of a text by itself."""
-        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return len(encode(self.tokenizer, self._controls.defused(text)))
+
+    @cached_property
+    def _controls(self) -> ControlTokens:
+        return ControlTokens(self.tokenizer)
 
     def text(self, document: str, turns: Sequence[Turn]) -> str:
         if not self.is_chat:
@@ -73,12 +80,6 @@ class Prompter:
         return self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
-
-    def _neutral(self, text: str) -> str:
-        """The text with the tokenizer's control tokens broken up, so that a document cannot speak as the user."""
-        for token in self.tokenizer.all_special_tokens:
-            text = text.replace(token, f"{token[:1]} {token[1:]}")
-        return text
 
 
 def join(documents: Sequence[Document]) -> str:

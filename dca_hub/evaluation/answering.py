@@ -1,13 +1,15 @@
 """Answers of a model to the requests of lm-evaluation-harness: greedy text, and the likelihood of given words."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.evaluation.cutting import cut, unmarked
 from dca_hub.generation import PIECE, PromptCache, Sampling, decode
 
@@ -32,10 +34,22 @@ class Request:
 
 @dataclass(frozen=True)
 class Reader:
-    """How prompts become tokens. `chat` says that they are in a chat format, which begins the text itself."""
+    """How prompts become tokens. `chat` says that they are in a chat format, which begins the text itself; the messages
+    in it have been defused before."""
 
     tokenizer: PreTrainedTokenizerBase
     chat: bool
+
+    def safe(self, text: str) -> str:
+        """A task's own words, of which none becomes a control token."""
+        return text if self.chat else self._controls.defused(text)
+
+    def words(self, text: str) -> str:
+        return self._controls.defused(text)
+
+    @cached_property
+    def _controls(self) -> ControlTokens:
+        return ControlTokens(self.tokenizer)
 
     def special(self, text: str) -> bool:
         begins = self.tokenizer.bos_token
@@ -56,6 +70,7 @@ def answer(
     request: of a prompt that begins alike, such as another question about one document, the rest alone is read.
     """
     cache = cache or PromptCache(model)
+    request = replace(request, context=reader.safe(request.context), continuation=reader.words(request.continuation))
     if request.kind == "generate_until":
         return _generate(cache, reader, request, length, progress)
     return _likelihood(cache, reader, request, length, progress)
@@ -96,8 +111,8 @@ def _likelihood(cache: PromptCache, reader: Reader, request: Request, length: in
     spaces = len(context) - len(context.rstrip())  # a space belongs to the words that follow it
     context, words = context[: len(context) - spaces], context[len(context) - spaces :] + request.continuation
     special = reader.special(context)
-    whole = tokenizer(unmarked(context) + words, add_special_tokens=special, verbose=False)["input_ids"]
-    before = tokenizer(unmarked(context), add_special_tokens=special, verbose=False)["input_ids"]
+    whole = encode(tokenizer, unmarked(context) + words, opening=special)
+    before = encode(tokenizer, unmarked(context), opening=special)
     wanted = whole[len(before) :]
     found = cut(tokenizer, context, length - len(wanted), special=special)
     _read(cache, found.ids, len(found.ids), progress)

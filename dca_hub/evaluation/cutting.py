@@ -5,6 +5,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub.control_tokens import encode
 from dca_hub.errors import DcaHubError
 
 Side = Literal["left", "right"]
@@ -59,4 +60,4 @@ def unmarked(prompt: str) -> str:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, special: bool = False) -> list[int]:
-    return tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
+    return encode(tokenizer, text, opening=special)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from dca_hub import __version__, manifest
+from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.log import Log
 from dca_hub.evaluation.perplexity import Definition
-from dca_hub.evaluation.prompting import beginning, encode
 from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
 from dca_hub.generation import PIECE
@@ -117,7 +117,8 @@ def measure_perplexity(
     if not lengths or (last and lengths[0] <= stride):
         raise DcaHubError(f"Every length must be longer than the stride of {stride} tokens: give longer --lengths.")
     tokenizer = subject.loaded.tokenizer
-    ids = [encode(tokenizer, text) if isinstance(text, str) else list(text) for text in texts]
+    safe = ControlTokens(tokenizer).defused
+    ids = [encode(tokenizer, safe(text)) if isinstance(text, str) else list(text) for text in texts]
     if last:
         chosen = perplexity.windows_of_documents([len(one) for one in ids], lengths[-1], stride, windows)
         by_length = dict.fromkeys(lengths, chosen)
@@ -126,7 +127,7 @@ def measure_perplexity(
         by_length = {n: perplexity.windows_of_stream(len(ids[0]), n, stride, windows) for n in lengths}
     settings: dict[str, Any] = {"data": data, "definition": definition, "stride": stride, "windows": windows}
     settings |= {"longest": lengths[-1], "places": len(by_length[lengths[-1]])} if last else {}
-    bos = next(iter(beginning(tokenizer)), None) if last else None
+    bos = next(iter(opening_tokens(tokenizer)), None) if last else None
 
     def measure(at: Sample, tell: Progress) -> Sample:
         model = subject.named(at["variant"]).model_for(at["length"])

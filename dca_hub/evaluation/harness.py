@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dca_hub.control_tokens import ControlTokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import experiments, predictions, processes, ruler, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
@@ -60,6 +61,8 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
     """The harness's idea of a model: hands every request to `respond`, with the name of its place."""
     from lm_eval.api.model import LM
 
+    safe = ControlTokens(loaded.tokenizer).defused
+
     class Model(LM):
         def generate_until(self, requests, disable_tqdm: bool = False):
             return [
@@ -73,6 +76,7 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
             raise DcaHubError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
 
         def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
+            chat_history = [{**message, "content": safe(message["content"])} for message in chat_history]
             render = partial(loaded.tokenizer.apply_chat_template, tokenize=False, enable_thinking=False)
             if add_generation_prompt:
                 return render(chat_history, add_generation_prompt=True)

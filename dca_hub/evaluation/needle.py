@@ -13,12 +13,13 @@ from typing import NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dca_hub import json_lines
+from dca_hub.control_tokens import encode
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import passkey, runs
 from dca_hub.evaluation.grid import Grid, Style
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
-from dca_hub.evaluation.prompting import encode, has_chat_format, require_chat_format
+from dca_hub.evaluation.prompting import has_chat_format, require_chat_format
 from dca_hub.generation import PromptCache, Sampling, decode
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.

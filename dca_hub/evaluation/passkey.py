@@ -13,9 +13,10 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import Style
-from dca_hub.evaluation.prompting import beginning, encode, in_chat_format
+from dca_hub.evaluation.prompting import in_chat_format
 
 ANSWER_ROOM = 24  # tokens of the length that are left to the answer
 _SENTENCE_END = re.compile(
@@ -95,7 +96,7 @@ class Haystack:
         if not 1 <= needles <= len(NAMES):
             raise DcaHubError(f"A prompt can hold 1 to {len(NAMES)} needles, not {needles}.")
         self.tokenizer, self.needles, self.style = tokenizer, needles, style
-        self.ids, self.ends = _with_ends(tokenizer, text)
+        self.ids, self.ends = _with_ends(tokenizer, ControlTokens(tokenizer).spaced(text))
         if not self.ends:
             raise DcaHubError("The haystack must have sentences in it: give ordinary prose.")
 
@@ -179,7 +180,7 @@ def _around(tokenizer: PreTrainedTokenizerBase, style: Style, task: str, questio
     """The token ids before and behind a haystack."""
     if style == "chat":
         return in_chat_format(tokenizer, task, question.removesuffix(_ANSWER))
-    return [*beginning(tokenizer), *encode(tokenizer, task)], encode(tokenizer, question)
+    return [*opening_tokens(tokenizer), *encode(tokenizer, task)], encode(tokenizer, question)
 
 
 def _with_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[int]]:

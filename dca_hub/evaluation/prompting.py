@@ -2,21 +2,10 @@
 
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub.control_tokens import encode
 from dca_hub.errors import DcaHubError
 
 _MARK = "\ue0d0"  # a private character: stands for the long text while a chat format is rendered
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """A text by itself, without special tokens."""
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-
-
-def beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer itself puts before a text: a `bos_token` often, and often nothing, whatever its name."""
-    bare, whole = encode(tokenizer, "a"), tokenizer("a", verbose=False)["input_ids"]
-    at = next((at for at in range(len(whole)) if whole[at : at + len(bare)] == bare), 0)
-    return whole[:at]
 
 
 def has_chat_format(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -5,11 +5,11 @@ import random
 import pytest
 from tiny_checkpoints import byte_tokenizer
 
+from dca_hub.control_tokens import opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Pairs, is_found
-from dca_hub.evaluation.prompting import beginning
 from dca_hub.loading import load
 
 
@@ -88,8 +88,8 @@ def test_a_chat_model_is_asked_in_its_format_and_others_as_text(chatty):
 
 
 def test_no_token_is_put_where_the_tokenizer_puts_none(chatty, loaded):
-    assert beginning(chatty) == []
-    assert beginning(loaded.tokenizer) == loaded.tokenizer("a")["input_ids"][:-1]
+    assert opening_tokens(chatty) == []
+    assert opening_tokens(loaded.tokenizer) == loaded.tokenizer("a")["input_ids"][:-1]
     for style in ("plain", "authors"):
         ids = needle.prompts(chatty, Grid((500,), (0.5,), style=style)).prompt(500, 0.5, random.Random(0)).ids
         assert chatty.bos_token_id not in ids
