@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from dca_hub import thoughts
 from dca_hub.documents import Citation, Document, cite
 from dca_hub.errors import DcaHubError
 from dca_hub.generation import GREEDY, Sampling
@@ -47,11 +48,12 @@ class Stats:
 
 @dataclass(frozen=True)
 class Answered:
-    """The whole answer, the pages it rests on, and what it took."""
+    """The whole answer, the pages it rests on, what it took, and the thoughts of a reasoning model before it."""
 
     text: str
     citations: tuple[Citation, ...]
     stats: Stats
+    thoughts: str = ""
 
 
 Event = Reading | Answering | Answered
@@ -116,7 +118,9 @@ class Conversation:
             raise DcaHubError("The question is empty: ask something about the document.")
         tokens = self.prompter.tokens(self._text, [*self.turns, Turn(question.strip())])
         if begun:
-            tokens = [*tokens, *self.loaded.tokenizer(begun, add_special_tokens=False)["input_ids"]]
+            tokens = [*tokens, *self.prompter.continued(begun)]
+        elif self.prompter.thinks:
+            sampling = replace(sampling, max_new_tokens=sampling.max_new_tokens + thoughts.ROOM)
         sampling = self._within_room(len(tokens), sampling)
         started, read = time.monotonic(), self.reader.missing(tokens) + 1
         yield from self.reader.read(tokens, sampling)
@@ -127,13 +131,15 @@ class Conversation:
                 pieces.append(piece)
                 yield Answering(piece)
         finally:  # a stopped answer stands in the conversation as far as it was shown
-            text = _without_stop(begun + "".join(pieces))
+            said = thoughts.separate(begun + "".join(pieces), self.prompter.opens_thoughts and not begun)
+            text = _without_stop(said.answer)
             if text:
                 self.turns.append(Turn(question.strip(), text))
         answer_seconds = time.monotonic() - started - read_seconds
         wrote = (self.reader.written, answer_seconds, self.reader.ended)
         stats = Stats(len(tokens), read, read_seconds, first or read_seconds, *wrote)
-        yield Answered(text, tuple(cite(text, self.documents, question)) if self.documents else (), stats)
+        cited = tuple(cite(text, self.documents, question)) if self.documents else ()
+        yield Answered(text, cited, stats, said.thoughts)
 
     def undo(self) -> Turn | None:
         """Takes the last turn back; the cache of everything before it stays."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub import thoughts
 from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.documents import Document
 
@@ -37,6 +38,11 @@ class Prompter:
         text = self.text(safe(document), turns)
         return encode(self.tokenizer, text, opening=not self.is_chat)
 
+    def continued(self, begun: str) -> list[int]:
+        """The tokens of an answer that goes on, behind thoughts that are over."""
+        closed = f"{thoughts.CLOSING}\n\n" if self.opens_thoughts else ""
+        return encode(self.tokenizer, closed + self._controls.defused(begun))
+
     def count(self, text: str) -> int:
         """Tokens of a text by itself."""
         return len(encode(self.tokenizer, self._controls.defused(text)))
@@ -59,6 +65,20 @@ class Prompter:
     @property
     def is_chat(self) -> bool:
         return bool(getattr(self.tokenizer, "chat_template", None))
+
+    @cached_property
+    def opens_thoughts(self) -> bool:
+        """Whether the chat format itself opens the thoughts of a reasoning model, at the end of each prompt."""
+        return self.is_chat and thoughts.ends_within(self._probe)
+
+    @cached_property
+    def thinks(self) -> bool:
+        """Whether answers are to be expected behind thoughts."""
+        return self.is_chat and thoughts.are_written(str(self.tokenizer.chat_template), self._probe)
+
+    @cached_property
+    def _probe(self) -> str:
+        return self.text("the document", [Turn("a question")])
 
     @cached_property
     def _is_verbatim(self) -> bool:

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from dca_hub import thoughts
 from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.evaluation.cutting import cut, unmarked
 from dca_hub.generation import PIECE, PromptCache, Sampling, decode
+from dca_hub.prompts import Prompter
 
 Progress = Callable[[int, int], None]
 _USUAL_ROOM = 256  # tokens of an answer where a task says nothing
@@ -43,6 +45,10 @@ class Reader:
     def safe(self, text: str) -> str:
         """A task's own words, of which none becomes a control token."""
         return text if self.chat else self._controls.defused(text)
+
+    @cached_property
+    def prompter(self) -> Prompter:
+        return Prompter(self.tokenizer)
 
     def words(self, text: str) -> str:
         return self._controls.defused(text)
@@ -77,20 +83,26 @@ def answer(
 
 
 def _generate(cache: PromptCache, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
-    found = cut(reader.tokenizer, request.context, length - request.room, special=reader.special(request.context))
+    thinks = reader.chat and reader.prompter.thinks
+    room = request.room + (min(thoughts.ROOM, length // 4) if thinks else 0)
+    found = cut(reader.tokenizer, request.context, length - room, special=reader.special(request.context))
     until = request.options.get("until") or []
     stops = [until] if isinstance(until, str) else until
-    total = len(found.ids) + request.room  # what is written counts too: long answers take longer than their prompts
+    total = len(found.ids) + room  # what is written counts too: long answers take longer than their prompts
     _read(cache, found.ids, total, progress)
+
+    def said(tokens: list[int]) -> str:
+        text = decode(cache.model, reader.tokenizer, tokens)
+        return thoughts.separate(text, reader.prompter.opens_thoughts).answer if thinks else text
 
     def is_enough(so_far: list[int]) -> bool:
         if progress:
             progress(len(found.ids) + len(so_far), total)
-        return _end(decode(cache.model, reader.tokenizer, so_far), stops) is not None
+        return _end(said(so_far), stops) is not None
 
-    written = cache.generate(found.ids, Sampling(request.room), is_enough=is_enough)
+    written = cache.generate(found.ids, Sampling(room), is_enough=is_enough)
     cache.keep(len(found.ids) - 1)  # what was written is no part of another prompt
-    text = decode(cache.model, reader.tokenizer, written)
+    text = said(written)
     return {"answer": text[: _end(text, stops)], "cut": found.removed}
 
 

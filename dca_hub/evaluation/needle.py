@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from dca_hub import json_lines
+from dca_hub import json_lines, thoughts
 from dca_hub.control_tokens import encode
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
 from dca_hub.errors import DcaHubError
@@ -21,6 +21,7 @@ from dca_hub.evaluation.grid import Grid, Style
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
 from dca_hub.evaluation.prompting import has_chat_format, require_chat_format
 from dca_hub.generation import PromptCache, Sampling, decode
+from dca_hub.prompts import Prompter
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
 GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
@@ -151,7 +152,11 @@ def ask(
     length, depth, trial = place
     prompt = maker.prompt(length, depth, random.Random(f"{seed} {length} {depth} {trial}"), wording)
     started = time.monotonic()
-    answer = _answer(model, maker.tokenizer, prompt, progress, piece)
+    prompter = Prompter(maker.tokenizer)
+    thinks = maker.style == "chat" and prompter.thinks
+    answer = _answer(model, maker.tokenizer, prompt, progress, piece, ANSWER_ROOM + (thoughts.ROOM if thinks else 0))
+    if thinks:
+        answer = thoughts.separate(answer, prompter.opens_thoughts).answer
     found = passkey.is_found(prompt.key, answer)
     around = _surroundings(maker.tokenizer, prompt)
     return Asked(prompt.key, answer.strip(), found, around, round(time.monotonic() - started, 3))
@@ -163,12 +168,13 @@ def _answer(
     prompt: Prompt,
     progress: Progress | None,
     piece: int | None,
+    room: int,
 ) -> str:
     cache = PromptCache(model)
     for done in cache.read(prompt.ids, piece):
         if progress:
             progress(done, len(prompt.ids))
-    return decode(model, tokenizer, cache.generate(prompt.ids, Sampling(ANSWER_ROOM)))
+    return decode(model, tokenizer, cache.generate(prompt.ids, Sampling(room)))
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
