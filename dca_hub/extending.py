@@ -17,7 +17,7 @@ from dca_hub.modeling.dual_chunk_config import (
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
-from dca_hub.sizes import Asked, sized
+from dca_hub.sizes import USUAL_REACH, Asked, may_change_length, sized
 
 # What transformers and bitsandbytes note on a model after building it.
 _CARRIED = (
@@ -60,16 +60,22 @@ def extend(
         raise DcaHubError(
             f"extend takes a transformers model, not {type(model).__name__}: extend the model before it is wrapped."
         )
-    if isinstance(model, DualChunkMixin) or getattr(model.config, "attn_implementation", None) == "dca":
+    # A package brings its own modeling files, so that its mixin is another class of the same name.
+    if any(kind.__name__ == DualChunkMixin.__name__ for kind in type(model).__mro__):
         raise DcaHubError("This is a DCA model already: load the base model without DCA to choose other sizes.")
     try:
         asked = Asked(pretraining_length, chunk_size, local_size, temperature)
         geometry = sized(_said(model.config), None, asked).geometry
+        reach = USUAL_REACH * geometry.pretraining_length
         dca_class, config_class = _classes(model)
         config = copy.deepcopy(model.config)
         config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
         config._attn_implementation_internal = None
         setattr(config, CONFIG_KEY, config_from_geometry(geometry))
+        # An adapter trained on this model would record the folder of the base, and be loaded onto plain attention.
+        config._name_or_path = ""
+        if may_change_length({"rope_parameters": getattr(config, "rope_parameters", None)}):
+            config.max_position_embeddings = max(getattr(config, "max_position_embeddings", None) or 0, reach)
         extended = sharing(model, dca_class, config)
     except ValueError as error:
         raise DcaHubError(str(error)) from None

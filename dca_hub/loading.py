@@ -16,7 +16,7 @@ from dca_hub.checkpoints import find_weights
 from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.extending import extend
-from dca_hub.memory import Architecture
+from dca_hub.memory import Architecture, stored_quantization
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.pretrained import Quantization, load_base
 from dca_hub.progress import Report, tensors_told
@@ -161,7 +161,7 @@ def _plan(name, device, dtype, quantization, revision, report) -> _Plan:
 def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str) -> Need:
     """What a model will take, by its configuration alone, and what the device has free, in bytes."""
     architecture = Architecture.from_config(source.config)
-    weights = architecture.weights_bytes(dtype, quantization)
+    weights = architecture.weights_bytes(dtype, quantization or stored_quantization(source.config))
     return Need(weights, architecture.cache_bytes_per_token(dtype), free_bytes(device), device)
 
 
@@ -170,7 +170,9 @@ def _refuse_too_large(source: Source, need: Need, context: int) -> None:
     if total <= need.free:
         return
     fits = need.tokens()
-    fixes = [Fix("use {}", "quantization", "4bit"), "use a smaller model or a machine with more memory"]
+    fixes = ["use a smaller model or a machine with more memory"]
+    if stored_quantization(source.config) is None:
+        fixes = [Fix("use {}", "quantization", "4bit"), *fixes]
     if fits >= _WORTH_LOADING:
         fixes = [Fix(f"{fits:,} tokens would fit, give {{}}", "context", fits)]
     raise DoesNotFit(

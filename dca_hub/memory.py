@@ -117,13 +117,17 @@ class Architecture:
         layer = self._attention + self._mlp + self._experts + self._biases_and_norms
         return embeddings + self.num_hidden_layers * layer + self.hidden_size
 
-    def weights_bytes(self, dtype: object, quantization: Literal["8bit", "4bit"] | None = None) -> int:
+    def weights_bytes(self, dtype: object, quantization: Literal["8bit", "4bit"] | float | None = None) -> int:
         """Bytes of the weights in memory.
 
         With `quantization`, bitsandbytes' arithmetic: the linear layers of the decoder shrink; embeddings, output head,
-        norms, biases and the fused experts of Mixtral and Qwen3-MoE stay in `dtype`.
+        norms, biases and the fused experts of Mixtral and Qwen3-MoE stay in `dtype`. A number is the bytes that each
+        weight of a linear layer takes, experts included, as `stored_quantization` gives it.
         """
         size = dtype_bytes(dtype)
+        if isinstance(quantization, float):
+            linear = self.num_hidden_layers * (self._attention + self._mlp + self._experts)
+            return round((self.parameters - linear) * size + linear * quantization)
         if quantization is None:
             return self.parameters * size
         if quantization not in ("8bit", "4bit"):
@@ -167,6 +171,37 @@ class Architecture:
         query, key_value = self._widths
         mlp = 0 if self.num_experts else 2 * self.intermediate_size + self.hidden_size
         return query + 2 * key_value + self.hidden_size + mlp
+
+
+def stored_quantization(config: Mapping[str, Any]) -> Literal["8bit", "4bit"] | float | None:
+    """How a checkpoint's weights are quantized in its files, for `Architecture.weights_bytes`; None where they are not,
+    or in a way that is not known here.
+
+    GPTQ, AWQ and compressed-tensors keep a 2-byte scale and a zero point for each group of weights; FP8, one scale a
+    block.
+    """
+    settings = config.get("quantization_config")
+    if not isinstance(settings, Mapping):
+        return None
+    method = settings.get("quant_method")
+    if method == "bitsandbytes" or settings.get("load_in_4bit") or settings.get("load_in_8bit"):
+        return "4bit" if settings.get("load_in_4bit") else "8bit"
+    bits, group = (
+        settings.get("bits") or settings.get("w_bit"),
+        settings.get("group_size") or settings.get("q_group_size"),
+    )
+    if method == "compressed-tensors":
+        groups = settings.get("config_groups")
+        first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
+        weights = first.get("weights") if isinstance(first, Mapping) else None
+        weights = weights if isinstance(weights, Mapping) else {}
+        bits, group = weights.get("num_bits"), weights.get("group_size")
+    if method in ("fp8", "fbgemm_fp8"):
+        bits, group = 8, None
+    if not isinstance(bits, int) or not 1 <= bits <= 16:
+        return None
+    group = group if isinstance(group, int) and group > 0 else 4096
+    return bits / 8 + (2 + bits / 8) / group
 
 
 def _sliding_window(config: Mapping[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from dca_hub.devices import TENSOR_PARALLEL
-from dca_hub.errors import DcaHubError, DoesNotFit, Fix
+from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.families import FAMILIES
 
 Quantization = Literal["4bit", "8bit"]
@@ -23,6 +23,9 @@ def load_base(
     Raises:
         DcaHubError: the weights are not those of the configuration, or cannot be loaded so.
     """
+    stored = getattr(native, "quantization_config", None)
+    if stored and quantization:
+        raise DcaHubError(f"The weights in {Path(folder).name!r} are quantized already: load them as they are.")
     options: dict[str, Any] = {"config": native, "dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
     if native.model_type in FAMILIES:
         # PyTorch's attention has no sinks, and transformers refuses it for gpt-oss.
@@ -31,7 +34,7 @@ def load_base(
         options["quantization_config"] = _quantization_config(quantization, native, dtype, device)
     if device == TENSOR_PARALLEL:
         options |= _tensor_parallel(quantization)
-    elif quantization or device == "auto" or device.startswith("cuda"):
+    elif quantization or stored or device == "auto" or device.startswith("cuda"):
         options["device_map"] = "auto" if device == "auto" else {"": device}
     # transformers would fill what does not fit with random numbers when told to, and what is missing in any case.
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -42,6 +45,11 @@ def load_base(
     except torch.OutOfMemoryError:
         raise DoesNotFit(
             f"The model does not fit on {device}", Fix("use {}", "quantization", "4bit"), "use a smaller model"
+        ) from None
+    except ImportError as error:  # of the library that the weights were quantized with
+        raise DcaHubError(
+            f"The weights in {Path(folder).name!r} are quantized, and what reads them is not installed "
+            f"({one_line(error)}): install it, or give the checkpoint before quantization."
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = re.split(r"[.\n]", str(error).strip())[0]

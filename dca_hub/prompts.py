@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from dca_hub import thoughts
 from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.documents import Document
+from dca_hub.errors import DcaHubError
 
 INSTRUCTION = "Answer the questions from the following document. Say so when it does not hold the answer.\n\n"
 _QUESTION, _ANSWER = "\n\nQuestion: ", "\nAnswer:"
@@ -67,6 +68,22 @@ class Prompter:
         return bool(getattr(self.tokenizer, "chat_template", None))
 
     @cached_property
+    def _template(self) -> str:
+        """The chat template that is called default, or the only one.
+
+        Raises DcaHubError for several of which none is.
+        """
+        known = self.tokenizer.chat_template
+        if not isinstance(known, dict):
+            return known
+        if "default" not in known and len(known) > 1:
+            raise DcaHubError(
+                f"The tokenizer has the chat templates {', '.join(sorted(known))}, and none is called default: rename "
+                "one in its tokenizer_config.json."
+            )
+        return known.get("default") or next(iter(known.values()))
+
+    @cached_property
     def opens_thoughts(self) -> bool:
         """Whether the chat format itself opens the thoughts of a reasoning model, at the end of each prompt."""
         return self.is_chat and thoughts.ends_within(self._probe)
@@ -74,7 +91,7 @@ class Prompter:
     @cached_property
     def thinks(self) -> bool:
         """Whether answers are to be expected behind thoughts."""
-        return self.is_chat and thoughts.are_written(str(self.tokenizer.chat_template), self._probe)
+        return self.is_chat and thoughts.are_written(self._template, self._probe)
 
     @cached_property
     def _probe(self) -> str:
@@ -98,7 +115,11 @@ class Prompter:
 
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
         return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+            messages,
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,
         )
 
 

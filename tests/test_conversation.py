@@ -157,3 +157,15 @@ def test_the_document_is_in_the_prompt_whatever_the_template_does_with_system_me
     assert text.count("THE DOCUMENT") == 1 and text.startswith("<system>" if system else "<user>")
     assert text.index("THE DOCUMENT") < text.index("one?") < text.index("yes") < text.index("two?")
     assert text.endswith("<assistant>")
+
+
+def test_of_several_chat_templates_the_default_counts_or_there_is_a_sentence(loaded):
+    import copy
+
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    one = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+    tokenizer.chat_template = {"rag": one}
+    assert Prompter(tokenizer).text("The document.", [Turn("one?")]).endswith("<assistant>")
+    tokenizer.chat_template = {"rag": one, "tool_use": one}
+    with pytest.raises(DcaHubError, match="rag, tool_use, and none is called default"):
+        Prompter(tokenizer).tokens("The document.", [Turn("one?")])

@@ -19,6 +19,7 @@ from transformers import (
     Cohere2Config,
     DogeConfig,
     GPT2Config,
+    LlamaForCausalLM,
     OlmoConfig,
     Phi3Config,
     SmolLM3Config,
@@ -350,3 +351,26 @@ def test_model_quantized_by_bitsandbytes(bits, tmp_path):
     tail = dca(ids[:, 30:], past_key_values=head.past_key_values).logits
     torch.testing.assert_close(tail, whole[:, 30:], rtol=0, atol=1e-3 if bits == 4 else 0.3)
     assert dca.generate(ids, max_new_tokens=3, do_sample=False, pad_token_id=0).shape == (1, 63)
+
+
+def test_an_extended_model_is_named_for_its_reach_and_for_no_folder(tmp_path):
+    """Else `generate` warns of every longer text, and an adapter would be loaded onto the plain base."""
+    plain = tiny_model("llama")
+    plain.save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model = extend(base, 32)
+    assert model.config.max_position_embeddings == 8 * 32 and base.config.max_position_embeddings == 32
+    assert not model.config._name_or_path and not model.name_or_path and base.config._name_or_path
+
+
+def test_a_scaling_that_reads_the_maximum_keeps_it():
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    assert extend(tiny_model("llama", rope_parameters=rope), 32).config.max_position_embeddings == 32
+
+
+def test_the_model_of_a_package_is_called_a_dca_model_already():
+    model = extend(tiny_model("llama"), 32)
+    foreign = type("DualChunkMixin", (), {})  # as loaded with a package's own modeling files
+    model.__class__ = type("DualChunkLlamaForCausalLM", (foreign, LlamaForCausalLM), {})
+    with pytest.raises(DcaHubError, match="a DCA model already"):
+        extend(model)

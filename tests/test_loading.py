@@ -7,7 +7,9 @@ import pytest
 import torch
 from tiny_checkpoints import write_checkpoint
 
-from dca_hub import DcaHubError, loading
+from dca_hub import DcaHubError, catalogue, loading
+from dca_hub.loading import load
+from dca_hub.memory import stored_quantization
 from dca_hub.packaging import package
 
 SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
@@ -29,7 +31,7 @@ def ids(length: int = 90) -> torch.Tensor:
 
 @torch.no_grad()
 def test_a_package_brings_its_own_sizes_and_shares_its_weights(made):
-    loaded = loading.load(str(made))
+    loaded = load(str(made))
     assert (loaded.geometry.chunk_size, loaded.geometry.local_size, loaded.geometry.temperature) == (24, 8, 0.1)
     assert loaded.trained == 32 and loaded.context == 256
     shared = {p.data_ptr() for p in loaded.base.parameters()}
@@ -41,15 +43,15 @@ def test_a_package_brings_its_own_sizes_and_shares_its_weights(made):
 
 @torch.no_grad()
 def test_a_plain_folder_gets_the_sizes_of_the_rule(source):
-    loaded = loading.load(str(source))
+    loaded = load(str(source))
     assert (loaded.geometry.chunk_size, loaded.geometry.local_size) == (24, 4)
     assert loaded.model.dtype == torch.float32 and not loaded.model.training
     if not torch.cuda.is_available():
-        assert loading.load("demo", device="auto").model.dtype == torch.float32, "as on the CPU, which it is"
+        assert load("demo", device="auto").model.dtype == torch.float32, "as on the CPU, which it is"
 
 
 def test_without_dca_there_is_only_the_base(made):
-    loaded = loading.load(str(made), dca=False)
+    loaded = load(str(made), dca=False)
     assert loaded.model is loaded.base and loaded.geometry is None
 
 
@@ -58,25 +60,25 @@ def test_a_package_without_weights_reads_them_from_its_base(source, tmp_path, mo
     light = package(str(source), tmp_path / "light", **SIZES, weights="none").folder
     manifest = json.loads((light / "dca_package.json").read_text())
     (light / "dca_package.json").write_text(json.dumps({**manifest, "base": str(source)}))
-    whole = loading.load(str(source), dca=False)
-    assert torch.equal(loading.load(str(light), dca=False).model(ids()).logits, whole.model(ids()).logits)
+    whole = load(str(source), dca=False)
+    assert torch.equal(load(str(light), dca=False).model(ids()).logits, whole.model(ids()).logits)
 
 
 def test_the_models_own_code_is_never_run(made, tmp_path):
     evil = shutil.copytree(made, tmp_path / "evil")
     (evil / "modeling_dca_llama.py").write_text("raise SystemExit('ran')")
-    loading.load(str(evil))
+    load(str(evil))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", torch.bfloat16])
 def test_dtypes(dtype, source):
-    loaded = loading.load(str(source), dtype=dtype)
+    loaded = load(str(source), dtype=dtype)
     assert loaded.model.dtype == (dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype))
 
 
 def test_an_unknown_dtype_is_said(source):
     with pytest.raises(DcaHubError, match="float8"):
-        loading.load(str(source), dtype="float8")
+        load(str(source), dtype="float8")
 
 
 @torch.no_grad()
@@ -84,13 +86,13 @@ def test_an_unknown_dtype_is_said(source):
 def test_quantized_on_the_cpu(quantization, tmp_path):
     pytest.importorskip("bitsandbytes")
     source = write_checkpoint(tmp_path / "wide", hidden_size=128, intermediate_size=256, num_attention_heads=8)
-    loaded = loading.load(str(source), quantization=quantization, device="cpu")
+    loaded = load(str(source), quantization=quantization, device="cpu")
     linear = loaded.model.model.layers[0].mlp.up_proj
     assert type(linear).__module__.startswith("bitsandbytes")
     assert linear is loaded.base.model.layers[0].mlp.up_proj
     short, long = ids(16), ids(90)
     assert torch.equal(loaded.model(short).logits, loaded.base(short).logits)
-    exact = loading.load(str(source)).model(long).logits
+    exact = load(str(source)).model(long).logits
     assert torch.nn.functional.cosine_similarity(loaded.model(long).logits, exact, dim=-1).mean() > 0.7
 
 
@@ -98,7 +100,7 @@ def test_quantized_on_the_cpu(quantization, tmp_path):
 def test_layers_that_a_cpu_cannot_pack_stay_as_they_are():
     """The demo model has such layers; on some CPUs they fail at the first token only."""
     pytest.importorskip("bitsandbytes")
-    loaded = loading.load("demo", quantization="4bit", device="cpu")
+    loaded = load("demo", quantization="4bit", device="cpu")
     mlp = loaded.model.model.layers[0].mlp
     assert type(mlp.up_proj).__module__.startswith("bitsandbytes") and type(mlp.down_proj) is torch.nn.Linear
     assert loaded.model(ids(600)).logits.isfinite().all()
@@ -108,7 +110,7 @@ def test_a_model_whose_layers_no_cpu_packs_is_refused(tmp_path):
     pytest.importorskip("bitsandbytes")
     odd = write_checkpoint(tmp_path / "odd", hidden_size=48, intermediate_size=80, head_dim=12)
     with pytest.raises(DcaHubError, match="use quantization='8bit'"):
-        loading.load(str(odd), quantization="4bit", device="cpu")
+        load(str(odd), quantization="4bit", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -126,36 +128,36 @@ def test_weights_of_another_config_are_refused(changes, words, source, tmp_path)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, **changes}))
     with pytest.raises(DcaHubError, match=words) as error:
-        loading.load(str(other))
+        load(str(other))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("device", ["quark", "cuda:99", "cuda:x"])
 def test_a_device_that_is_not_there_is_said(device, source):
     with pytest.raises(DcaHubError, match="There is no device"):
-        loading.load(str(source), device=device)
+        load(str(source), device=device)
 
 
 def test_what_cannot_fit_is_refused_before_it_is_loaded(source, monkeypatch):
     monkeypatch.setattr(loading, "free_bytes", lambda device: 10_000_000)
     monkeypatch.setattr(loading, "load_base", lambda *args: pytest.fail("it was loaded"))
     with pytest.raises(DcaHubError, match=r"GB for its weights and .* of cache.*context=\d+"):
-        loading.load(str(source), context=1_000_000)
+        load(str(source), context=1_000_000)
     monkeypatch.setattr(loading, "free_bytes", lambda device: 1000)
     with pytest.raises(DcaHubError, match="use quantization='4bit'"):
-        loading.load(str(source))
+        load(str(source))
 
 
 def test_no_tokenizer_is_said(tmp_path):
     source = write_checkpoint(tmp_path / "mute", tokenizer=False)
     with pytest.raises(DcaHubError, match="tokenizer"):
-        loading.load(str(source))
+        load(str(source))
 
 
 @pytest.mark.parametrize("name", ["./nothing-here", "no/such/folder", "lama-2-7b"])
 def test_a_name_that_leads_nowhere(name):
     with pytest.raises(DcaHubError):
-        loading.load(name)
+        load(name)
 
 
 def test_no_network_is_said(monkeypatch):
@@ -166,12 +168,12 @@ def test_no_network_is_said(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(DcaHubError, match="cannot be reached"):
-        loading.load("smollm-135m-instruct")
+        load("smollm-135m-instruct")
 
 
 def test_loading_is_told_tensor_by_tensor_and_can_be_given_up(source):
     told = []
-    loading.load(str(source), report=told.append)
+    load(str(source), report=told.append)
     total = told[0].total
     assert [(p.stage, p.done, p.total) for p in told] == [("loading", n, total) for n in range(total)] and total > 10
 
@@ -183,9 +185,9 @@ def test_loading_is_told_tensor_by_tensor_and_can_be_given_up(source):
             raise GivenUp
 
     with pytest.raises(GivenUp):
-        loading.load(str(source), report=give_up)
+        load(str(source), report=give_up)
     told.clear()
-    assert loading.load(str(source)).model is not None and not told  # nobody listens any more
+    assert load(str(source)).model is not None and not told  # nobody listens any more
 
 
 def test_what_does_not_fit_is_not_even_fetched(source, monkeypatch):
@@ -195,3 +197,36 @@ def test_what_does_not_fit_is_not_even_fetched(source, monkeypatch):
         loading.fetch(str(source))
     monkeypatch.setattr(loading, "_weights_source", lambda *args: "fetched")
     loading.fetch(str(source), freed=10**9)  # another model goes first
+
+
+@pytest.mark.parametrize(
+    "stored, parts",
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 0.25),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, 0.25),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, 0.5),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 0.25),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 0.5),
+        ({"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}}, 0.5),
+    ],
+)
+def test_memory_counts_weights_as_they_are_stored(stored, parts):
+    config = catalogue.find("qwen2.5-7b-instruct").architecture
+    linear = 28 * (2 * 3584 * (3584 + 512) + 3 * 3584 * 18944)
+    whole = config.weights_bytes("bfloat16")
+    wanted = whole - 2 * linear + 2 * linear * parts
+    assert config.weights_bytes("bfloat16", stored_quantization({"quantization_config": stored})) == pytest.approx(
+        wanted, rel=0.03
+    )
+    assert stored_quantization({}) is None and stored_quantization({"quantization_config": {"bits": 1e9}}) is None
+
+
+def test_weights_quantized_with_a_library_that_is_missing_have_a_sentence(tmp_path):
+    source = write_checkpoint(tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    (source / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DcaHubError, match="are quantized, and what reads them is not installed"):
+        load(str(source), device="cpu")
+    with pytest.raises(DcaHubError, match="quantized already"):
+        load(str(source), device="cpu", quantization="4bit")

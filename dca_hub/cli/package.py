@@ -27,6 +27,20 @@ def add(subparsers) -> None:
     parser.add_argument("--local-size", type=not_negative, metavar="W", help="window kept exact across a chunk border")
     parser.add_argument("--temperature", type=float, metavar="F", help="attention temperature (0: none)")
     parser.add_argument(
+        "--tune",
+        metavar="TEXT",
+        help="choose C, w and the temperature by the perplexity of this text: a file or folder of books, not the ones "
+        "that results are reported on",
+    )
+    parser.add_argument(
+        "--tune-times",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="longest context that is tried, in trained lengths (default: 4)",
+    )
+    parser.add_argument("--device", help="where to run the model for --tune (default: the best there is)")
+    parser.add_argument(
         "--weights",
         choices=("copy", "link", "none"),
         default="copy",
@@ -42,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from dca_hub.packaging import package
 
     quiet()
+    chosen = _tuned(args) if args.tune else None
+    if chosen is not None:
+        args.chunk_size, args.local_size, args.temperature = chosen
     update, close = progress_bar("weights", "B")
     try:
         made = package(
@@ -62,6 +79,28 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     _report(made, args)
     return 0
+
+
+def _tuned(args: argparse.Namespace) -> tuple[int, int, float]:
+    """C, w and f of the least loss; every set of sizes that was tried goes to the error stream as it is measured."""
+    from dca_hub.errors import DcaHubError
+    from dca_hub.evaluation import texts
+    from dca_hub.loading import load
+    from dca_hub.tuning import tune
+
+    if (args.chunk_size, args.local_size, args.temperature) != (None, None, None):
+        raise DcaHubError("--tune chooses the sizes: leave out --chunk-size, --local-size and --temperature.")
+    loaded, (documents, _) = load(args.source, device=args.device, revision=args.revision), texts.read(args.tune)
+    update, close = progress_bar("tuning", "tok")
+    tried = []
+    try:
+        for one in tune(loaded, documents, times=args.tune_times, progress=update):
+            tried.append(one)
+            print(one.to_line(), end="", file=sys.stderr, flush=True)
+    finally:
+        close()
+    best = min(tried, key=lambda one: one.loss).geometry
+    return best.chunk_size, best.local_size, best.temperature
 
 
 def _report(made, args: argparse.Namespace) -> None:

@@ -1,0 +1,49 @@
+"""Tuning: what is tried, in which order, and that the numbers are the evaluation's own."""
+
+import math
+
+import pytest
+from tiny_checkpoints import write_checkpoint
+
+from dca_hub import DcaHubError, extend
+from dca_hub.evaluation import perplexity
+from dca_hub.loading import load
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.tuning import candidates, tune
+
+TEXT = "A sentence of prose, which is followed by others of its kind. " * 40
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    source = write_checkpoint(tmp_path_factory.mktemp("tuning") / "tiny", max_position_embeddings=512)
+    return load(str(source), device="cpu")
+
+
+def test_the_authors_sizes_come_first_and_all_are_valid():
+    found = candidates(DualChunkGeometry(6144, 1024, 8192, 0.2))
+    assert found[0] == DualChunkGeometry(6144, 1024, 8192) and len(found) == len(set(found)) == 5
+    assert DualChunkGeometry(7680, 512, 8192) in found and DualChunkGeometry(8191, 1024, 8192) in found
+
+
+def test_temperatures_are_tried_with_the_best_sizes_and_numbers_are_the_evaluations(loaded):
+    told = []
+    tried = list(tune(loaded, [TEXT], times=2, windows=2, progress=lambda *at: told.append(at)))
+    sizes = [one for one in tried if not one.geometry.temperature]
+    best = min(sizes, key=lambda one: one.loss)
+    later = [one.geometry for one in tried[len(sizes) :]]
+    assert len(later) == 3 and {(one.chunk_size, one.local_size) for one in later} == {
+        (best.geometry.chunk_size, best.geometry.local_size)
+    }
+    assert told[-1][0] == told[-1][1] and told == sorted(told)
+    first = tried[0]
+    model = extend(loaded.base, 512, chunk_size=first.geometry.chunk_size, local_size=first.geometry.local_size)
+    ids = loaded.tokenizer(TEXT)["input_ids"]
+    ends = [window.end for window in perplexity.places([len(ids)], 1024, 256, 2)]
+    nats = sum(perplexity.nats(model, ids, end, 1024, scored=256) for end in ends)
+    assert first.perplexity[1024] == pytest.approx(math.exp(nats / 512), rel=1e-5)
+
+
+def test_a_text_that_is_too_short_is_refused(loaded):
+    with pytest.raises(DcaHubError, match="longest text"):
+        list(tune(loaded, ["short"], times=2))
