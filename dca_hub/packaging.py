@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dca_hub import card, licenses, manifest, sources, tokenization
+from dca_hub import card, gguf_files, licenses, manifest, sources, tokenization
 from dca_hub.errors import DcaHubError, Fix
 from dca_hub.plan import Plan, WeightsMode, make_plan, package_config
 from dca_hub.sizes import Asked
@@ -125,6 +125,8 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None
     tokens = _copy_tokenizer(source, folder, plan, notes)
     if (source / "generation_config.json").is_file():
         shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
+    if (source / gguf_files.DEQUANTIZED_FROM).is_file():
+        notes.append("The weights were dequantized from a GGUF file, whose rounding they keep.")
     _write_licenses(plan, folder, notes)
     (folder / "README.md").write_text(card.model_card(plan), encoding="utf-8")
     if plan.weights is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dca_hub import catalogue, download
+from dca_hub import catalogue, download, gguf_files
 from dca_hub.catalogue import Entry
 from dca_hub.errors import DcaHubError
 from dca_hub.progress import Report
@@ -57,7 +57,7 @@ def resolve(name: str, *, weights: bool = True, revision: str | None = None, rep
     """The files of a model: a folder as it is, anything else through the Hub client and its cache.
 
     Args:
-        name: a catalogue name, a Hub id (`owner/name`) or the path of a folder.
+        name: a catalogue name, a Hub id (`owner/name`), or the path of a folder or of a GGUF file.
         weights: whether the weights are needed too, or only configuration, tokenizer and texts.
         revision: branch, tag or commit on the Hub.
         report: told how far a download is; whatever it raises ends it.
@@ -66,6 +66,8 @@ def resolve(name: str, *, weights: bool = True, revision: str | None = None, rep
         DcaHubError: there is no such model, or it cannot be had; the message says what to do.
     """
     folder, entry = Path(name).expanduser(), catalogue.get(name)
+    if entry is None and gguf_files.is_gguf(folder):
+        folder = gguf_files.as_checkpoint(folder)
     if entry is None and folder.is_dir():
         return Source(folder.resolve(), None, None, None, read_config(folder))
     if entry is not None and entry.is_local:
@@ -101,6 +103,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder.name!r} holds an adapter alone: merge it into its base model with peft's `merge_and_unload()` "
             "and `save_pretrained`, and give that folder."
         )
+    packed = sorted(path.name for path in folder.glob("*.gguf"))
+    if packed and not (folder / "config.json").is_file():
+        raise DcaHubError(f"{folder.name!r} holds GGUF files and no config.json: give the file, such as {packed[0]}.")
     config = read_json(folder / "config.json", "the folder of a transformers checkpoint has one")
     if not isinstance(config.get("model_type"), str):
         raise DcaHubError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")

@@ -1,0 +1,42 @@
+"""GGUF files as models: what is refused, in words, and that a real one becomes an ordinary checkpoint."""
+
+import pytest
+from tiny_checkpoints import write_checkpoint
+
+from dca_hub import DcaHubError, gguf_files, sources
+from dca_hub.packaging import package
+
+
+def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("DCA_HUB_CACHE", str(tmp_path / "cache"))
+    part = tmp_path / "model-00001-of-00003.gguf"
+    part.write_bytes(b"GGUF")
+    with pytest.raises(DcaHubError, match="one of 3 parts"):
+        sources.resolve(str(part))
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"<html>not found</html>")
+    with pytest.raises(DcaHubError, match="is not a GGUF file"):
+        sources.resolve(str(other))
+    with pytest.raises(DcaHubError, match="give the file"):
+        sources.resolve(str(tmp_path))
+
+
+def test_a_damaged_file_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("DCA_HUB_CACHE", str(tmp_path / "cache"))
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(DcaHubError, match="could not be read"):
+        sources.resolve(str(damaged))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_package_says_that_its_weights_were_dequantized(tmp_path, monkeypatch):
+    folder = write_checkpoint(tmp_path / "cached")
+    (folder / gguf_files.DEQUANTIZED_FROM).write_text("tiny.gguf\n")
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF")
+    monkeypatch.setattr(gguf_files, "as_checkpoint", lambda path: folder)
+    made = package(str(file), tmp_path / "out", pretraining_length=32)
+    assert any("dequantized" in note for note in made.notes)
+    assert not (made.folder / gguf_files.DEQUANTIZED_FROM).exists()
