@@ -48,6 +48,10 @@ def test_models():
     assert "smollm-135m-instruct" in dca_hub("models").stdout
     rows = json.loads(dca_hub("models", "demo", "--json").stdout)
     assert rows[0]["name"] == "demo"
+    fitting = {row["name"] for row in json.loads(dca_hub("models", "--fits", "4k", "--json").stdout)}
+    assert "demo" in fitting and "llama-2-70b" not in fitting, "the larger one has 138 GB of weights"
+    far = {row["name"] for row in json.loads(dca_hub("models", "--fits", "20k", "--json").stdout)}
+    assert "demo" not in far
     unknown = dca_hub("models", "demmo")
     assert unknown.returncode == 2 and "demo" in unknown.stderr
 

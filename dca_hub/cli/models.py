@@ -3,6 +3,9 @@
 import argparse
 import json
 
+from dca_hub.cli.options import positive
+from dca_hub.errors import DcaHubError
+
 HELP = "list the models that are known by name"
 DESCRIPTION = """\
 The models that are known by name: the length each was trained at, how far Dual Chunk Attention (DCA) is known to carry
@@ -16,6 +19,12 @@ def add(subparsers) -> None:
         "models", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, in detail (catalogue names or Hub ids)")
+    parser.add_argument(
+        "--fits",
+        type=positive,
+        metavar="N",
+        help="only the models that this machine can hold with N tokens of context, and are known to reach them",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON: a list with every number in tokens or bytes")
     parser.set_defaults(run=run)
 
@@ -24,6 +33,10 @@ def run(args: argparse.Namespace) -> int:
     from dca_hub import catalogue
 
     chosen = [catalogue.find(name) for name in args.names] or catalogue.entries()
+    if args.fits:
+        chosen = [entry for entry in chosen if _fits(entry, args.fits)]
+        if not chosen:
+            raise DcaHubError(f"No model of the list fits here with {args.fits:,} tokens: give a smaller --fits.")
     if args.json:
         print(json.dumps(catalogue.rows(chosen), indent=2, ensure_ascii=False))
         return 0
@@ -34,6 +47,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\nWeights and cache (per 1,000 tokens of context) in bfloat16. `models NAME` says more about one model.")
     return 0
+
+
+def _fits(entry, tokens: int) -> bool:
+    """Whether the best device has room for weights and cache in bfloat16, and the model may be given so many tokens."""
+    from dca_hub.devices import best_device, free_bytes
+    from dca_hub.sizes import reach_of_entry
+
+    shape = entry.architecture
+    need = shape.weights_bytes("bfloat16") * 1.05 + tokens * shape.cache_bytes_per_token("bfloat16")
+    return tokens <= reach_of_entry(entry) and need <= free_bytes(best_device())
 
 
 def details(entry) -> str:
