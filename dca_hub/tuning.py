@@ -73,7 +73,7 @@ def tune(
     contexts = sorted({trained, max(1, times // 2) * trained, times * trained})
     controls = ControlTokens(loaded.tokenizer)
     ids = [encode(loaded.tokenizer, controls.defused(text)) for text in texts]
-    chosen = perplexity.places([len(one) for one in ids], contexts[-1], SCORED, windows)
+    chosen = perplexity.windows_of_documents([len(one) for one in ids], contexts[-1], SCORED, windows)
     sizes, bos = candidates(loaded.geometry), next(iter(opening_tokens(loaded.tokenizer)), None)
     each = sum(contexts) * len(chosen)
     total, done = each * (len(sizes) + len(_TEMPERATURES)), 0

@@ -203,9 +203,9 @@ def _partner(apply) -> int | None:
     """The dimension that goes with the first of 8: where a rotation by a right angle takes it, negative where it comes
     out negative."""
     with torch.device("cpu"), torch.no_grad():
-        one = torch.zeros(1, 1, 1, _PROBED)
+        one = torch.zeros(1, 1, 1, _PROBED, dtype=torch.float32)  # whatever the default: half tables make no complex
         one[..., 0] = 1
-        full, half = (torch.zeros(1, 1, size) for size in (_PROBED, _PROBED // 2))
+        full, half = (torch.zeros(1, 1, size, dtype=torch.float32) for size in (_PROBED, _PROBED // 2))
         tables = ((full, full + 1), (half, half + 1), (torch.complex(half, half + 1),))
         for given in (*((one, one, *table) for table in tables), *((one, *table) for table in tables)):
             try:

@@ -39,7 +39,7 @@ def test_temperatures_are_tried_with_the_best_sizes_and_numbers_are_the_evaluati
     first = tried[0]
     model = extend(loaded.base, 512, chunk_size=first.geometry.chunk_size, local_size=first.geometry.local_size)
     ids = loaded.tokenizer(TEXT)["input_ids"]
-    ends = [window.end for window in perplexity.places([len(ids)], 1024, 256, 2)]
+    ends = [window.end for window in perplexity.windows_of_documents([len(ids)], 1024, 256, 2)]
     nats = sum(perplexity.nats(model, ids, end, 1024, scored=256) for end in ends)
     assert first.perplexity[1024] == pytest.approx(math.exp(nats / 512), rel=1e-5)
 

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from dca_hub.control_tokens import encode
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation.prompting import encode
 
 PG19 = "emozilla/pg19"  # PG19 (Rae et al., arXiv 1911.05507) as Parquet files, which need no script
 TokenType = Literal["uint16", "uint32"]

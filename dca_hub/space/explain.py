@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import gradio as gr
 from markupsafe import Markup
 
+from dca_hub.control_tokens import opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, perplexity
-from dca_hub.evaluation.prompting import beginning
 from dca_hub.loading import Loaded
 from dca_hub.space import bounds, picture
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
@@ -202,7 +202,7 @@ class _Curve:
 
     def _measure(self, loaded: Loaded, chosen: list[int], curves: dict, tell: Tell) -> None:
         ids = loaded.tokenizer.encode(needle.haystack_text("prose"), add_special_tokens=False)
-        bos = next(iter(beginning(loaded.tokenizer)), None)
+        bos = next(iter(opening_tokens(loaded.tokenizer)), None)
         for name, model in (("DCA", loaded.model), ("plain", loaded.base)):
             tell((name, 0, 1))
             found = perplexity.measure(
