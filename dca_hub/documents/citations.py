@@ -106,8 +106,8 @@ class _Verdict:
     differences: tuple[Difference, ...] = ()
 
     @property
-    def order(self) -> tuple[float, float, int]:
-        return round(self.weight, 6), self.asked, -self.index
+    def order(self) -> tuple[float, bool, float, int]:
+        return round(self.weight, 6), self.verbatim, self.asked, -self.index
 
 
 class _Pages:

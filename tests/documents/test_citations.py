@@ -124,6 +124,15 @@ def test_thoughts_are_not_cited_and_spans_are_those_of_the_answer():
     assert citation.page == 1 and [answer[a:b] for a, b in citation.claims] == ["It waits for an unwary frog."]
 
 
+def test_a_page_that_says_it_in_these_words_goes_before_one_that_has_the_same_words():
+    pages = [
+        "Resets the context of the digest. This is an init function.",
+        "This init function resets the digest context.",
+    ]
+    citation = cite("This init function resets the digest context.", document(pages))[0]
+    assert (citation.page, citation.grade) == (2, Grade.VERBATIM)
+
+
 def test_an_answer_from_two_pages_cites_both():
     assert sorted(cited("The mill was built by Parson Adams in 1822, and otters were counted in 1987.")) == [2, 3]
 
