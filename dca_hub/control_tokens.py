@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -30,7 +31,8 @@ class ControlTokens:
         """The text of somebody else, for a prompt that `encode` makes tokens of."""
         text = text.replace(SEAM, "")
         if self._normalizes:
-            normal = self.tokenizer.backend_tokenizer.normalizer.normalize_str(text)
+            backend: Any = self.tokenizer  # only tokenizers with a backend of the tokenizers library normalize
+            normal = backend.backend_tokenizer.normalizer.normalize_str(text)
             if len(self._tokens.findall(normal)) > len(self._tokens.findall(text)):
                 text = normal.replace("\u2581", " ")  # written in other characters that become those of the token
         for pattern, seam in ((self._words, " "), (self._tokens, SEAM)):
@@ -111,8 +113,10 @@ def _written_by_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     for template in templates.values():
         for messages in ([{"role": "system", "content": _PROBE}, *turns], turns):
             try:
-                yield tokenizer.apply_chat_template(
-                    messages, chat_template=template, tokenize=False, add_generation_prompt=True
+                yield str(
+                    tokenizer.apply_chat_template(
+                        messages, chat_template=template, tokenize=False, add_generation_prompt=True
+                    )
                 )
             except Exception:  # templates raise what they like where they know no system message
                 continue

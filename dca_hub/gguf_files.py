@@ -84,7 +84,6 @@ def _convert(file: Path, folder: Path) -> None:
             f"{file.name!r} could not be read ({one_line(error):.200}): it is damaged, or transformers does not read "
             "its architecture from GGUF; get the checkpoint as safetensors."
         ) from None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

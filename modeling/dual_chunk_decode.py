@@ -39,7 +39,7 @@ def attend_positioned(query, key, value, step: "DecodeStep", chunk_length: int, 
     arrivals = _arrivals(step.rotations, query.shape[0] * key.shape[1], query.device)
     tensors = (query, key, value, cos, sin, factor, arrivals, step.positions, step.query_positions)
     if torch.compiler.is_compiling():
-        return _operator(*tensors, chunk_length, scaling)
+        return _operator(*tensors, chunk_length, scaling)  # pyright: ignore[reportOptionalCall]
     from .dual_chunk_triton import decode
 
     return decode(*tensors[:7], chunk_length, scaling, *tensors[7:])

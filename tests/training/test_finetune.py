@@ -149,6 +149,7 @@ def test_tied_weights_that_were_gathered_one_by_one_are_written_once(tmp_path):
         sources.resolve("demo", weights=False),
         tmp_path,
         lambda: pytest.fail("there are no adapters to merge"),
+        {"steps": 1},
     )
     written = load_file(tmp_path / "model.safetensors")
     assert state.keys() - written.keys() == {"lm_head.weight"}
