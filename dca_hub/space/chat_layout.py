@@ -111,9 +111,9 @@ def _main(context: Context) -> dict:
         retry = gr.Button("Retry", size="sm", elem_id="retry", scale=1, min_width=64)
         undo = gr.Button("Undo", size="sm", elem_id="undo", scale=1, min_width=64)
         clear = gr.Button("Clear", size="sm", elem_id="clear", scale=1, min_width=64)
-        # Pressed by buttons within the conversation.
-        more = gr.Button("Continue", elem_id="continue", elem_classes="dh-pressed")
-        restore = gr.Button("Bring it back", elem_id="restore", elem_classes="dh-pressed")
+    # Pressed by buttons within the conversation.
+    more = gr.Button("Continue", elem_id="continue", elem_classes="dh-pressed")
+    restore = gr.Button("Bring it back", elem_id="restore", elem_classes="dh-pressed")
     exported = html_slot("export")
     with gr.Accordion("Answer options", open=False, elem_id="answer-options"), gr.Row():
         most = context.settings.max_answer
