@@ -18,7 +18,7 @@ _PACKAGE = {
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 _MODELING = re.compile(r"(configuration_dca|modeling_dca|dual_chunk)_[a-z0-9_]+\.py")
 
-_SPACE_NAMES = {"requirements.txt", "pre-requirements.txt", "packages.txt", "Dockerfile"}
+_SPACE_NAMES = {"requirements.txt", "py.typed", "pre-requirements.txt", "packages.txt", "Dockerfile"}
 _SPACE_SUFFIXES = {
     *(".py", ".md", ".txt", ".yaml", ".yml", ".toml", ".json", ".jsonl", ".jinja", ".csv", ".gz"),
     *(".css", ".js", ".html", ".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".ico", ".pdf"),

@@ -71,10 +71,10 @@ def test_lists_and_tables_stay():
 
 @pytest.mark.parametrize("text", ["a" * 200_000, "-\n" * 100_000, "a-" * 100_000, "a-\n" * 70_000, " \n" * 100_000])
 def test_no_text_is_slow_to_clean(text):
-    start = time.perf_counter()
+    start = time.process_time()
     for page in join_hyphens([clean(text)]):
         unwrap(page)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize(
