@@ -8,7 +8,7 @@ from dca_hub.training.finetune import require
 
 
 def test_a_package_that_is_not_there_is_named():
-    with pytest.raises(DcaHubError, match="needs the package surely_not_there: pip install -r requirements-finetune.txt"):
+    with pytest.raises(DcaHubError, match="surely_not_there: pip install -r requirements-finetune"):
         require("surely_not_there")
 
 
