@@ -1,4 +1,7 @@
-"""Tiny random models of every supported family, plain and as DCA models, for tests that need a whole model."""
+"""Tiny random models of every supported family, plain and as DCA models, for tests that need a whole model.
+
+`FAMILIES` are those whose layers are all alike, which every test of `modeling` takes; the others have their own tests.
+"""
 
 from dataclasses import asdict
 
@@ -29,13 +32,29 @@ _SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": None,
 }
+_WINDOWS = {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"]}
+_LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
 _OWN = {
     "llama": {},
     "mistral": {"sliding_window": None},
     "mixtral": {"sliding_window": None, "num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen2": {},
     "qwen3": {},
-    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
+    "qwen3_moe": _EXPERTS,
+    "gemma3_text": _WINDOWS,
+    "glm4_moe": {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
+    "gpt_oss": {**_WINDOWS, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmo3": _WINDOWS,
+    "qwen3_5_text": _LINEAR,
+    "qwen3_next": {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 48},
+    "smollm3": {"no_rope_layers": [1, 0]},
 }
 
 
