@@ -238,8 +238,13 @@ def _as_call(model, layouts: dict[str | None, Layout], positions: torch.Tensor, 
 
 
 def _cache_of(kwargs: dict[str, Any]) -> Cache | None:
-    """The cache of a call, under whatever name: past_key_values became cache in transformers 5.24."""
-    return next((value for value in kwargs.values() if isinstance(value, Cache)), None)
+    """The cache of a call, under whatever name and of whatever class: past_key_values became cache in transformers
+    5.24, and in 5.10 some hybrid models have caches of their own that are not a `Cache`."""
+    return next((value for value in kwargs.values() if isinstance(value, Cache) or _is_cache(value)), None)
+
+
+def _is_cache(value: Any) -> bool:
+    return all(callable(getattr(value, name, None)) for name in ("update", "get_seq_length", "get_mask_sizes"))
 
 
 def _makes_cache(model, kwargs: dict[str, Any]) -> bool:
@@ -293,7 +298,7 @@ def _slotting(kwargs: dict[str, Any], cache: Cache | None, plan: Plan) -> Slotti
 def _cache_length(cache, queries: int, layer: int) -> int:
     """The slots that a cache hands back to a layer. Some versions of transformers 5 ask with the number of queries,
     earlier ones with their positions, of which only the number counts."""
-    by_position = "cache_position" in inspect.signature(type(cache).get_mask_sizes).parameters
+    by_position = "cache_position" in inspect.signature(cache.get_mask_sizes).parameters
     return cache.get_mask_sizes(torch.arange(queries) if by_position else queries, layer)[0]
 
 

@@ -132,3 +132,19 @@ def test_dynamic_scaling_continues_with_the_frequencies_of_its_first_call():
     linear.base_model.rotary_emb.inv_freq.copy_(frozen)
     expected = as_dca(linear)(ids).logits
     torch.testing.assert_close(torch.cat(steps, 1), expected[:, 60:], **CLOSE)
+
+
+class _OfItsOwn:
+    """A cache that is not a `Cache`, as some hybrid models of transformers 5.10 have."""
+
+    def __init__(self):
+        self._cache = DynamicCache()
+
+    def __getattr__(self, name: str):
+        return getattr(self._cache, name)
+
+
+@torch.no_grad()
+def test_a_cache_of_another_class_is_continued():
+    dca, ids = tiny_dca("llama"), tokens(50)
+    torch.testing.assert_close(in_pieces(dca, ids, [30, 20], _OfItsOwn()), dca(ids).logits, **CLOSE)
