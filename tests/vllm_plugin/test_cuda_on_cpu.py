@@ -73,4 +73,4 @@ def test_speculation(served, engine):
 
 def test_chunks_that_are_not_whole_pages_are_refused(served, engine):
     words = engine(served().folder, [{"ids": prompt(5)}], fails=True, **EMULATED)
-    assert "48 tokens are not of 32: pass a --block-size that divides it, such as 16" in words
+    assert "(48 tokens) must be a multiple of the KV-cache block size (32) on a GPU: pass --block-size 16" in words
