@@ -25,7 +25,7 @@ def _upload(space, path) -> dict:
 
 
 def _function(space, name: str) -> int:
-    config = httpx.get(f"{space.url}/config").json()
+    config = httpx.get(f"{space.url}/config", timeout=60).json()
     return next(d["id"] for d in config["dependencies"] if d["api_name"] == name)
 
 
@@ -50,7 +50,7 @@ def _leave_in_the_middle(space, path, index: int, after: float, problems: list) 
 
 def _stay(space, path, answers: list, problems: list) -> None:
     try:
-        client = Client(space.url, verbose=False)
+        client = Client(space.url, verbose=False, httpx_kwargs={"timeout": 60})  # this process answers, too
         result = client.predict(handle_file(str(path)), "What is the pass key?", "dca", api_name="/ask")
         answers.append(result["answers"]["dca"]["text"])
         client.close()
