@@ -240,7 +240,7 @@ def _as_call(model, layouts: dict[str | None, Layout], positions: torch.Tensor, 
 def _cache_of(kwargs: dict[str, Any]) -> Cache | None:
     """The cache of a call, under whatever name and of whatever class: past_key_values became cache in transformers
     5.24, and in 5.10 some hybrid models have caches of their own that are not a `Cache`."""
-    return next((value for value in kwargs.values() if isinstance(value, Cache) or _is_cache(value)), None)
+    return next((value for value in kwargs.values() if _is_cache(value)), None)
 
 
 def _is_cache(value: Any) -> bool:
