@@ -7,7 +7,6 @@ Shapes: N tokens of a step, H query heads, G key/value heads, D head size.
 from dataclasses import dataclass, fields
 
 import torch
-from vllm.forward_context import get_forward_context
 from vllm.v1.attention.backends.cpu_attn import (
     CPUAttentionBackend,
     CPUAttentionBackendImpl,
@@ -27,6 +26,7 @@ from dca_hub.vllm_plugin.model_rotary import model_table
 from dca_hub.vllm_plugin.refusals import refuse_layer
 from dca_hub.vllm_plugin.rotary_table import CosSin, RotaryTable, StepRotations
 from dca_hub.vllm_plugin.spans import Span, positions, spans
+from dca_hub.vllm_plugin.step import layer_metadata
 
 
 class DualChunkCPUBackend(CPUAttentionBackend):
@@ -153,7 +153,7 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
     def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
         """Writes keys [N, G, D], rotated to their position in the chunk, and values to the cache; the slots of the
         step are in its metadata already."""
-        metadata = _metadata(layer.layer_name)
+        metadata = layer_metadata(layer.layer_name)
         if metadata is None:
             return
         step, tokens = metadata.step, metadata.num_actual_tokens
@@ -200,14 +200,6 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
             )
             output[rows] = attended[0].transpose(0, 1)
         return output
-
-
-def _metadata(layer_name: str) -> DualChunkCPUMetadata | None:
-    """vLLM writes the cache outside of `forward` and hands on no metadata."""
-    metadata = get_forward_context().attn_metadata
-    if isinstance(metadata, list):
-        metadata = metadata[0]
-    return metadata[layer_name] if isinstance(metadata, dict) else metadata
 
 
 def _as_pages(kv_cache: torch.Tensor) -> torch.Tensor:

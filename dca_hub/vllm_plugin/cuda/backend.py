@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 from vllm.config import get_current_vllm_config
-from vllm.forward_context import get_forward_context
 from vllm.logger import init_logger
 from vllm.utils.math_utils import round_up
 from vllm.utils.torch_utils import canonicalize_singleton_dim_strides
@@ -34,6 +33,7 @@ from dca_hub.vllm_plugin.cuda.select import kernels_for
 from dca_hub.vllm_plugin.model_rotary import model_table
 from dca_hub.vllm_plugin.refusals import refuse_layer, refuse_pages
 from dca_hub.vllm_plugin.rotary_table import RotaryTable
+from dca_hub.vllm_plugin.step import layer_metadata
 
 logger = init_logger(f"vllm.{__name__}")
 
@@ -182,8 +182,8 @@ class DualChunkFlashImpl(FlashAttentionImpl):
         self.key_copy = key_copy(self.vllm_flash_attn_version, *sizes, longest)
 
     def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
-        """Turns keys [N, G, D] to their place in the chunk as they are written; vLLM hands on no metadata here."""
-        metadata = _metadata(layer.layer_name)
+        """Writes keys [N, G, D], rotated to their position in the chunk, and values to the cache."""
+        metadata = layer_metadata(layer.layer_name)
         if metadata is None or metadata.layout is None:
             return super().do_kv_cache_update(layer, key, value, kv_cache, slot_mapping)
         metadata.kernels.write_keys(
@@ -272,10 +272,3 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             num_splits=sequences.splits,
             fa_version=self.vllm_flash_attn_version,
         )[:2]
-
-
-def _metadata(layer_name: str) -> DualChunkFlashMetadata | None:
-    metadata = get_forward_context().attn_metadata
-    if isinstance(metadata, list):
-        metadata = metadata[0]
-    return metadata[layer_name] if isinstance(metadata, dict) else metadata
