@@ -1,5 +1,6 @@
 """Files built to hang, blow up or crash a reader: each ends within its bounds in one sentence."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -13,6 +14,16 @@ from dca_hub.documents import DocumentError, Limits, Reason, read_pdf, render_pa
 MIB = 1 << 20
 TIGHT = Limits(memory_bytes=400 * MIB, seconds=4.0)
 GRACE = 2.0  # to start a process and to take it down
+
+
+def workers() -> list[psutil.Process]:
+    """The processes that read documents for this one, without those that end meanwhile."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie has no command line
+            if "dca_hub.documents.worker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def timed_refusal(path, limits=TIGHT) -> DocumentError:
@@ -88,8 +99,7 @@ def test_raising_from_progress_stops_the_worker_at_once(tmp_path):
     with pytest.raises(Stop):
         read_pdf(path, progress=stop_soon)
     assert time.monotonic() - start < 2.0
-    workers = [p for p in psutil.Process().children() if "dca_hub.documents.worker" in " ".join(p.cmdline())]
-    assert workers == []
+    assert workers() == []
 
 
 @pytest.mark.parametrize("build", [pdfs.forms_within_forms, pdfs.cyclic_page_tree, pdfs.truncated, pdfs.deep_objects])
@@ -106,9 +116,8 @@ def test_a_killed_worker_is_told_as_lack_of_memory(tmp_path):
     path = pdfs.save(tmp_path, pdfs.many_operators(1_500_000))
 
     def kill_it(done, total):
-        for child in psutil.Process().children():
-            if "dca_hub.documents.worker" in " ".join(child.cmdline()):
-                child.kill()
+        for worker in workers():
+            worker.kill()
 
     with pytest.raises(DocumentError) as caught:
         read_pdf(path, progress=kill_it)
@@ -132,9 +141,9 @@ def test_the_worker_gets_no_secrets_and_runs_nothing_from_the_callers_folder(tmp
     seen = []
 
     def look(done, total):
-        for child in psutil.Process().children():
-            if "dca_hub.documents.worker" in " ".join(child.cmdline()):
-                seen.append(child.environ())
+        for worker in workers():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have ended since
+                seen.append(worker.environ())
 
     assert read_pdf(path, progress=look).pages[0].text == "Herons."
     assert seen and all("HF_TOKEN" not in environment for environment in seen)
