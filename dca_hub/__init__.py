@@ -8,6 +8,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from dca_hub.errors import DcaHubError
+from dca_hub.version import VERSION as __version__
 
 if _TYPE_CHECKING:
     from dca_hub.conversation import Conversation
@@ -36,7 +37,6 @@ for _name in ("modeling", "configs"):
     if not (_Path(__file__).resolve().parent / _name).is_dir():
         _attach(_name)
 
-__version__ = "0.1.0"
 __all__ = ["Conversation", "DcaHubError", "__version__", "extend", "load", "package", "publish", "verify"]
 
 # torch and transformers load with the first use, so that `models` and the PDF worker start at once.

@@ -1,7 +1,7 @@
 """Measurements as model cards have them: a file of JSON lines, one measurement a line.
 
-The evaluation's own files (`dca_hub.evaluation.runs`: a header and samples) are read as what they come to. In a file of
-measurements every line is an object with these keys; others are left alone.
+Every line is an object with these keys; others are left alone. `dca_hub.evaluation.summary.read` takes the files of
+runs (a header and samples) too, as what they come to.
 
 | key | value |
 |---|---|
@@ -77,11 +77,7 @@ class Result:
 
 
 def read(path: Path) -> list[Result]:
-    """The measurements in a file, of a run or of ready ones; DcaHubError naming the line that is not one."""
-    from dca_hub.evaluation import runs, summary
-
-    if runs.is_run(path):
-        return summary.read(path)
+    """The measurements in a file of them; DcaHubError naming the line that is not one."""
     text = json_lines.read_text(path, "results")
     found = [_result(value, where) for where, value in json_lines.parse(text, path.name, _FIX)]
     if not found:

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dca_hub import __version__
 from dca_hub.cli import (
     ask,
     catalogue_publish,
@@ -27,6 +26,7 @@ from dca_hub.cli import (
 )
 from dca_hub.cli.fixes import words_for
 from dca_hub.errors import DcaHubError
+from dca_hub.version import VERSION
 
 COMMANDS = (
     *(models, package, verify, publish, space, publish_space, catalogue_publish, ask, text, serve),
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dca-hub", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--version", action="version", version=f"dca-hub {__version__}")
+    parser.add_argument("--version", action="version", version=f"dca-hub {VERSION}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(subparsers)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dca_hub import __version__, manifest
+from dca_hub import manifest
 from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import log as logs
@@ -22,6 +22,7 @@ from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
 from dca_hub.generation import PIECE
 from dca_hub.loading import Loaded
+from dca_hub.version import VERSION
 
 Progress = Callable[[int, int], None]
 
@@ -57,7 +58,7 @@ def header(subject: Subject, task: str, settings: dict[str, Any]) -> Header:
     import transformers
 
     loaded = subject.loaded
-    versions = {"dca_hub": __version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    versions = {"dca_hub": VERSION, "torch": torch.__version__, "transformers": transformers.__version__}
     return {
         "run": runs.FORMAT,
         "task": task,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dca_hub import results
 from dca_hub.evaluation import runs
 from dca_hub.evaluation.averages import mean_and_error, perplexity
 from dca_hub.evaluation.runs import Run, Sample
@@ -127,7 +128,12 @@ def measurements(run: Run) -> list[Result]:
 
 
 def read(path: Path) -> list[Result]:
-    """The measurements in the file of one or more runs."""
+    """The measurements in a file: of one or more runs, or of ready ones.
+
+    Raises DcaHubError naming the line that is neither.
+    """
+    if not runs.is_run(path):
+        return results.read(path)
     return [result for run in runs.read(path) for result in measurements(run)]
 
 

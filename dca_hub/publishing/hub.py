@@ -15,10 +15,10 @@ from huggingface_hub import (
     get_token,
 )
 
-from dca_hub import __version__
 from dca_hub.errors import DcaHubError
 from dca_hub.publishing import failures
 from dca_hub.publishing.contents import Changes, Contents, File, Held, Source
+from dca_hub.version import VERSION
 
 Kind = Literal["model", "space"]
 SILENCE = 120.0  # seconds without a byte after which a connection counts as lost
@@ -49,7 +49,7 @@ class Hub:
 
     def __init__(self, repository: str, kind: Kind = "model", *, silence: float = SILENCE):
         self.repository, self.kind = repository, kind
-        self.api = HfApi(library_name="dca-hub", library_version=__version__)
+        self.api = HfApi(library_name="dca-hub", library_version=VERSION)
         get_session().timeout = silence  # the client's own default waits for ever
 
     def state(self, revision: str | None = None) -> State | None:

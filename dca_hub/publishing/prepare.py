@@ -8,6 +8,7 @@ from dca_hub import card, catalogue, manifest, results, sources
 from dca_hub.card import Place
 from dca_hub.checkpoints import INDEX
 from dca_hub.errors import DcaHubError
+from dca_hub.evaluation import summary
 from dca_hub.manifest import Manifest
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_weights import WEIGHTS_KEY
@@ -120,7 +121,7 @@ def _with_weights_of(base: weights.Base | None, file: File) -> File:
 
 
 def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]:
-    found = [result for path in measured for result in results.read(path)]
+    found = [result for path in measured for result in summary.read(path)]
     if found:
         sizes = sources.read_config(folder)[CONFIG_KEY]
         results.refuse_foreign(found, catalogue.names_of(held.base), sizes)

@@ -62,11 +62,11 @@ def test_tables_are_printed(measured, folder, text_file, capsys):
 
 
 def test_results_become_measurements_for_a_card(measured):
-    found = results.read(measured / "perplexity.jsonl")
+    found = summary.read(measured / "perplexity.jsonl")
     assert [(r.dca, r.length, r.samples) for r in found] == [(d, n, 3) for d in (True, False) for n in (64, 128, 256)]
     lines = measured / "measurements.jsonl"
     lines.write_text(results.to_lines(found), encoding="utf-8")
-    assert results.read(lines) == found
+    assert summary.read(lines) == found
     lines.unlink()
 
 

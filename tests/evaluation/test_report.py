@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dca_hub import card_text, cli, results
+from dca_hub import card_text, cli
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import plots, report, runs, summary
 from dca_hub.packaging import package
@@ -67,7 +67,7 @@ def test_results_go_into_a_package_that_still_passes(folder, tmp_path_factory):
     found = [{"variant": "DCA", "length": 8, "depth": 0, "trial": 0, "found": True}]
     write_run(folder / "other.jsonl", "passkey", found, variants=other)
     with pytest.raises(DcaHubError, match="measure it again"):
-        report.into_package(out, results.read(folder / "other.jsonl"))
+        report.into_package(out, summary.read(folder / "other.jsonl"))
 
 
 def test_what_a_picture_shows_is_told_apart(folder, monkeypatch):
