@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 ROOM = 4096  # tokens that thoughts may take beside the answer
 CLOSING = "</think>"
@@ -32,6 +33,16 @@ def separate(text: str, opened: bool = False) -> Separated:
     if ends is None:
         return Separated(text[start:].strip(), "")
     return Separated(text[start : ends.start()].strip(), text[ends.end() :].lstrip())
+
+
+def parts(text: str) -> list[str]:
+    """A text, taken apart at the tags around the thoughts that begin it: before, opening, thoughts, closing, answer.
+    One without such tags is one part; joined, the parts are the text."""
+    begins = _OPEN.match(text)
+    ends = _CLOSE.search(text, begins.end() if begins else 0)
+    found = [match for match in (begins, ends) if match]
+    cuts = [0, *(edge for match in found for edge in match.span()), len(text)]
+    return [text[start:stop] for start, stop in pairwise(cuts)]
 
 
 def ends_within(prompt: str) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from dca_hub import json_lines
+from dca_hub import json_lines, thoughts
+from dca_hub.control_tokens import SEAM, ControlTokens
 from dca_hub.errors import DcaHubError
 
 Message = dict[str, str]
@@ -140,23 +141,45 @@ def joined(dialogues: list[list[Message]], size: int, count) -> list[list[Messag
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> Document:
-    """A dialogue in the tokenizer's chat format, with the answers and what ends them as labels.
+    """A dialogue in the tokenizer's chat format, with the answers and what ends them as labels. No text of a turn
+    becomes a control token, but for the tags around an answer's thoughts.
 
     Raises DcaHubError for a slow tokenizer, and OddDialogue where the format refuses the dialogue, or the answers
     cannot be told from the rest.
     """
     if not tokenizer.is_fast:
         raise DcaHubError("Loss on answers alone needs a fast tokenizer (tokenizer.json): convert this one first.")
+    messages = _defused(ControlTokens(tokenizer), messages)
     text = _render(tokenizer, messages)
     spans = _spans_by_prefix(tokenizer, messages, text) or _spans_by_search(tokenizer, messages, text)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    labels, number = [], 0
-    for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"]):
+    ids, labels, number = [], [], 0
+    for token, start, end in _placed(tokenizer, text):
         while number < len(spans) and start >= spans[number][1]:
             number += 1
         within = number < len(spans) and end > spans[number][0] and start < end
+        ids.append(token)
         labels.append(token if within else IGNORED)
-    return Document(encoded["input_ids"], labels)
+    return Document(ids, labels)
+
+
+def _defused(controls: ControlTokens, messages: list[Message]) -> list[Message]:
+    def safe(message: Message) -> str:
+        if message["role"] != "assistant":
+            return controls.defused(message["content"])
+        parts = thoughts.parts(message["content"])  # the tags are at the odd places
+        return "".join(part if at % 2 else controls.defused(part) for at, part in enumerate(parts))
+
+    return [{**message, "content": safe(message)} for message in messages]
+
+
+def _placed(tokenizer: PreTrainedTokenizerBase, text: str) -> Iterator[tuple[int, int, int]]:
+    """The tokens of a text that is taken apart at its seams: (id, first character, character behind the last)."""
+    at = 0
+    for part in text.split(SEAM):
+        found = tokenizer(part, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        for token, (start, end) in zip(found["input_ids"], found["offset_mapping"]):
+            yield token, at + start, at + end
+        at += len(part) + len(SEAM)
 
 
 def _spans_by_prefix(tokenizer, messages: list[Message], text: str) -> list[tuple[int, int]] | None:
