@@ -56,7 +56,7 @@ class Prompter:
         if not self.is_chat:
             said = [f"{_QUESTION}{turn.question}{_ANSWER}{_answered(turn)}" for turn in turns]
             return document.rstrip() + "".join(said)
-        system = {"role": "system", "content": document.rstrip() if self._is_verbatim else INSTRUCTION + document}
+        system = {"role": "system", "content": document.rstrip() if self.has_no_roles else INSTRUCTION + document}
         messages = [message for turn in turns for message in _messages(turn)]
         if self._takes_system:
             return self._render([system, *messages])
@@ -98,7 +98,7 @@ class Prompter:
         return self.text("the document", [Turn("a question")])
 
     @cached_property
-    def _is_verbatim(self) -> bool:
+    def has_no_roles(self) -> bool:
         """Whether the format has no roles and sets a system message as it is, so that instructions would be text."""
         return self._rendered_probe() == (self.tokenizer.bos_token or "") + "the document"
 

@@ -167,7 +167,7 @@ def measure_needles(
     Raises DcaHubError for an empty haystack, lengths without room, or a file of another run.
     """
     maker = needle.prompts(subject.loaded.tokenizer, grid, text)
-    settings = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles, "style": maker.style}
+    settings = needle.settings(subject.loaded.tokenizer, grid)
 
     def measure(at: Sample, tell: Progress) -> Sample:
         variant = subject.named(at["variant"])

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -80,6 +80,17 @@ def build_haystack(
 def style_of(tokenizer: PreTrainedTokenizerBase, grid: Grid) -> Style:
     """The style of a grid's prompts: the chat format where there is one, if the grid leaves it open."""
     return grid.style or ("chat" if has_chat_format(tokenizer) else "plain")
+
+
+def settings(tokenizer: PreTrainedTokenizerBase, grid: Grid) -> dict[str, Any]:
+    """What the trials of a grid depend on beside their places; how the key is asked for is among it."""
+    style = style_of(tokenizer, grid)
+    about = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles, "style": style}
+    if grid.haystack == "pairs":
+        return about
+    wording = passkey.usual_wording(tokenizer, style, grid.needles)
+    parts = (wording.task, "...", wording.question, wording.begun)
+    return {**about, "asked": " ".join(" ".join(parts).split())}
 
 
 def prompts(tokenizer: PreTrainedTokenizerBase, grid: Grid, text: str = "") -> Maker:

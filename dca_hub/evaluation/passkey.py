@@ -1,8 +1,9 @@
 """The prompts of the pass-key test: a five-digit number in a sentence, hidden in a long text, and the question for it.
 
 After Mohtashami and Jaggi, "Landmark Attention", arXiv 2305.16300, whose filler is the haystack called grass. A prompt
-is laid out in one of three styles: `plain`, a text and a question; `chat`, the same as a user's message in the model's
-chat format; `authors`, their task description, their question, and the answer begun.
+is laid out in one of three styles: `plain`, a text and a question; `authors`, their task description, their question,
+and the answer begun; `chat`, the same in the model's chat format, the beginning of the answer as the assistant's. What
+is begun so tells a model that cannot find the key from one that has been asked in words that it does not follow.
 """
 
 import random
@@ -17,6 +18,7 @@ from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import Style
 from dca_hub.evaluation.prompting import in_chat_format
+from dca_hub.prompts import Prompter
 
 ANSWER_ROOM = 24  # tokens of the length that are left to the answer
 _SENTENCE_END = re.compile(
@@ -30,7 +32,8 @@ _ANSWER = "\nAnswer:"  # what a plain prompt ends with; a chat format begins the
 class Wording:
     """How the key is hidden and asked for; `{key}` stands for the digits, `{name}` for whose key it is.
 
-    `task` stands before the haystack, `before` and `after` around the sentence, `question` behind the haystack.
+    `task` stands before the haystack, `before` and `after` around the sentence, `question` behind the haystack, and
+    `begun` is how the answer begins in a chat format; models that think first begin it themselves.
     """
 
     sentence: str = "The pass key is {key}. Remember it. {key} is the pass key."
@@ -38,6 +41,7 @@ class Wording:
     task: str = ""
     before: str = " "
     after: str = ""
+    begun: str = ""
 
 
 NAMED = Wording(
@@ -53,6 +57,10 @@ AUTHORS = Wording(
 )  # fmt: skip
 AUTHORS_NAMED = Wording(
     NAMED.sentence, "\nWhat is the pass key of {name}? The pass key of {name} is", _TASK, "\n", "\n"
+)
+CHAT = Wording(question="\nWhat is the pass key?", task=_TASK, before="\n", after="\n", begun="The pass key is")
+CHAT_NAMED = Wording(
+    NAMED.sentence, "\nWhat is the pass key of {name}?", _TASK, "\n", "\n", "The pass key of {name} is"
 )
 NAMES = (
     *("Amsterdam", "Athens", "Bergen", "Berlin", "Bombay", "Boston", "Cairo", "Chicago", "Delhi", "Dublin", "Florence"),
@@ -85,6 +93,16 @@ def is_found(key: str, answer: str) -> bool:
     return next((number for number in numbers if len(number) == len(key)), None) == key
 
 
+def usual_wording(tokenizer: PreTrainedTokenizerBase, style: Style, needles: int) -> Wording:
+    """How a key is hidden and asked for in that style. A chat format without roles is a text and a question too."""
+    one, named = Wording(), NAMED
+    if style == "authors":
+        one, named = AUTHORS, AUTHORS_NAMED
+    elif style == "chat" and not Prompter(tokenizer).has_no_roles:
+        one, named = CHAT, CHAT_NAMED
+    return one if needles == 1 else named
+
+
 class Haystack:
     """Prose as tokens, out of which prompts of an exact length are cut.
 
@@ -109,9 +127,15 @@ class Haystack:
         if self.needles > 1:
             keys = [str(key) for key in rng.sample(range(10_000, 100_000), self.needles)]
             names = rng.sample(NAMES, self.needles)
-        wording = wording or self._usual_wording()
+        wording = wording or usual_wording(self.tokenizer, self.style, self.needles)
         needles = [self._needle(wording, key, name) for key, name in zip(keys, names, strict=True)]
-        head, tail = _around(self.tokenizer, self.style, wording.task, wording.question.format(name=names[0]))
+        head, tail = _around(
+            self.tokenizer,
+            self.style,
+            wording.task,
+            wording.question.format(name=names[0]),
+            wording.begun.format(name=names[0]),
+        )
         room = length - ANSWER_ROOM - len(head) - sum(map(len, needles)) - len(tail)
         if room < 0:
             raise DcaHubError(f"{length} tokens are too few for a pass-key prompt: give at least {length - room}.")
@@ -121,11 +145,6 @@ class Haystack:
         for position, needle in sorted(zip(at, needles, strict=True), key=lambda one: one[0], reverse=True):
             prose = [*prose[:position], *needle, *prose[position:]]
         return Prompt([*head, *prose, *tail], keys[0], depth)
-
-    def _usual_wording(self) -> Wording:
-        if self.style == "authors":
-            return AUTHORS if self.needles == 1 else AUTHORS_NAMED
-        return Wording() if self.needles == 1 else NAMED
 
     def _needle(self, wording: Wording, key: str, name: str) -> list[int]:
         sentence = wording.before + wording.sentence.format(key=key, name=name) + wording.after
@@ -176,10 +195,14 @@ class Pairs:
         return Prompt([*head, *(token for ids in others for token in ids), *tail], key, depth)
 
 
-def _around(tokenizer: PreTrainedTokenizerBase, style: Style, task: str, question: str) -> tuple[list[int], list[int]]:
+def _around(
+    tokenizer: PreTrainedTokenizerBase, style: Style, task: str, question: str, begun: str = ""
+) -> tuple[list[int], list[int]]:
     """The token ids before and behind a haystack."""
     if style == "chat":
-        return in_chat_format(tokenizer, task, question.removesuffix(_ANSWER))
+        head, tail = in_chat_format(tokenizer, task, question.removesuffix(_ANSWER))
+        begins = begun and not Prompter(tokenizer).thinks
+        return head, [*tail, *encode(tokenizer, begun)] if begins else tail
     return [*opening_tokens(tokenizer), *encode(tokenizer, task)], encode(tokenizer, question)
 
 

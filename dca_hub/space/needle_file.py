@@ -36,9 +36,7 @@ def content(results: Sequence[Result], grid: Grid, mode: Mode, loaded: Loaded) -
     """JSON lines: what was measured, then one trial a line."""
     variants = [variant for variant in build(loaded, ["plain"]) if any(r.dca == variant.dca for r in results)]
     names = {variant.dca: variant.name for variant in variants}
-    style = needle.style_of(loaded.tokenizer, grid)
-    settings = {"haystack": grid.haystack, "seed": grid.seed, "needles": grid.needles, "style": style}
-    about = header(Subject.of(loaded, variants), "needle", settings)
+    about = header(Subject.of(loaded, variants), "needle", needle.settings(loaded.tokenizer, grid))
     planned = {"lengths": grid.lengths, "depths": grid.depths, "trials": grid.trials, "mode": mode}
     about |= {"command": _command(grid, loaded, False in names), "planned": planned}
     samples = ({"variant": names[result.dca], **asdict(result)} for result in results)

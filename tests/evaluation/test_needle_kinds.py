@@ -74,11 +74,19 @@ def chatty():
 def test_a_chat_model_is_asked_in_its_format_and_others_as_text(chatty):
     asked = needle.prompts(chatty, Grid((400,), (0.5,)))
     text = chatty.decode(asked.prompt(400, 0.5, random.Random(0)).ids)
-    assert text.startswith("<user>") and text.endswith("Question: What is the pass key?</s><assistant>")
+    assert text.startswith("<user>There is an important info hidden")
+    assert text.endswith("\nWhat is the pass key?</s><assistant>The pass key is"), "the answer is begun"
+    assert "asked" in needle.settings(chatty, Grid((400,), (0.5,)))
     assert len(asked.prompt(400, 0.5, random.Random(0)).ids) == 400 - ANSWER_ROOM
     pairs = needle.prompts(chatty, Grid((400,), (0.5,), haystack="pairs"))
     text = chatty.decode(pairs.prompt(400, 0.5, random.Random(0)).ids)
     assert text.startswith("<user>Extract the value") and text.endswith("Corresponding value:</s><assistant>")
+    several = needle.prompts(chatty, Grid((700,), (0.5,), needles=2)).prompt(700, 0.5, random.Random(0))
+    name = chatty.decode(several.ids).rpartition("What is the pass key of ")[2].partition("?")[0]
+    assert chatty.decode(several.ids).endswith(f"<assistant>The pass key of {name} is")
+    chatty.chat_template = CHAT.replace("<assistant>", "<assistant><think>") + "{# </think> #}"
+    thinks = needle.prompts(chatty, Grid((400,), (0.5,))).prompt(400, 0.5, random.Random(0))
+    assert chatty.decode(thinks.ids).endswith("<assistant><think>"), "who thinks first begins the answer himself"
     chatty.chat_template = None
     plain = needle.prompts(chatty, Grid((400,), (0.5,)))
     text = chatty.decode(plain.prompt(400, 0.5, random.Random(0)).ids)
