@@ -12,11 +12,13 @@ from dca_hub.errors import DcaHubError, one_line
 from dca_hub.modeling.dual_chunk_config import (
     CLASS_PREFIX,
     CONFIG_KEY,
+    SPARSE_KEY,
     DualChunkConfigMixin,
     config_from_geometry,
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
+from dca_hub.modeling.dual_chunk_selection import SparseAttention
 from dca_hub.sizes import USUAL_REACH, Asked, may_change_length, sized
 
 # What transformers and bitsandbytes note on a model after building it.
@@ -40,6 +42,7 @@ def extend(
     chunk_size: int | None = None,
     local_size: int | None = None,
     temperature: float | None = None,
+    sparse: SparseAttention | str | float | bool | None = None,
 ) -> PreTrainedModel:
     """The DCA model of a loaded model. The two share their weights; the given one stays as it is, plain and usable.
 
@@ -49,6 +52,9 @@ def extend(
             `dual_chunk_attention_config`, else `max_position_embeddings`.
         chunk_size, local_size: C and w, in tokens; by default the rule of `dca_hub.sizes` for its family.
         temperature: f of the attention temperature; by default what its config says, else none.
+        sparse: read long texts with block-sparse attention, an approximation: a `SparseAttention`, the name of a
+            method ("xattention", "vertical_slash"), the share of attention to keep, or True. False is dense; None is
+            what its config says, else dense.
 
     Raises:
         DcaHubError: the model has no rotary positions, is a DCA model already, or cannot be served; it says why.
@@ -71,7 +77,7 @@ def extend(
         config = copy.deepcopy(model.config)
         config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
         config._attn_implementation_internal = None
-        setattr(config, CONFIG_KEY, config_from_geometry(geometry))
+        setattr(config, CONFIG_KEY, _settings(geometry, sparse, getattr(model.config, CONFIG_KEY, None)))
         # An adapter trained on this model would record the folder of the base, and be loaded onto plain attention.
         config._name_or_path = ""
         if may_change_length({"rope_parameters": getattr(config, "rope_parameters", None)}):
@@ -99,6 +105,17 @@ def extend(
             stacklevel=2,
         )
     return extended
+
+
+def _settings(geometry: DualChunkGeometry, sparse, said: dict | None) -> dict:
+    """The `dual_chunk_attention_config` of these sizes and, if there is any, of sparse attention."""
+    settings = config_from_geometry(geometry)
+    said = said or {}
+    wanted = SparseAttention.of(said.get(SPARSE_KEY) if sparse is None else sparse, said)
+    if wanted is None:
+        return settings
+    wanted.check(geometry)
+    return {**settings, SPARSE_KEY: wanted.as_config(), **wanted.heads_as_config()}
 
 
 def sharing(model: PreTrainedModel, cls: type, config) -> PreTrainedModel:

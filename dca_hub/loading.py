@@ -4,6 +4,7 @@ The weights are loaded once, as the plain base model, from safetensors; its DCA 
 model's repository is run, a package's own files included: they are the same as the ones here.
 """
 
+import json
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -17,7 +18,9 @@ from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.extending import extend
 from dca_hub.memory import Architecture, stored_quantization
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_selection import HEADS_KEY, VERTICAL_SLASH
 from dca_hub.pretrained import Quantization, load_base
 from dca_hub.progress import Report, tensors_told
 from dca_hub.sizes import geometry_of, reach_of
@@ -82,6 +85,7 @@ def load(
     quantization: Quantization | None = None,
     context: int | None = None,
     revision: str | None = None,
+    sparse: str | float | bool | None = None,
     report: Report | None = None,
 ) -> Loaded:
     """Loads a model and its tokenizer.
@@ -94,18 +98,23 @@ def load(
         dtype: "float32", "bfloat16", "float16"; by default the checkpoint's own, and float32 for a small one on a CPU.
         quantization: "4bit" or "8bit" weights through bitsandbytes.
         context: the tokens of context that must fit in memory; by default the trained length.
+        sparse: read long texts with block-sparse attention, as in `extend`.
         report: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
     Raises:
         DcaHubError: there is no such model, it cannot be loaded so, or it does not fit in memory.
     """
+    if sparse and not dca:
+        raise DcaHubError("Sparse attention is made for Dual Chunk Attention, and the plain model is asked for.")
     plan = _plan(name, device, dtype, quantization, revision, report)
     source, need = plan.source, plan.need
     _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
     folder = _weights_source(name, source, revision, report)
     with tensors_told(report):
         base = load_base(folder, plan.native, need.device, plan.dtype, quantization)
-    model = extend(base, **asdict(plan.geometry)) if dca else base
+    if sparse == VERTICAL_SLASH:
+        _read_heads(base.config, source)
+    model = extend(base, **asdict(plan.geometry), sparse=sparse) if dca else base
     return Loaded(
         name=source.entry.name if source.entry else name,
         source=source,
@@ -163,6 +172,19 @@ def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization |
     architecture = Architecture.from_config(source.config)
     weights = architecture.weights_bytes(dtype, quantization or stored_quantization(source.config))
     return Need(weights, architecture.cache_bytes_per_token(dtype), free_bytes(device), device)
+
+
+def _read_heads(config: PreTrainedConfig, source: Source) -> None:
+    """Puts a checkpoint's `sparse_attention_config.json` into its config, where that does not have it."""
+    settings = getattr(config, CONFIG_KEY, None) or {}
+    path = source.folder / f"{HEADS_KEY}.json"
+    if HEADS_KEY in settings or not path.is_file():
+        return
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DcaHubError(f"{path.name} cannot be read: {one_line(error)}") from None
+    setattr(config, CONFIG_KEY, {**settings, HEADS_KEY: given})
 
 
 def _refuse_too_large(source: Source, need: Need, context: int) -> None:

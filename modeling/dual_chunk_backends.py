@@ -140,7 +140,7 @@ class _PartsAttention(torch.autograd.Function):
             )
             _merge(out, lse, part_out, part_lse, part)
         if sinks is not None:
-            _add_sinks(out, lse, sinks)
+            add_sinks(out, lse, sinks)
         result = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, result, lse, sinks)
         ctx.rotations, ctx.chunk_length, ctx.scaling, ctx.kernel = rotations, chunk_length, scaling, kernel
@@ -174,7 +174,7 @@ class _PartsAttention(torch.autograd.Function):
         return *grads, None, None, None, None, grad_sinks
 
 
-def _add_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> None:
+def add_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> None:
     """Lets each head's sink [H] into the normalizer of a merged output and log-sum-exp, in place: their backward then
     needs to know no more of it."""
     total = torch.logaddexp(lse, sinks.to(lse).view(1, -1, 1))

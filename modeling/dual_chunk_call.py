@@ -27,6 +27,8 @@ from .dual_chunk_layout import (
     segmented,
 )
 from .dual_chunk_rotary import DualChunkRotary, Frequencies, with_lengths
+from .dual_chunk_selection import SparseAttention
+from .dual_chunk_sparse import SparseCall, SparseWatch
 
 logger = logging.get_logger(__name__)
 
@@ -39,6 +41,8 @@ class DualChunkCall:
     geometry: DualChunkGeometry
     layout: Layout
     position_embeddings: Any = None
+    sparse: SparseAttention | None = None
+    watch: SparseWatch | None = None
 
     def serve(self, module, query, key, value, mask, scaling, dropout, **kwargs):
         """The attention of a changed layer, as transformers calls it."""
@@ -57,13 +61,14 @@ class DualChunkCall:
         # Latent attention has values of another size than its keys.
         size, wide = value.shape[-1], max(query.shape[-1], value.shape[-1])
         query, key, value = (x if x.shape[-1] == wide else _widened(x, wide) for x in (query, key, value))
-        out, weights = self.attend(query, key, value, scaling, extras, dropout)
+        sparse = self.sparse and SparseCall(self.sparse, getattr(module, "layer_idx", 0), self.watch)
+        out, weights = self.attend(query, key, value, scaling, extras, dropout, sparse)
         return out[..., :size].transpose(1, 2).contiguous(), weights
 
-    def attend(self, query, key, value, scaling: float, extras: Extras, dropout: float):
+    def attend(self, query, key, value, scaling: float, extras: Extras, dropout: float, sparse: SparseCall | None):
         if isinstance(self.layout, PositionedLayout):
             return self.layout.attend(query, key, value, self.geometry, scaling, extras, dropout)
-        return self.layout.attend(query, key, value, self.geometry, scaling, extras)
+        return self.layout.attend(query, key, value, self.geometry, scaling, extras, sparse)
 
 
 @dataclass(frozen=True)
@@ -228,10 +233,12 @@ def _as_call(model, layouts: dict[str | None, Layout], positions: torch.Tensor, 
     rotary: DualChunkRotary = model.rotary_emb
     if rotary.plan.is_uniform:
         (layout,) = layouts.values()
-        return DualChunkCall(rotary.geometry, layout)
+        return DualChunkCall(rotary.geometry, layout, sparse=rotary.sparse, watch=rotary.watch)
     dtype = model.get_input_embeddings().weight.dtype
     calls = {
-        table: DualChunkCall(rotary.geometry, layout, rotary.tables_in_chunk(positions, dtype, table))
+        table: DualChunkCall(
+            rotary.geometry, layout, rotary.tables_in_chunk(positions, dtype, table), rotary.sparse, rotary.watch
+        )
         for table, layout in layouts.items()
     }
     return LayeredCall(calls, BaseAttention(weights))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .dual_chunk_geometry import DualChunkGeometry
+from .dual_chunk_selection import SparseAttention
 
 CONFIG_KEY = "dual_chunk_attention_config"
 # What config.json says. It is registered nowhere: transformers then refuses to load the model without remote code,
@@ -16,8 +17,10 @@ _KEYS = {
     "original_max_position_embeddings": "pretraining_length",
     "temperature": "temperature",
 }
-# Written by Qwen2.5-1M's engines; sparse attention is an approximation that is not part of DCA and is not applied here.
-_IGNORED_KEYS = {"sparse_attention_enabled", "sparse_attention_config", "sparse_attention_threshold"}
+SPARSE_KEY = "sparse"
+# Written by Qwen2.5-1M's engines. Sparse attention is an approximation, which only `sparse` asks for here; its method
+# vertical_slash then reads sparse_attention_config.
+_QWEN_KEYS = {"sparse_attention_enabled", "sparse_attention_config", "sparse_attention_threshold"}
 
 
 def geometry_from_config(config: Any) -> DualChunkGeometry:
@@ -35,7 +38,7 @@ def geometry_from_config(config: Any) -> DualChunkGeometry:
     if not isinstance(settings, Mapping):
         raise ValueError(f"{CONFIG_KEY} must be a mapping, not {settings!r}.")
     missing = [key for key in _KEYS if key not in settings and key != "temperature"]
-    unknown = sorted(set(settings) - set(_KEYS) - _IGNORED_KEYS)
+    unknown = sorted(set(settings) - set(_KEYS) - _QWEN_KEYS - {SPARSE_KEY})
     if missing or unknown:
         words = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
         raise ValueError(f"{CONFIG_KEY} {' and '.join(words)}; its keys are {', '.join(_KEYS)}.")
@@ -43,6 +46,23 @@ def geometry_from_config(config: Any) -> DualChunkGeometry:
         return DualChunkGeometry(**{name: settings[key] for key, name in _KEYS.items() if key in settings})
     except ValueError as error:
         raise ValueError(f"{CONFIG_KEY}: {error}") from None
+
+
+def sparse_from_config(config: Any) -> SparseAttention | None:
+    """The sparse attention that the `dual_chunk_attention_config` of a model's configuration asks for, checked against
+    its geometry, or None.
+
+    Raises:
+        ValueError: what it asks for is not sparse attention, or does not fit the chunks.
+    """
+    settings = getattr(config, CONFIG_KEY, None) or {}
+    try:
+        sparse = SparseAttention.of(settings.get(SPARSE_KEY), settings)
+        if sparse is not None:
+            sparse.check(geometry_from_config(config))
+    except ValueError as error:
+        raise ValueError(f"{CONFIG_KEY}: {error}") from None
+    return sparse
 
 
 def config_from_geometry(geometry: DualChunkGeometry) -> dict[str, int | float]:
@@ -74,6 +94,7 @@ class DualChunkConfigMixin:
         super().__init__(**kwargs)
         if getattr(self, CONFIG_KEY, None) is not None:
             geometry_from_config(self)
+            sparse_from_config(self)
 
     def to_dict(self) -> dict[str, Any]:
         """What is saved: both worlds find their way, transformers by `auto_map`, engines by the native names."""

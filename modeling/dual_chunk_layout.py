@@ -14,6 +14,7 @@ from .dual_chunk_decode import DecodeStep, attend_positioned, refuse_decode
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_rotary import Frequencies
 from .dual_chunk_rotation import HALF_SPLIT, RelationRotations, RotaryLayout, relation_rotations
+from .dual_chunk_sparse import SparseCall
 
 Slots = slice | torch.Tensor
 
@@ -46,23 +47,34 @@ class SegmentedLayout:
 
     segments: tuple[Segment, ...]
 
-    def attend(self, query, key, value, geometry: DualChunkGeometry, scaling: float, extras: Extras = NO_EXTRAS):
+    def attend(
+        self,
+        query,
+        key,
+        value,
+        geometry: DualChunkGeometry,
+        scaling: float,
+        extras: Extras = NO_EXTRAS,
+        sparse: SparseCall | None = None,
+    ):
         whole = len(self.segments) == 1 and self.segments[0].rows == slice(0, query.shape[0])
         if whole and self.segments[0].queries == slice(0, query.shape[2]):
-            return self._segment(self.segments[0], query, key, value, geometry, scaling, extras), None
+            return self._segment(self.segments[0], query, key, value, geometry, scaling, extras, sparse), None
         out = query.new_zeros(*query.shape[:3], value.shape[-1])
         for segment in self.segments:
-            part = self._segment(segment, query, key, value, geometry, scaling, extras)
+            part = self._segment(segment, query, key, value, geometry, scaling, extras, sparse)
             out[segment.rows, :, segment.queries] = part
         return out, None
 
     @staticmethod
-    def _segment(segment: Segment, query, key, value, geometry, scaling, extras):
+    def _segment(segment: Segment, query, key, value, geometry, scaling, extras, sparse):
         rows, keys = segment.rows, segment.keys
         tensors = query[rows][:, :, segment.queries], key[rows][:, :, keys], value[rows][:, :, keys]
         shared = {"geometry": geometry, "scaling": scaling, "rotations": segment.rotations, "sinks": extras.sinks}
         if extras.softcap is not None:
             return capped_dual_chunk_attention(*tensors, extras.softcap, **shared)
+        if sparse is not None and sparse.refusal(*tensors[:2]) is None:
+            return sparse.attend(*tensors, **shared)
         return dual_chunk_attention(*tensors, **shared)
 
 

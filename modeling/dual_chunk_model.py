@@ -6,11 +6,12 @@ from functools import partial
 from transformers import CONFIG_MAPPING
 
 from .dual_chunk_call import enter_layer, lay_out_call
-from .dual_chunk_config import geometry_from_config
+from .dual_chunk_config import geometry_from_config, sparse_from_config
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention, refuse_unfit
 from .dual_chunk_layers import Plan, plan_layers
 from .dual_chunk_rotary import DualChunkRotary
+from .dual_chunk_sparse import SparseWatch
 from .dual_chunk_weights import WeightsOfBase
 
 
@@ -43,6 +44,17 @@ class DualChunkMixin(WeightsOfBase):
     def dual_chunk_plan(self) -> Plan:
         """Which layers Dual Chunk Attention changes, and why the others stay as they are."""
         return self.base_model.rotary_emb.plan
+
+    @contextlib.contextmanager
+    def watch_sparse_attention(self):
+        """A `SparseWatch` that sees what sparse attention keeps in the calls of this model within the `with` block. It
+        costs a pass over the keys for one query of each slab."""
+        rotary, watch = self.base_model.rotary_emb, SparseWatch()
+        before, rotary.watch = rotary.watch, watch
+        try:
+            yield watch
+        finally:
+            rotary.watch = before
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
@@ -109,7 +121,7 @@ def install(model, geometry: DualChunkGeometry) -> None:
             f"{type(base).__name__} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE."
         )
     plan = plan_layers(base, geometry)
-    base.rotary_emb = DualChunkRotary(rotary, geometry, plan)
+    base.rotary_emb = DualChunkRotary(rotary, geometry, plan, sparse_from_config(model.config))
     if not plan.is_uniform:
         if base.rotary_emb.is_dynamic:
             raise ValueError(

@@ -10,6 +10,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_layers import Plan
 from .dual_chunk_rotation import HALF_SPLIT, RotaryLayout
+from .dual_chunk_selection import SparseAttention
+from .dual_chunk_sparse import SparseWatch
 
 
 class DualChunkRotary(nn.Module):
@@ -19,14 +21,19 @@ class DualChunkRotary(nn.Module):
     (`with_lengths`), and the wrapped module's memory of earlier lengths is cleared at each call: nothing outlives it.
 
     Where the plan leaves layers as they are, what the module gives to all of them is at their true positions, and the
-    changed ones take theirs from the call (`tables_in_chunk`).
+    changed ones take theirs from the call (`tables_in_chunk`). `sparse` says how long texts are read; `watch`, while
+    it is set, is told of it.
     """
 
-    def __init__(self, inner: nn.Module, geometry: DualChunkGeometry, plan: Plan):
+    def __init__(
+        self, inner: nn.Module, geometry: DualChunkGeometry, plan: Plan, sparse: SparseAttention | None = None
+    ):
         super().__init__()
         self.inner = inner
         self.geometry = geometry
         self.plan = plan
+        self.sparse = sparse
+        self.watch: SparseWatch | None = None
 
     @property
     def is_dynamic(self) -> bool:

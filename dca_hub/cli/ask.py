@@ -86,6 +86,7 @@ def _conversation(args: argparse.Namespace, documents: list):
         quantization=args.quantization,
         context=args.max_context,
         revision=args.revision,
+        sparse=args.sparse,
     )
     return Conversation(loaded, documents, **options)
 

@@ -12,7 +12,8 @@ from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import spread
 
 COMPARED = (
-    *("plain", "no-temperature", "intra", "intra+inter", "linear", "ntk", "yarn", "dca+linear", "dca+ntk", "dca+yarn"),
+    *("plain", "no-temperature", "intra", "intra+inter", "sparse-0.8", "sparse-0.9", "sparse-0.95"),
+    *("linear", "ntk", "yarn", "dca+linear", "dca+ntk", "dca+yarn"),
 )
 RANDOM = "random"
 _EVERY = 30.0  # seconds between two lines about progress where there is no terminal
@@ -97,6 +98,7 @@ def subject(args: argparse.Namespace):
         quantization=args.quantization,
         context=max(args.lengths),
         revision=args.revision,
+        sparse=args.sparse,
     )
     compare = [*(["plain"] if args.plain else []), *args.compare]
     found = variants.build(loaded, compare, args.factor, args.dca_factor)

@@ -9,6 +9,11 @@ _DEVICES = (
     "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
     "processes of torchrun (default: the best there is)"
 )
+SPARSE_METHODS = ("xattention", "vertical_slash")
+_SPARSE = (
+    "read texts of 32k tokens and more with block-sparse attention, an approximation, that keeps this share of it "
+    "(default: 0.9), or by vertical_slash with a checkpoint's own sizes"
+)
 
 
 def positive(text: str) -> int:
@@ -47,6 +52,19 @@ def sampling_temperature(text: str) -> float:
     return value
 
 
+def sparse(text: str) -> str | float:
+    """A method of sparse attention, or the share of attention that it keeps."""
+    if text in SPARSE_METHODS:
+        return text
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 to 1, or {', '.join(SPARSE_METHODS)}, got {text!r}")
+    return share
+
+
 def add_loading(parser: argparse.ArgumentParser) -> None:
     """Options that `load` takes."""
     group = parser.add_argument_group("loading")
@@ -62,6 +80,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
             help=f"quantize the weights to {bits.removesuffix('bit')} bits with bitsandbytes",
         )
     group.add_argument("--revision", help="branch, tag or commit on the Hub")
+    group.add_argument("--sparse", nargs="?", const=True, type=sparse, metavar="SHARE", help=_SPARSE)
 
 
 def progress_bar(title: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:

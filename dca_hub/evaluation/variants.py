@@ -12,14 +12,17 @@ from dca_hub.evaluation.ablation import ABLATIONS, ablate
 from dca_hub.evaluation.scaling import SCALINGS, rescaled, rope_parameters
 from dca_hub.extending import extend
 from dca_hub.loading import Loaded
-from dca_hub.modeling.dual_chunk_config import config_from_geometry
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, SPARSE_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_selection import SparseAttention
 
+SPARSE = {f"sparse-{share}": share for share in (0.8, 0.9, 0.95)}
 # What `--compare` takes, and how each is called in tables and pictures.
 COMPARED = {
     "plain": "plain",
     "no-temperature": "DCA, no temperature",
     **{name: f"DCA, {title}" for name, title in ABLATIONS.items()},
+    **{name: f"DCA, sparse {share}" for name, share in SPARSE.items()},
     **SCALINGS,
     **{f"dca+{name}": f"DCA + {title}" for name, title in SCALINGS.items()},
 }
@@ -55,7 +58,8 @@ def build(loaded: Loaded, compare: Iterable[str] = (), factor: float | None = No
     geometry = loaded.geometry
     if geometry is None:
         raise DcaHubError("The model was loaded without DCA: load it with DCA to compare.")
-    found = [Variant("DCA", True, lambda length: loaded.model, _sizes(geometry))]
+    sizes = {"dca": True, CONFIG_KEY: dict(getattr(loaded.model.config, CONFIG_KEY))}
+    found = [Variant("DCA", True, lambda length: loaded.model, sizes)]
     for name in dict.fromkeys(compare):
         if name not in COMPARED:
             raise DcaHubError(f"There is no {name!r} to compare with: use {', '.join(COMPARED)}.")
@@ -70,6 +74,11 @@ def _make(name: str, loaded: Loaded, geometry: DualChunkGeometry, factor: float 
     if name == "no-temperature":
         cold = DualChunkGeometry(geometry.chunk_size, geometry.local_size, trained)
         return _fixed(title, partial(extend, base, **asdict(cold)), _sizes(cold))
+    if name in SPARSE:
+        asked = SparseAttention(share=SPARSE[name])
+        settings = {**config_from_geometry(geometry), SPARSE_KEY: asked.as_config()}
+        make = partial(extend, base, **asdict(geometry), sparse=asked)
+        return _fixed(title, make, {"dca": True, CONFIG_KEY: settings})
     if name in ABLATIONS:
         make = lambda: ablate(extend(base, **asdict(geometry)), name)
         return _fixed(title, make, {**_sizes(geometry), "relations": name})
@@ -101,4 +110,4 @@ def _fixed(title: str, make: Callable[[], PreTrainedModel], describes: dict) -> 
 
 
 def _sizes(geometry: DualChunkGeometry) -> dict[str, Any]:
-    return {"dca": True, "dual_chunk_attention_config": config_from_geometry(geometry)}
+    return {"dca": True, CONFIG_KEY: config_from_geometry(geometry)}

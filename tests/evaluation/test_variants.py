@@ -1,5 +1,7 @@
 """What a model is compared with: ablations against their own definition, scalings against a model built so."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from explicit_reference import explicit_logits
@@ -80,6 +82,7 @@ def test_ntk_keeps_the_fastest_frequency_and_stretches_the_slowest_by_the_factor
 
 
 def test_variants_share_weights_and_say_what_they_are(loaded):
+    loaded = replace(loaded, geometry=DualChunkGeometry(192, 64, 256))  # chunks that blocks fit in
     found = variants.build(loaded, list(variants.COMPARED), dca_factor=2.0)
     assert [one.name for one in found] == ["DCA", *variants.COMPARED.values()]
     weights = loaded.base.lm_head.weight
@@ -87,10 +90,12 @@ def test_variants_share_weights_and_say_what_they_are(loaded):
         assert one.model_for(256).lm_head.weight is weights
     by_name = {one.name: one for one in found}
     assert by_name["plain"].model_for(64) is loaded.base
-    assert by_name["YaRN"].model_for(128) is loaded.base, "nothing to stretch within the trained length"
-    assert by_name["YaRN"].model_for(512).config.rope_parameters["factor"] == 4
+    assert by_name["YaRN"].model_for(256) is loaded.base, "nothing to stretch within the trained length"
+    assert by_name["YaRN"].model_for(1024).config.rope_parameters["factor"] == 4
+    assert by_name["DCA, sparse 0.8"].model_for(64).base_model.rotary_emb.sparse.share == 0.8
+    assert by_name["DCA, sparse 0.8"].describes["dual_chunk_attention_config"]["sparse"]["share"] == 0.8
     combined = by_name["DCA + linear"]
-    assert combined.describes["dual_chunk_attention_config"]["original_max_position_embeddings"] == 256
+    assert combined.describes["dual_chunk_attention_config"]["original_max_position_embeddings"] == 512
     assert combined.dca and not by_name["linear"].dca
 
 

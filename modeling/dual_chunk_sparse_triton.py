@@ -1,0 +1,134 @@
+"""The Triton kernel of block-sparse attention: each block of queries reads the blocks of keys in its own list.
+
+Import this module only where Triton is installed; `TRITON_INTERPRET=1` runs the kernel without a GPU.
+"""
+
+try:  # transformers refuses a file from the Hub over an import that is missing, unless it stands in a try
+    import triton
+    import triton.language as tl
+except ImportError:
+    raise
+
+import math
+
+import torch
+
+from .dual_chunk_blocks import BLOCK, Queries, Slab
+from .dual_chunk_rotation import ORDER
+
+_WARPS, _STAGES = 8, 3
+
+
+def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
+    """As `dual_chunk_blocks.attend_blocks`, in one launch."""
+    some = next(iter(queries.values()))
+    batch, heads, rows, size = some.shape
+    order, ends = _lists(kept, slab)
+    # Where a relation has no keys its list is empty, and any tensor serves.
+    given = [_rows_whole(queries.get(relation, some)) for relation in ORDER]
+    key, value = _rows_whole(key), _rows_whole(value)
+    out = torch.empty(batch, heads, rows, size, dtype=some.dtype, device=some.device)
+    lse = torch.empty(batch, heads, rows, dtype=torch.float32, device=some.device)
+    strides = [stride for x in (*given, key, value) for stride in x.stride()[:3]]
+    _attend[(len(slab.blocks), heads, batch)](
+        *given, key, value, out, lse, order, ends, scaling * math.log2(math.e),
+        slab.blocks.start * BLOCK, slab.lead, rows, slab.stop, kept.shape[3], heads // key.shape[1], heads, *strides,
+        SIZE=size, WIDE=triton.next_power_of_2(size), SIDE=BLOCK,
+        PRECISION="ieee" if some.dtype == torch.float32 else None, num_warps=_WARPS, num_stages=_STAGES,
+    )  # fmt: skip
+    return out, lse
+
+
+def _rows_whole(x: torch.Tensor) -> torch.Tensor:
+    return x if x.stride(3) == 1 else x.contiguous()
+
+
+def _lists(kept: torch.Tensor, slab: Slab) -> tuple[torch.Tensor, torch.Tensor]:
+    """The kept blocks of each row in order, int32 [B, H, M, N], and how many of them lie before the end of inter,
+    successive and intra keys, int32 [B, H, M, 3]."""
+    order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True).to(torch.int32)
+    borders = {relation: -(-end // BLOCK) for relation, _, end in slab.ranges}
+    counted = kept.cumsum(-1, dtype=torch.int32)
+    ends, last = [], torch.zeros_like(counted[..., 0])
+    for relation in reversed(ORDER):
+        if relation in borders:
+            last = counted[..., borders[relation] - 1]
+        ends.append(last)
+    return order, torch.stack(ends, dim=-1).contiguous()
+
+
+@triton.jit
+def _fold(
+    query, accumulated, top, total, key, value, key_row, value_row, listed, begin, end, scale, positions, KEYS,
+    CAUSAL: tl.constexpr, SIZE: tl.constexpr, WIDE: tl.constexpr, SIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Takes the listed blocks [begin, end) into a running softmax, in powers of two."""
+    within, i = tl.arange(0, SIDE), tl.arange(0, WIDE)
+    for at in range(begin, end):
+        slots = tl.load(listed + at).to(tl.int64) * SIDE + within
+        mask = (i < SIZE)[None, :]
+        if CAUSAL:
+            mask = mask & (slots < KEYS)[:, None]
+        keys = tl.load(key + slots[:, None] * key_row + i[None, :], mask=mask, other=0.0)
+        values = tl.load(value + slots[:, None] * value_row + i[None, :], mask=mask, other=0.0)
+        score = tl.dot(query, tl.trans(keys), input_precision=PRECISION) * scale
+        if CAUSAL:
+            score = tl.where(slots[None, :] <= positions[:, None], score, float("-inf"))
+        highest = tl.maximum(top, tl.max(score, 1))
+        # Every row sees its own key, but in this block perhaps none.
+        base = tl.where(highest == float("-inf"), 0.0, highest)
+        weights = tl.exp2(score - base[:, None])
+        shrink = tl.exp2(top - base)
+        total = total * shrink + tl.sum(weights, 1)
+        accumulated = accumulated * shrink[:, None]
+        accumulated += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
+        top = highest
+    return accumulated, top, total
+
+
+@triton.jit(do_not_specialize=["FIRST", "LEAD", "ROWS", "KEYS", "N"])
+def _attend(
+    intra, successive, inter, key, value, out, lse, order, ends, scale, FIRST, LEAD, ROWS, KEYS, N, GROUP, H,
+    intra_batch, intra_head, intra_row, successive_batch, successive_head, successive_row,
+    inter_batch, inter_head, inter_row, key_batch, key_head, key_row, value_batch, value_head, value_row,
+    SIZE: tl.constexpr, WIDE: tl.constexpr, SIDE: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    block, head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    within, i = tl.arange(0, SIDE), tl.arange(0, WIDE)
+    rows = block * SIDE + within - LEAD
+    real = (rows >= 0) & (rows < ROWS)
+    mask = real[:, None] & (i < SIZE)[None, :]
+    positions = FIRST + block * SIDE + within
+    listing = (batch * H + head) * tl.num_programs(0) + block
+    listed = order + listing * N
+    inter_end = tl.load(ends + listing * 3)
+    successive_end = tl.load(ends + listing * 3 + 1)
+    intra_end = tl.load(ends + listing * 3 + 2)
+    key += batch * key_batch + (head // GROUP) * key_head
+    value += batch * value_batch + (head // GROUP) * value_head
+
+    accumulated = tl.zeros([SIDE, WIDE], dtype=tl.float32)
+    top = tl.full([SIDE], float("-inf"), dtype=tl.float32)
+    total = tl.zeros([SIDE], dtype=tl.float32)
+    at = inter + batch * inter_batch + head * inter_head + rows[:, None] * inter_row + i[None, :]
+    query = tl.load(at, mask=mask, other=0.0)
+    accumulated, top, total = _fold(
+        query, accumulated, top, total, key, value, key_row, value_row, listed, 0, inter_end, scale, positions, KEYS,
+        False, SIZE, WIDE, SIDE, PRECISION,
+    )  # fmt: skip
+    at = successive + batch * successive_batch + head * successive_head + rows[:, None] * successive_row + i[None, :]
+    query = tl.load(at, mask=mask, other=0.0)
+    accumulated, top, total = _fold(
+        query, accumulated, top, total, key, value, key_row, value_row, listed, inter_end, successive_end, scale,
+        positions, KEYS, False, SIZE, WIDE, SIDE, PRECISION,
+    )  # fmt: skip
+    at = intra + batch * intra_batch + head * intra_head + rows[:, None] * intra_row + i[None, :]
+    query = tl.load(at, mask=mask, other=0.0)
+    accumulated, top, total = _fold(
+        query, accumulated, top, total, key, value, key_row, value_row, listed, successive_end, intra_end, scale,
+        positions, KEYS, True, SIZE, WIDE, SIDE, PRECISION,
+    )  # fmt: skip
+
+    row = (batch * H + head) * ROWS + rows
+    tl.store(out + row[:, None] * SIZE + i[None, :], (accumulated / total[:, None]).to(out.dtype.element_ty), mask=mask)
+    tl.store(lse + row, (top + tl.log2(total)) * 0.6931471805599453, mask=real)

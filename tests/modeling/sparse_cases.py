@@ -1,0 +1,64 @@
+"""What the Triton kernel of block-sparse attention gives, against its naive twin in float64: run with
+TRITON_INTERPRET=1 for a CPU, or on a GPU.
+
+Prints a JSON object: for each case the greatest relative error, over that of the naive twin in the same precision.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+import torch  # noqa: E402
+from op_cases import inverse_frequencies, relative  # noqa: E402
+
+from dca_hub.modeling.dual_chunk_blocks import attend_blocks_naive, slabs  # noqa: E402
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry  # noqa: E402
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations  # noqa: E402
+from dca_hub.modeling.dual_chunk_sparse_triton import attend_listed  # noqa: E402
+
+SMALL = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if SMALL else "cuda"
+GEOMETRY = DualChunkGeometry(384, 128, 512) if SMALL else DualChunkGeometry(3072, 512, 4096)
+UNIT = 256 if SMALL else 2560
+CASES = [(0, 1.7), (1.2, 3.3), (2, 3)]
+KINDS = [(torch.float32, 16)] if SMALL else [(torch.bfloat16, 128), (torch.float16, 64), (torch.float32, 96)]
+
+
+def measure(dtype, size: int, first: int, last: int) -> dict[str, float]:
+    torch.manual_seed(last)
+    query = torch.randn(2, 4, last - first, size, device=DEVICE, dtype=torch.float64).to(dtype)
+    shape = (2, 2, last, 2, size)
+    key, value = torch.randn(shape, device=DEVICE, dtype=torch.float64).to(dtype).transpose(2, 3)
+    positions = torch.arange(first, last, device=DEVICE)
+    rotations = relation_rotations(positions, inverse_frequencies(size).double().to(DEVICE), GEOMETRY)
+    errors = {}
+    for slab in slabs(first, last, GEOMETRY.chunk_length, 1024):
+        rows = slice(slab.start - first, slab.stop - first)
+        queries = {r: rotations.forward(query[:, :, rows], r, rows) for r, *_ in slab.ranges}
+        kept = torch.rand(2, 4, len(slab.blocks), slab.blocks.stop, device=DEVICE) < 0.4
+        kept[..., 0] = True
+        kept &= slab.seen(kept.device)
+        wide = {r: q.double() for r, q in queries.items()}
+        truth = attend_blocks_naive(wide, key.double(), value.double(), slab, kept, size**-0.5)
+        twin = attend_blocks_naive(queries, key, value, slab, kept, size**-0.5)
+        found = attend_listed(queries, key, value, slab, kept, size**-0.5)
+        for name, mine, its, true in zip(("out", "lse"), found, twin, truth, strict=True):
+            ratio = relative(mine, true) / max(relative(its, true), 1e-7)
+            case = f"{name}, {dtype}, {size}, {first} to {last}"
+            errors[case] = max(errors.get(case, 0.0), ratio)
+    return errors
+
+
+def main() -> None:
+    errors = {}
+    for dtype, size in [*KINDS, (torch.float32, 24 if SMALL else 128)]:
+        for first, last in CASES:
+            errors |= measure(dtype, size, int(first * UNIT), int(last * UNIT))
+    print(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main()
