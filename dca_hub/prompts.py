@@ -53,14 +53,18 @@ class Prompter:
         return ControlTokens(self.tokenizer)
 
     def text(self, document: str, turns: Sequence[Turn]) -> str:
+        """The prompt as text. The document begins the first message of the user: small models follow a question behind
+        it, and lose one that stands in another message."""
         if not self.is_chat:
             said = [f"{_QUESTION}{turn.question}{_ANSWER}{_answered(turn)}" for turn in turns]
             return document.rstrip() + "".join(said)
-        system = {"role": "system", "content": document.rstrip() if self.has_no_roles else INSTRUCTION + document}
         messages = [message for turn in turns for message in _messages(turn)]
-        if self._takes_system:
-            return self._render([system, *messages])
-        first = {"role": "user", "content": f"{INSTRUCTION}{document}\n\n{turns[0].question}"}
+        if self.has_no_roles:
+            return self._render([{"role": "system", "content": document.rstrip()}, *messages])
+        if not document:
+            return self._render(messages)
+        question = turns[0].question if turns else ""
+        first = {"role": "user", "content": f"{INSTRUCTION}{document}\n\n{question}"}
         return self._render([first, *messages[1:]])
 
     @property
@@ -99,19 +103,12 @@ class Prompter:
 
     @cached_property
     def has_no_roles(self) -> bool:
-        """Whether the format has no roles and sets a system message as it is, so that instructions would be text."""
-        return self._rendered_probe() == (self.tokenizer.bos_token or "") + "the document"
-
-    @cached_property
-    def _takes_system(self) -> bool:
-        return "the document" in (self._rendered_probe({"role": "user", "content": "a question"}) or "")
-
-    def _rendered_probe(self, *more: dict[str, str]) -> str | None:
-        probe = [{"role": "system", "content": "the document"}, *more]
+        """Whether the format sets a system message as it is, so that instructions would be text."""
         try:
-            return self._render(probe, add_generation_prompt=False)
+            probe = self._render([{"role": "system", "content": "the document"}], add_generation_prompt=False)
         except Exception:  # templates raise what they like where they know no system message
-            return None
+            return False
+        return probe == (self.tokenizer.bos_token or "") + "the document"
 
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
         return self.tokenizer.apply_chat_template(

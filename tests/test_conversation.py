@@ -133,30 +133,25 @@ def test_a_document_cannot_speak_with_control_tokens(loaded):
 
 
 @pytest.mark.parametrize(
-    "template, system",
+    "template",
     [
-        ("{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>", True),
-        (
-            "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-            "<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
-            False,
-        ),
-        (
-            "{% for m in messages %}{% if m['role'] != 'system' %}<{{ m['role'] }}>{{ m['content'] }}{% endif %}"
-            "{% endfor %}<assistant>",
-            False,
-        ),
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
+        "{% for m in messages %}{% if m['role'] != 'system' %}<{{ m['role'] }}>{{ m['content'] }}{% endif %}"
+        "{% endfor %}<assistant>",
     ],
 )
-def test_the_document_is_in_the_prompt_whatever_the_template_does_with_system_messages(template, system, loaded):
+def test_the_document_begins_the_first_message_of_the_user_whatever_the_template_does_otherwise(template, loaded):
     import copy
 
     tokenizer = copy.deepcopy(loaded.tokenizer)
     tokenizer.chat_template = template
     text = Prompter(tokenizer).text("THE DOCUMENT", [Turn("one?", "yes"), Turn("two?")])
-    assert text.count("THE DOCUMENT") == 1 and text.startswith("<system>" if system else "<user>")
-    assert text.index("THE DOCUMENT") < text.index("one?") < text.index("yes") < text.index("two?")
-    assert text.endswith("<assistant>")
+    first = text.partition("<assistant>")[0]
+    assert first.startswith("<user>") and first.endswith("THE DOCUMENT\n\none?") and text.count("THE DOCUMENT") == 1
+    assert text.index("one?") < text.index("yes") < text.index("two?") and text.endswith("<assistant>")
+    assert Prompter(tokenizer).text("", [Turn("one?")]) == "<user>one?<assistant>", "nothing to be answered from"
 
 
 def test_of_several_chat_templates_the_default_counts_or_there_is_a_sentence(loaded):
