@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class OpenAIServer(ThreadingHTTPServer):
     """`answer` is streamed word by word; `takes_ids` is False for a server that takes text alone. It calls its
-    model `model`, and where it has a `tokenizer`, tokenizes with it as vLLM's does."""
+    model `model`, and where it has a `tokenizer`, tokenizes with it as vLLM's does. `choice` makes the one choice of an
+    answer that is not streamed, out of the request. `breaks` says how a stream ends after its words: well (None), with
+    an "error", or "off"."""
 
     daemon_threads = True
 
@@ -22,10 +24,13 @@ class OpenAIServer(ThreadingHTTPServer):
         length: int | None = None,
         model: str = "demo",
         tokenizer=None,
+        choice=None,
+        breaks: str | None = None,
     ):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer, self.takes_ids, self.delay, self.length = answer, takes_ids, delay, length
         self.model, self.tokenizer = model, tokenizer
+        self.choice, self.breaks = choice, breaks
         self.asked: list[dict] = []
         self.sent = 0
 
@@ -46,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(body)
         if not self.server.takes_ids and not isinstance(body["prompt"], str):
             return self._send(400, {"detail": "prompt must be a string."})
+        if not body.get("stream"):
+            return self._send(200, {"choices": [self.server.choice(body)]})
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
@@ -54,7 +61,10 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(self.server.delay)
                 self._event({"choices": [{"text": f" {word}"}]})
                 self.server.sent += 1
-            self.wfile.write(b"data: [DONE]\n\n")
+            if self.server.breaks == "error":
+                self._event({"error": {"message": "the engine has died", "code": 500}})
+            elif self.server.breaks is None:
+                self.wfile.write(b"data: [DONE]\n\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client has hung up
 

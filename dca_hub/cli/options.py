@@ -3,7 +3,12 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dca_hub.progress import Progress, Report
 
 _DEVICES = (
     "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
@@ -94,6 +99,24 @@ def progress_bar(title: str, unit: str) -> tuple[Callable[[int, int], None], Cal
         bar.update(done - bar.n)
 
     return update, bar.close
+
+
+@contextmanager
+def loading_bar() -> "Iterator[Report]":
+    """What `load` reports to while a bar on the terminal's error stream shows it."""
+    shown: dict[str, tuple[Callable[[int, int], None], Callable[[], None]]] = {}
+
+    def report(progress: "Progress") -> None:
+        if progress.stage not in shown:
+            unit = "B" if progress.stage == "downloading" else "tensor"
+            shown[progress.stage] = progress_bar(progress.stage, unit)
+        shown[progress.stage][0](progress.done, progress.total)
+
+    try:
+        yield report
+    finally:
+        for _, close in shown.values():
+            close()
 
 
 def quiet() -> None:

@@ -4,9 +4,10 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
-from dca_hub.cli.options import port_number, positive, quiet
+from dca_hub.cli.options import loading_bar, port_number, positive, quiet
 
 HELP = "serve a model to others, over the OpenAI protocol"
 DESCRIPTION = """\
@@ -15,6 +16,9 @@ installed, else with the server that comes with transformers, one request after 
 
 MODEL is a package, a plain checkpoint (a folder or a Hub id), or a name from `dca-hub models`. A plain checkpoint gets
 DCA at the sizes of the catalogue or the authors' rule. docs/serving.md says what fits where.
+
+While vLLM starts, a line every 10 seconds says what it is doing. Without a GPU the first start compiles the model for
+about 90 seconds, during which vLLM may say that some processes are hanging: they are not.
 """
 EPILOG = """\
 examples:
@@ -50,7 +54,7 @@ def add(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from dca_hub.serving import engines
-    from dca_hub.serving.launch import Wanted
+    from dca_hub.serving.launch import Wanted, refuse_port
 
     chosen = engines.choose(args.engine)
     print(f"serving with {chosen.engine}: {chosen.why}", file=sys.stderr)
@@ -65,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         args.name,
         tuple(shlex.split(args.vllm)),
     )
+    if not args.dry_run:
+        refuse_port(wanted)
     serve = _vllm if chosen.engine == "vllm" else _transformers
     return serve(args.model, wanted, args.dry_run)
 
@@ -75,7 +81,9 @@ def _vllm(name: str, wanted, dry_run: bool) -> int:
     from dca_hub import sources
     from dca_hub.devices import free_bytes
     from dca_hub.serving.launch import vllm_launch
+    from dca_hub.serving.startup import watch_from_aside
     from dca_hub.sizes import geometry_of
+    from dca_hub.vllm_plugin.stage import STAGE_VARIABLE
 
     source = sources.resolve(name, weights=False)
     free = None if torch.cuda.is_available() else free_bytes("cpu")
@@ -89,26 +97,33 @@ def _vllm(name: str, wanted, dry_run: bool) -> int:
         return 0
     beside = Path(sys.executable).with_name(launch.command[0])
     program = str(beside) if beside.is_file() else launch.command[0]
-    os.execvpe(program, [program, *launch.command[1:]], os.environ | launch.environment)
+    handle, stage_file = tempfile.mkstemp(prefix="dca-hub-start-")
+    os.close(handle)
+    watch_from_aside(wanted.host, wanted.port, Path(stage_file))
+    environment = os.environ | launch.environment | {STAGE_VARIABLE: stage_file}
+    os.execvpe(program, [program, *launch.command[1:]], environment)
 
 
 def _transformers(name: str, wanted, dry_run: bool) -> int:
-    from dca_hub.serving.launch import transformers_command
+    from dca_hub.serving.launch import public_note, transformers_command
 
     command = transformers_command(name, wanted)
-    print(shlex.join(command), file=sys.stderr, flush=True)
+    note = public_note(wanted)
+    print(*([note] if note else []), shlex.join(command), sep="\n", file=sys.stderr, flush=True)
     if dry_run:
         return 0
     from dca_hub.devices import free_bytes
     from dca_hub.loading import load
+    from dca_hub.serving.startup import url
     from dca_hub.serving.transformers_server import Offer
     from dca_hub.serving.transformers_server import run as run_server
 
     quiet()
-    loaded = load(name, dtype=wanted.dtype, context=wanted.context)
+    with loading_bar() as report:
+        loaded = load(name, dtype=wanted.dtype, context=wanted.context, report=report)
     fits = free_bytes(str(loaded.device)) // loaded.cache_bytes_per_token
     offer = Offer(loaded, command[command.index("--name") + 1], wanted.context or min(loaded.context, fits))
-    words = f"{offer.name} on {loaded.device}, up to {offer.context:,} tokens, at http://{wanted.host}:{wanted.port}/v1"
+    words = f"{offer.name} on {loaded.device}, up to {offer.context:,} tokens, at {url(wanted.host, wanted.port)}"
     print(words, file=sys.stderr, flush=True)
     run_server(offer, wanted.host, wanted.port)
     return 0

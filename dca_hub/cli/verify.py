@@ -1,11 +1,11 @@
-"""`verify`: checks a package as somebody else would meet it."""
+"""`verify`: checks a package as somebody else would meet it, or a server that runs one."""
 
 import argparse
 import json
 import sys
 import time
 
-from dca_hub.cli.options import positive
+from dca_hub.cli.options import loading_bar, positive, progress_bar, quiet
 
 HELP = "check a package: files, loading, equality with the base, decoding, padding, long context"
 DESCRIPTION = """\
@@ -16,18 +16,34 @@ fails.
 Weights below 2 GB are checked in float32. Larger and quantized ones are checked as they are: how much the plain base
 model differs from itself in that precision (decoding against one call, padded against alone) is measured first, and
 the package may differ by twice as much; its first layers are checked in float32 as well.
+
+With --endpoint, a running server is checked instead: whether it has the model, a package, a catalogue name or a Hub id,
+and whether it runs Dual Chunk Attention or plain attention. A prompt longer than a chunk is read here with both, and by
+the server; its log-probabilities, or where it gives none, its words, tell which of the two it runs. A key goes in the
+variable OPENAI_API_KEY.
+"""
+EPILOG = """\
+examples:
+  dca-hub verify qwen-dca
+  dca-hub verify demo --endpoint http://127.0.0.1:8000
+  dca-hub verify Qwen/Qwen2.5-0.5B-Instruct --endpoint http://127.0.0.1:8000 --tokens 80k --device cuda
 """
 
 
 def add(subparsers) -> None:
     parser = subparsers.add_parser(
-        "verify", help=HELP, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        "verify",
+        help=HELP,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("folder", metavar="PACKAGE")
     parser.add_argument(
         "--tokens", type=positive, default=8192, metavar="N", help="longest text to try (default: 8192)"
     )
-    parser.add_argument("--device", default="cpu", help="where to run the model (default: cpu)")
+    parser.add_argument("--device", help="where to run the model (default: cpu; with --endpoint, the best there is)")
+    parser.add_argument("--endpoint", metavar="URL", help="check the server at this address")
     parser.add_argument(
         "--fetch", action="store_true", help="get the base model's weights, for a package that holds none"
     )
@@ -42,11 +58,10 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dca_hub.verification import Outcome, verify
+    from dca_hub.verification import Outcome
 
     started, failed = time.monotonic(), 0
-    options = {"tokens": args.tokens, "device": args.device, "fetch": args.fetch, "precision": args.precision}
-    for finding in verify(args.folder, **options):
+    for finding in _endpoint(args) if args.endpoint else _package(args):
         failed += finding.outcome is Outcome.FAILED
         if args.json:
             said = {"check": finding.check.value, "outcome": finding.outcome.value, "detail": finding.detail}
@@ -56,3 +71,27 @@ def run(args: argparse.Namespace) -> int:
     verdict = f"{failed} failed" if failed else "nothing failed"
     print(f"{verdict}, {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _package(args: argparse.Namespace):
+    from dca_hub.verification import verify
+
+    options = {"tokens": args.tokens, "device": args.device or "cpu", "fetch": args.fetch, "precision": args.precision}
+    return verify(args.folder, **options)
+
+
+def _endpoint(args: argparse.Namespace):
+    from dca_hub.errors import DcaHubError, Fix
+    from dca_hub.verification import verify_endpoint
+
+    if args.fetch:
+        raise DcaHubError("With --endpoint the model's weights are always fetched", Fix("leave {} out", "fetch"))
+    quiet()
+    update, close = progress_bar("reading here", "token")
+    options = {"tokens": args.tokens, "device": args.device, "progress": update}
+    dtype = "float32" if args.precision == "float32" else None
+    try:
+        with loading_bar() as report:
+            yield from verify_endpoint(args.folder, args.endpoint, dtype=dtype, report=report, **options)
+    finally:
+        close()

@@ -57,29 +57,64 @@ class Endpoint:
             return None
         return found if isinstance(found, list) else None
 
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A completion in one piece.
+
+        Raises:
+            Refused: the server refuses the request.
+            DcaHubError: the connection breaks, or the answer is no completion.
+        """
+        timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+        try:
+            answer = httpx.post(
+                f"{self.url}/completions", json={"model": self.model, **body}, headers=_headers(), timeout=timeout
+            )
+            if answer.status_code >= 400:
+                raise Refused(answer.status_code, _reason(answer))
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise self._broken(error) from None
+
+    def _broken(self, error: object) -> DcaHubError:
+        return DcaHubError(f"The connection to {self.url} broke: {error}; see that the server still runs.")
+
     def complete(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of a streamed completion. Closing the iterator hangs up, and the server stops.
 
         Raises:
-            DcaHubError: the server refuses the request, or the connection breaks.
+            DcaHubError: the server refuses the request, an error ends its answer, or the connection breaks, which may
+                look like an end: a whole answer says why it ended.
         """
         timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
         request = {"model": self.model, "stream": True, **body}
+        has_ended = False
         try:
             with httpx.stream(
                 "POST", f"{self.url}/completions", json=request, headers=_headers(), timeout=timeout
             ) as answer:
                 if answer.status_code >= 400:
-                    raise _Refused(answer.status_code, _reason(answer))
+                    raise Refused(answer.status_code, _reason(answer))
                 for line in json_lines.lines_of(answer.iter_text()):
                     data = line.removeprefix("data:").strip()
-                    if line.startswith("data:") and data != "[DONE]":
-                        yield json.loads(data)
-        except (httpx.HTTPError, ValueError) as error:
-            raise DcaHubError(f"The connection to {self.url} broke: {error}; see that the server still runs.") from None
+                    if not line.startswith("data:"):
+                        continue
+                    if data == "[DONE]":
+                        has_ended = True
+                        continue
+                    chunk = json.loads(data)
+                    if "error" in chunk:
+                        raise DcaHubError(f"The server ends its answer with an error: {_message(chunk['error'])}")
+                    has_ended |= any(choice.get("finish_reason") for choice in chunk.get("choices", ()))
+                    yield chunk
+        except (httpx.HTTPError, ValueError, AttributeError, TypeError) as error:
+            raise self._broken(error) from None
+        if not has_ended:
+            raise self._broken("the answer has no end")
 
 
-class _Refused(DcaHubError):
+class Refused(DcaHubError):
+    """The server's own refusal of a request, with its HTTP status."""
+
     def __init__(self, status: int, reason: str):
         super().__init__(f"The server refuses the request ({status}): {reason}")
         self.status = status
@@ -205,10 +240,13 @@ def _reason(answer: httpx.Response) -> str:
     text = answer.read().decode("utf-8", errors="replace")
     try:
         said = json.loads(text)
-        error = said.get("error", said.get("detail", text))
-        return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
+        return _message(said.get("error", said.get("detail", text)))
     except (ValueError, AttributeError):
         return text[:300]
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
 
 
 class RemoteReader:
@@ -300,10 +338,10 @@ class _Answer:
         try:
             try:
                 self._stream(body)
-            except _Refused as refused:
+            except Refused as refused:
                 if refused.status not in (400, 422) or self.tokens:
                     raise
-                self._stream(body | {"prompt": _as_text(self.served.tokenizer, body["prompt"])})
+                self._stream(body | {"prompt": as_text(self.served.tokenizer, body["prompt"])})
             self._pieces.put(_END)
         except BaseException as error:
             self._pieces.put(error)
@@ -322,7 +360,7 @@ class _Answer:
             chunks.close()
 
 
-def _as_text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+def as_text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
     """The tokens as a text that a server's tokenizer makes the same tokens of; what it adds itself is left out."""
     added = tokenizer("")["input_ids"]
     if added and tokens[: len(added)] == added:

@@ -1,7 +1,11 @@
 """From a model to the command line of vLLM that serves it right: length, pages of the cache, memory."""
 
+import errno
+import ipaddress
 import json
 import math
+import os
+import socket
 from dataclasses import dataclass, field
 
 from dca_hub import sources
@@ -75,7 +79,8 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
         environment, notes = {"VLLM_CPU_KVCACHE_SPACE": str(space)}, [note]
         if wanted.tensor_parallel > 1:
             environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return Launch((*command, *wanted.further), environment, tuple(notes))
+    public = public_note(wanted)
+    return Launch((*command, *wanted.further), environment, (*notes, *([public] if public else [])))
 
 
 def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
@@ -97,6 +102,48 @@ def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
     command = ["dca-hub", "serve", model, "--engine", "transformers", "--name", wanted.name or served_name(source)]
     command += ["--max-context", str(context), *(["--dtype", wanted.dtype] if wanted.dtype else [])]
     return (*command, "--host", wanted.host, "--port", str(wanted.port))
+
+
+def refuse_port(wanted: Wanted) -> None:
+    """Raises DcaHubError where nothing can listen at the address: before a model is loaded for minutes."""
+    if wanted.port == 0:
+        return
+    kind = socket.AF_INET6 if ":" in wanted.host else socket.AF_INET
+    try:
+        with socket.socket(kind, socket.SOCK_STREAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((wanted.host, wanted.port))
+    except socket.gaierror:
+        raise DcaHubError(f"{wanted.host!r} is no address of this machine", Fix("choose another {}", "host")) from None
+    except PermissionError:
+        raise DcaHubError(
+            f"Port {wanted.port} is for the administrator of this machine alone", Fix("choose another {}", "port")
+        ) from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            problem = f"Port {wanted.port} is taken, perhaps by another server"
+            raise DcaHubError(problem, Fix("choose another {}", "port")) from None
+        raise DcaHubError(
+            f"Nothing can listen at {wanted.host} ({error.strerror})", Fix("choose another {}", "host")
+        ) from None
+
+
+def public_note(wanted: Wanted) -> str | None:
+    """What a person should know of an address that others can reach; None where none can, or they need a key."""
+    has_key = any(option.partition("=")[0] == "--api-key" for option in wanted.further)
+    if _is_loopback(wanted.host) or has_key or os.environ.get("VLLM_API_KEY"):
+        return None
+    return (
+        f"Whoever reaches {wanted.host}:{wanted.port} over the network can use this server: nothing asks for a key "
+        "(vLLM does with --vllm='--api-key KEY'), and nothing is encrypted."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def served_name(source: Source) -> str:

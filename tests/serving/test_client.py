@@ -130,3 +130,11 @@ def test_the_same_tokens_under_another_name_are_said(tokenizer):
         assert "calls its model 'my-model'; its tokens are those of 'demo'" in connect("demo", server.url).note
     with serving("x", model="Demo", tokenizer=tokenizer) as server:
         assert connect("demo", server.url).note is None
+
+
+@pytest.mark.parametrize("breaks, words", [("error", "the engine has died"), ("off", "the answer has no end")])
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(breaks, words):
+    with serving("half an", breaks=breaks) as server:
+        events = converse(connect("demo", server.url), [DOCUMENT]).ask("What?", SHORT)
+        with pytest.raises(DcaHubError, match=words):
+            list(events)

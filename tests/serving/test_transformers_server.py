@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from dca_hub.prompts import Turn
 from dca_hub.serving.client import connect, converse
 from dca_hub.serving.engines import transformers_refusal
 from dca_hub.serving.transformers_server import Offer, build_app
+from dca_hub.verification import Outcome, verify_endpoint
 
 if transformers_refusal():
     pytest.skip(transformers_refusal(), allow_module_level=True)
@@ -59,6 +61,15 @@ def test_an_endpoint_conversation_over_it(loaded, url):
         for _ in range(6):
             expected.append(int(loaded.model(torch.tensor([expected]), use_cache=False).logits[0, -1].argmax()))
     assert answered.text == loaded.tokenizer.decode(expected[len(tokens) :], skip_special_tokens=True).strip()
+
+
+def test_verify_tells_that_it_serves_dca(loaded, url):
+    """It gives no log-probabilities, so its words tell."""
+    _, found = verify_endpoint("demo", url)
+    assert found.outcome is Outcome.PASSED, found.detail
+    with listening(build_app(Offer(replace(loaded, model=loaded.base), "demo", 4096))) as plain:
+        _, found = verify_endpoint("demo", plain)
+    assert "it runs plain attention" in found.detail
 
 
 def test_the_model_has_the_name_and_the_length_that_it_is_served_with(client):
