@@ -20,6 +20,7 @@ from dca_hub.modeling.dual_chunk_cache import GrowingCache
 PIECE = 2048  # tokens a forward pass, where every machine must compute the same
 _FIRST_PIECE, _LEAST_PIECE, _MOST_PIECE = 256, 64, 8192  # tokens, where a person may press Stop
 _PIECE_SECONDS = 0.4
+_ANSWER = 1024  # tokens behind a prompt that its cache has room for from the start
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ class PromptCache:
     A prompt is read with `read` and answered with `generate`. Both keep what the cache shares with the prompt, so a
     document that several questions follow is read once. An error within a forward pass empties the cache, which may
     have reached some layers only.
+
+    bits: of each cached number, 16 (the model's own dtype) or 8.
     """
 
-    def __init__(self, model: PreTrainedModel):
-        self.model = model
+    def __init__(self, model: PreTrainedModel, bits: int = 16):
+        self.model, self.bits = model, bits
         self.clear()
 
     def clear(self) -> None:
-        self._cache, self.tokens = GrowingCache(config=self.model.config), []
+        self._cache, self.tokens = GrowingCache(config=self.model.config, bits=self.bits), []
 
     def fork(self) -> "PromptCache":
         """A cache of its own that begins with the same tokens; the two share their memory until they grow, which makes
@@ -84,6 +87,7 @@ class PromptCache:
         common = self._common(prompt)
         self.keep(common - common % piece if whole_pieces else common)
         begin, end = len(self.tokens), len(prompt) - 1
+        self._cache.reserve(end + _ANSWER)
         size = piece or _FIRST_PIECE
         while (at := len(self.tokens)) < end:
             started = time.monotonic()

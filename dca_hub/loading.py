@@ -47,6 +47,7 @@ class Loaded:
     trained: int
     context: int
     cache_bytes_per_token: int
+    cache_bits: int = 16
 
     @property
     def entry(self) -> Entry | None:
@@ -86,6 +87,7 @@ def load(
     context: int | None = None,
     revision: str | None = None,
     sparse: str | float | bool | None = None,
+    cache_bits: int = 16,
     report: Report | None = None,
 ) -> Loaded:
     """Loads a model and its tokenizer.
@@ -99,6 +101,7 @@ def load(
         quantization: "4bit" or "8bit" weights through bitsandbytes.
         context: the tokens of context that must fit in memory; by default the trained length.
         sparse: read long texts with block-sparse attention, as in `extend`.
+        cache_bits: of each number in the caches of `Conversation`: 16, the model's own dtype, or 8.
         report: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
     Raises:
@@ -106,7 +109,9 @@ def load(
     """
     if sparse and not dca:
         raise DcaHubError("Sparse attention is made for Dual Chunk Attention, and the plain model is asked for.")
-    plan = _plan(name, device, dtype, quantization, revision, report)
+    if cache_bits not in (8, 16):
+        raise DcaHubError(f"cache_bits must be 8 or 16, not {cache_bits!r}.")
+    plan = _plan(name, device, dtype, quantization, revision, report, cache_bits)
     source, need = plan.source, plan.need
     _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
     folder = _weights_source(name, source, revision, report)
@@ -125,6 +130,7 @@ def load(
         trained=plan.geometry.pretraining_length,
         context=reach_of(source, plan.geometry),
         cache_bytes_per_token=need.cache_per_token,
+        cache_bits=cache_bits,
     )
 
 
@@ -159,19 +165,21 @@ class _Plan:
     need: Need
 
 
-def _plan(name, device, dtype, quantization, revision, report) -> _Plan:
+def _plan(name, device, dtype, quantization, revision, report, cache_bits: int = 16) -> _Plan:
     source = sources.resolve(name, weights=False, revision=revision, report=report)
     native, device = _native_config(source), check_device(device or best_device())
     dtype = _pick_dtype(native, dtype, device)
-    need = memory_need(source, dtype, quantization, device)
+    need = memory_need(source, dtype, quantization, device, cache_bits)
     return _Plan(source, native, geometry_of(source).geometry, dtype, need)
 
 
-def memory_need(source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str) -> Need:
+def memory_need(
+    source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str, cache_bits: int = 16
+) -> Need:
     """What a model will take, by its configuration alone, and what the device has free, in bytes."""
     architecture = Architecture.from_config(source.config)
     weights = architecture.weights_bytes(dtype, quantization or stored_quantization(source.config))
-    return Need(weights, architecture.cache_bytes_per_token(dtype), free_bytes(device), device)
+    return Need(weights, architecture.cache_bytes_per_token(dtype, cache_bits), free_bytes(device), device)
 
 
 def _read_heads(config: PreTrainedConfig, source: Source) -> None:

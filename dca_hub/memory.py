@@ -139,9 +139,11 @@ class Architecture:
             shrunk = linear + 4 * self.num_hidden_layers * self._linear_rows
         return (self.parameters - linear) * size + shrunk
 
-    def cache_bytes_per_token(self, dtype: object) -> int:
-        """Bytes of keys and values that each token of context leaves in the cache, all layers together."""
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * dtype_bytes(dtype)
+    def cache_bytes_per_token(self, dtype: object, bits: int = 16) -> int:
+        """Bytes of keys and values that each token of context leaves in the cache, all layers together; with 8 `bits`
+        in `dual_chunk_cache.EightBitLayer`s."""
+        row = self.head_dim + 4 if bits == 8 else self.head_dim * dtype_bytes(dtype)
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * row
 
     @property
     def _widths(self) -> tuple[int, int]:

@@ -68,7 +68,7 @@ class LocalReader:
     def __init__(self, loaded: Loaded, dca: bool, is_chat: bool):
         self.model = loaded.model if dca else loaded.base
         self.tokenizer, self.is_chat = loaded.tokenizer, is_chat
-        self.cache = PromptCache(self.model)
+        self.cache = PromptCache(self.model, loaded.cache_bits)
         self.written, self.ended = 0, "model"
 
     @property

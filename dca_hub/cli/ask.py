@@ -51,6 +51,10 @@ def add(subparsers) -> None:
         help="ask MODEL on an OpenAI-compatible server (dca-hub serve); none is loaded here",
     )
     add_loading(parser)
+    parser.add_argument(
+        "--cache-in-8bit", dest="cache_bits", action="store_const", const=8, default=16,
+        help="keep keys and values in 8 bits: about half the memory for a text, at some loss of precision",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -87,6 +91,7 @@ def _conversation(args: argparse.Namespace, documents: list):
         context=args.max_context,
         revision=args.revision,
         sparse=args.sparse,
+        cache_bits=args.cache_bits,
     )
     return Conversation(loaded, documents, **options)
 

@@ -7,7 +7,8 @@ import torch
 from tiny_models import tiny_dca, tokens
 from transformers import DynamicCache
 
-from dca_hub.modeling.dual_chunk_cache import GrowingCache, GrowingLayer
+from dca_hub.caches import with_cache
+from dca_hub.modeling.dual_chunk_cache import EightBitLayer, GrowingCache, GrowingLayer
 
 
 def filled(layer, *lengths, seed=0):
@@ -97,3 +98,47 @@ def test_generates_the_same_tokens():
     cache = GrowingCache(config=model.config)
     assert torch.equal(model.generate(ids, past_key_values=cache, **options), wanted)
     assert all(type(layer) is GrowingLayer for layer in cache.layers) and cache.get_seq_length() == 99
+
+
+def test_what_is_reserved_is_made_at_once_and_outgrown():
+    cache = GrowingCache()
+    cache.layers = [GrowingLayer()]
+    cache.reserve(5000)
+    layer = filled(cache.layers[0], 300)
+    where = layer.keys.data_ptr()
+    assert layer._held[0].shape[-2] == 5000
+    filled(layer, 4700)
+    assert layer.keys.data_ptr() == where
+    filled(layer, 1)
+    assert layer.get_seq_length() == 5001 and layer._held[0].shape[-2] > 5001
+
+
+@pytest.mark.parametrize("size", [4, 6, 64])
+def test_eight_bits_keep_each_number_within_half_a_step(size):
+    layer, wanted = EightBitLayer(), DynamicCache().layer_class_to_replicate()
+    for length in (300, 1, 500):
+        new = torch.randn(2, 2, 2, length, size) * torch.logspace(-8, 3, length).unsqueeze(-1)
+        new[:, :, :, 0] = 0
+        found, true = layer.update(*new), wanted.update(*new)
+        for mine, its in zip(found, true):
+            assert mine.dtype == its.dtype and mine.shape == its.shape
+            assert ((mine - its).abs() <= its.abs().amax(-1, keepdim=True) / 253).all()
+    assert layer.keys.dtype == torch.int8 and layer.get_seq_length() == wanted.get_seq_length() == 801
+    layer.crop(-501)
+    assert torch.equal(layer.update(*new)[0][..., :300, :], found[0][..., :300, :])
+    with pytest.raises(ValueError, match="no gradients"):
+        layer.update(*new.requires_grad_())
+
+
+@torch.no_grad()
+def test_a_model_reads_from_eight_bits_what_it_reads_from_sixteen_within_rounding():
+    model, ids = tiny_dca("llama"), tokens(70)
+    cache = GrowingCache(config=model.config, bits=8)
+    first = model(ids[:, :40], **with_cache(model, cache)).logits
+    second = model(ids[:, 40:], **with_cache(model, cache)).logits
+    whole = model(ids, use_cache=False).logits
+    error = (torch.cat([first, second], 1) - whole).norm() / whole.norm()
+    assert 1e-5 < error < 0.02
+    assert all(type(layer) is EightBitLayer for layer in cache.layers)
+    with pytest.raises(ValueError, match="8 or 16 bits"):
+        GrowingCache(bits=4)

@@ -1,0 +1,203 @@
+"""The longest text that one GPU holds with DCA: prefill in pieces, then 64 tokens of decoding.
+
+What memory a text of N tokens takes shows in its last piece: with a cache of N - piece tokens in place, whatever they
+are, the last piece and the decoding have the peak that the whole reading has. So the longest N is found by bisection
+over last pieces, and then read once from the first token on, with the time of it. Weights are random: they take what a
+checkpoint's take. `--gib 80` leaves no more of a larger card than an 80 GB one has.
+
+    python benchmarks/reach.py --shape llama-2-7b --gib 80
+    python benchmarks/reach.py --shape llama-3-8b --bits 16 8 --sparse
+    python benchmarks/reach.py --shape llama-3-8b --no-whole          the bisection alone, in a minute
+
+Ends with a line of JSON for each case.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, PreTrainedModel, Qwen2Config
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from attention import processor
+
+from dca_hub.caches import with_cache
+from dca_hub.modeling.configuration_dca_llama import DualChunkLlamaConfig
+from dca_hub.modeling.configuration_dca_qwen2 import DualChunkQwen2Config
+from dca_hub.modeling.dual_chunk_cache import GrowingCache, GrowingLayer
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
+from dca_hub.modeling.modeling_dca_llama import DualChunkLlamaForCausalLM
+from dca_hub.modeling.modeling_dca_qwen2 import DualChunkQwen2ForCausalLM
+from dca_hub.sizes import Asked, sized
+
+SHAPES = {
+    "llama-2-7b": (
+        LlamaConfig(
+            vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
+            num_key_value_heads=32, max_position_embeddings=4096,
+        ),
+        DualChunkLlamaConfig, DualChunkLlamaForCausalLM,
+    ),
+    "llama-3-8b": (
+        LlamaConfig(
+            vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
+            num_key_value_heads=8, max_position_embeddings=8192,
+            rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        ),
+        DualChunkLlamaConfig, DualChunkLlamaForCausalLM,
+    ),
+    "qwen2.5-7b": (
+        Qwen2Config(
+            vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+            num_key_value_heads=4, max_position_embeddings=32768,
+            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
+        ),
+        DualChunkQwen2Config, DualChunkQwen2ForCausalLM,
+    ),
+}  # fmt: skip
+DECODED = 64
+STEP = 1024  # tokens that the bisection stops at
+
+
+def build(shape: str, layers: int | None, sparse: bool, device: str) -> PreTrainedModel:
+    """A DCA model of a shape with random weights, in bfloat16."""
+    plain, config_class, model_class = SHAPES[shape]
+    said = {"max_position_embeddings": plain.max_position_embeddings, "model_type": plain.model_type}
+    settings = config_from_geometry(sized(said, None, Asked()).geometry)
+    kept = {k: v for k, v in plain.to_dict().items() if k not in ("model_type", "layer_types")}
+    kept |= {"num_hidden_layers": layers} if layers else {}
+    settings |= {"sparse": {"method": "xattention"}} if sparse else {}
+    config = config_class(**{**kept, "dtype": "bfloat16", CONFIG_KEY: settings})
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            return model_class(config).eval()
+    finally:
+        torch.set_default_dtype(before)
+
+
+class Reading:
+    """A text of N tokens in a cache that has room for it and for what is decoded."""
+
+    def __init__(self, model: PreTrainedModel, tokens: int, piece: int, bits: int):
+        self.model, self.tokens, self.piece = model, tokens, piece
+        self.cache = GrowingCache(config=model.config, bits=bits)
+        self.cache.reserve(tokens + DECODED)
+
+    def pretend(self, tokens: int) -> None:
+        """Puts so many keys and values of nothing into the cache."""
+        config = self.model.config
+        size = (1, config.num_key_value_heads, 1, config.hidden_size // config.num_attention_heads)
+        new = torch.zeros(size, dtype=torch.bfloat16, device=self.model.device)
+        for index in range(config.num_hidden_layers):
+            self.cache.update(new, new, index)
+            layer = self.cache.layers[index]
+            assert isinstance(layer, GrowingLayer)
+            for held in layer._held:
+                held.zero_()
+            layer.keys, layer.values = (held[..., :tokens, :] for held in layer._held)
+
+    def read(self, tokens: int) -> torch.Tensor:
+        """Reads so many tokens; gives the logits after the last."""
+        while tokens:
+            now = min(self.piece, tokens)
+            ids = torch.randint(0, self.model.config.vocab_size, (1, now), device=self.model.device)
+            logits = self.model(ids, **with_cache(self.model, self.cache), use_cache=True, logits_to_keep=1).logits
+            tokens -= now
+        return logits
+
+    def decode(self, logits: torch.Tensor) -> None:
+        for _ in range(DECODED):
+            token = logits[:, -1:].argmax(-1)
+            logits = self.model(token, **with_cache(self.model, self.cache), use_cache=True).logits
+
+
+def clear() -> None:
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+
+
+def fits(model: PreTrainedModel, tokens: int, piece: int, bits: int) -> bool:
+    """Whether the last piece of a text of so many tokens, and decoding after it, find room."""
+    clear()
+    try:
+        reading = Reading(model, tokens, piece, bits)
+        last = min(piece, tokens)
+        if tokens > last:
+            reading.pretend(tokens - last)
+        reading.decode(reading.read(last))
+        return True
+    except torch.OutOfMemoryError:
+        return False
+
+
+def longest(model: PreTrainedModel, piece: int, bits: int, most: int) -> int:
+    """The most tokens that fit, in steps of STEP."""
+    low, high = 1, most // STEP + 1  # fits, does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(model, middle * STEP, piece, bits) else (low, middle)
+        print(f"  {low * STEP:,} tokens fit, {high * STEP:,} do not", flush=True)
+    return low * STEP
+
+
+def timed(function, *arguments):
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    result = function(*arguments)
+    torch.cuda.synchronize()
+    return result, time.perf_counter() - started
+
+
+def whole(model: PreTrainedModel, tokens: int, piece: int, bits: int) -> dict[str, float]:
+    """Reads a text from its first token on, and decodes."""
+    clear()
+    reading = Reading(model, tokens, piece, bits)
+    logits, prefill = timed(reading.read, tokens)
+    _, decoding = timed(reading.decode, logits)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    return {"prefill_seconds": prefill, "token_seconds": decoding / DECODED, "peak_gib": peak}
+
+
+@torch.inference_mode()
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="llama-3-8b")
+    parser.add_argument("--gib", type=float, help="memory to use, in GiB (default: all that the card has)")
+    parser.add_argument("--bits", type=int, nargs="+", choices=(16, 8), default=[16])
+    parser.add_argument("--piece", type=int, default=8192, help="tokens a forward pass (default: 8192)")
+    parser.add_argument("--tokens", type=int, help="read this many, without a bisection")
+    parser.add_argument("--most", type=int, default=2 << 20, help="tokens that the bisection starts below")
+    parser.add_argument("--layers", type=int, help="of the model, to try things (default: the shape's own)")
+    parser.add_argument("--no-whole", action="store_true", help="do not read the longest text from its first token on")
+    parser.add_argument("--sparse", action="store_true", help="read it with block-sparse attention")
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        parser.error("this needs a CUDA device")
+    total = torch.cuda.get_device_properties(0).total_memory
+    if args.gib:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, args.gib * 2**30 / total))
+    model, rows = build(args.shape, args.layers, args.sparse, "cuda"), []
+    for bits in args.bits:
+        row = {"shape": args.shape, "card": processor("cuda"), "gib": args.gib or total / 2**30, "bits": bits}
+        row |= {"piece": args.piece, "sparse": args.sparse, "layers": model.config.num_hidden_layers}
+        row["tokens"] = args.tokens or longest(model, args.piece, bits, args.most)
+        print(f"{args.shape}, {bits} bits a cached number: {row['tokens']:,} tokens", flush=True)
+        if not args.no_whole:
+            row |= whole(model, row["tokens"], args.piece, bits)
+            seconds = row["prefill_seconds"], row["token_seconds"] * 1e3
+            print(f"  read in {seconds[0]:.1f} s, then {seconds[1]:.1f} ms a token", flush=True)
+        rows.append(row)
+    for row in rows:
+        print(json.dumps(row))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
