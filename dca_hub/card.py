@@ -248,6 +248,11 @@ def _loading(place: Place | None) -> str:
         "where it is installed. Without `trust_remote_code=True` the model refuses to load, since it would otherwise "
         "run plain attention."
     )
+    parts.append(
+        "vLLM serves it with the plug-in of dca-hub beside it (`pip install 'dca-hub[vllm]'`). Without the plug-in, "
+        "vLLM refuses it, as does every engine that knows no `DualChunk` classes: by the base model's class names it "
+        "would run plain attention."
+    )
     return "\n\n".join(parts)
 
 

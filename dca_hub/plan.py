@@ -11,7 +11,7 @@ from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import Weights, find_weights
 from dca_hub.errors import DcaHubError, one_line
 from dca_hub.families import Family
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, PUBLIC_ATTENTION, config_from_geometry, own_architectures
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_guards import refuse_unfit
 from dca_hub.sizes import NOTHING_ASKED, Asked, geometry_of, may_change_length, reach_of
@@ -59,14 +59,19 @@ def make_plan(source: Source, asked: Asked = NOTHING_ASKED, mode: WeightsMode = 
 
 
 def package_config(plan: Plan) -> dict[str, Any]:
-    """config.json of the package: the base's, native names kept, with the DCA keys beside them."""
+    """config.json of the package: the base's, with the DCA keys beside its own, and the DCA classes named."""
     config = {k: v for k, v in plan.source.config.items() if k not in ("_name_or_path", "auto_map")}
+    config["architectures"] = own_architectures(config.get("architectures") or [_causal(plan.family)])
     config["auto_map"] = plan.family.auto_map
     config["attn_implementation"] = PUBLIC_ATTENTION
     config[CONFIG_KEY] = config_from_geometry(plan.geometry)
     if may_change_length(config):
         config["max_position_embeddings"] = plan.context
     return config
+
+
+def _causal(family: Family) -> str:
+    return family.auto_map["AutoModelForCausalLM"].rpartition(".")[2]
 
 
 def _refuse_other_heads(name: str, config: Mapping[str, Any]) -> None:

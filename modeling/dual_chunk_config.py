@@ -1,6 +1,6 @@
 """What every DCA configuration adds to its base model's: the sizes of the chunks, checked, and how it is saved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .dual_chunk_geometry import DualChunkGeometry
@@ -10,7 +10,7 @@ CONFIG_KEY = "dual_chunk_attention_config"
 # What config.json says. It is registered nowhere: transformers then refuses to load the model without remote code,
 # where it would otherwise run the base model's plain attention without a word.
 PUBLIC_ATTENTION = "dca"
-CLASS_PREFIX = "DualChunk"
+CLASS_PREFIX = "DualChunk"  # of class names, also in `architectures`: an engine that knows no such class says so
 _KEYS = {
     "chunk_size": "chunk_size",
     "local_size": "local_size",
@@ -71,6 +71,11 @@ def config_from_geometry(geometry: DualChunkGeometry) -> dict[str, int | float]:
     return settings if geometry.temperature else {k: v for k, v in settings.items() if k != "temperature"}
 
 
+def own_architectures(names: Sequence[str]) -> list[str]:
+    """The DCA classes of some classes of transformers, or of DCA."""
+    return [CLASS_PREFIX + name.removeprefix(CLASS_PREFIX) for name in names]
+
+
 def auto_classes(family: str, name: str, classes: Mapping[str, str] | None = None) -> dict[str, str]:
     """The `auto_map` of a family: each auto class of transformers and the `module.Class` that serves it. `classes` has
     the base model's class for each auto class where they are not the five that are named after the configuration."""
@@ -84,7 +89,7 @@ def auto_classes(family: str, name: str, classes: Mapping[str, str] | None = Non
 
 
 class DualChunkConfigMixin:
-    """Mixed into a base model's configuration class; keeps its `model_type` and native `architectures`."""
+    """Mixed into a base model's configuration class; keeps its `model_type`."""
 
     auto_classes = None
 
@@ -97,10 +102,11 @@ class DualChunkConfigMixin:
             sparse_from_config(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is saved: both worlds find their way, transformers by `auto_map`, engines by the native names."""
+        """What is saved: transformers finds its way by `auto_map`, and engines that would run plain attention without a
+        word find `architectures` that they do not have."""
         settings = super().to_dict()
         if settings.get("architectures"):
-            settings["architectures"] = [name.removeprefix(CLASS_PREFIX) for name in settings["architectures"]]
+            settings["architectures"] = own_architectures(settings["architectures"])
         settings["attn_implementation"] = PUBLIC_ATTENTION
         if self.auto_classes:
             settings["auto_map"] = dict(self.auto_classes)

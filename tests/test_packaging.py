@@ -49,7 +49,7 @@ def test_a_package_is_complete_and_holds_nothing_else(family, tmp_path):
 
 def test_config_serves_both_worlds(checkpoint, tmp_path):
     config = config_of(package(str(checkpoint), tmp_path / "out", **SIZES, temperature=0.2).folder)
-    assert config["architectures"] == ["LlamaForCausalLM"] and config["model_type"] == "llama"
+    assert config["architectures"] == ["DualChunkLlamaForCausalLM"] and config["model_type"] == "llama"
     assert config["attn_implementation"] == "dca"
     assert config["auto_map"]["AutoModelForCausalLM"] == "modeling_dca_llama.DualChunkLlamaForCausalLM"
     assert config["dual_chunk_attention_config"] == {

@@ -10,7 +10,7 @@ from dca_hub import families, manifest, sources
 from dca_hub.checkpoints import find_weights
 from dca_hub.errors import DcaHubError, one_line
 from dca_hub.manifest import Manifest
-from dca_hub.modeling.dual_chunk_config import PUBLIC_ATTENTION, geometry_from_config
+from dca_hub.modeling.dual_chunk_config import CLASS_PREFIX, PUBLIC_ATTENTION, geometry_from_config
 from dca_hub.modeling.dual_chunk_guards import refuse_unfit
 
 # What a download from the Hub has beside the files of the package.
@@ -42,7 +42,7 @@ class Outcome(Enum):
 class Finding:
     """The outcome of one check; `detail` is what was measured, or why it failed or was skipped."""
 
-    check: Check
+    check: Enum  # a `Check`, or an `EndpointCheck`
     outcome: Outcome
     detail: str
 
@@ -71,7 +71,7 @@ def check_files(folder: Path, held: Manifest) -> Finding:
 
 
 def check_config(folder: Path) -> Finding:
-    """config.json holds a geometry, the native names and what makes transformers ask for trust."""
+    """config.json holds a geometry, and what makes transformers ask for trust and other engines refuse."""
     try:
         config = sources.read_config(folder)
         family = families.find(config["model_type"])
@@ -85,6 +85,13 @@ def check_config(folder: Path) -> Finding:
     if config.get("auto_map") != family.auto_map:
         return Finding(
             Check.CONFIG, Outcome.FAILED, f"auto_map does not name the modeling files of {family.model_type}"
+        )
+    if not all(name.startswith(CLASS_PREFIX) for name in config.get("architectures") or [""]):
+        return Finding(
+            Check.CONFIG,
+            Outcome.FAILED,
+            "architectures names the plain model, which vLLM without the plug-in would run without a word: package the "
+            "model again",
         )
     sizes = f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, L = {geometry.pretraining_length:,}"
     return Finding(Check.CONFIG, Outcome.PASSED, f"{family.model_type}, {sizes}")

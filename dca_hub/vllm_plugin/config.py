@@ -1,14 +1,17 @@
 """From a model's configuration to its geometry: what is asked for, checked before the model is built."""
 
+import logging
 from types import SimpleNamespace
 
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, geometry_from_config
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, SPARSE_KEY, geometry_from_config
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.vllm_plugin.refusals import refuse_model
 
 # Where the settings wait while vLLM builds the model: under their own name its Qwen models would build the remains of
 # an earlier Dual Chunk Attention.
 SET_ASIDE = "dca_hub_attention_config"
+_logger = logging.getLogger("vllm.dca_hub")
+_DRAFT = "draft_model."  # begins vLLM's names of the layers of a draft model
 
 
 def prepare(model_config) -> None:
@@ -23,6 +26,10 @@ def prepare(model_config) -> None:
         return
     geometry = geometry_from_config(config)
     refuse_model(model_config)
+    if settings.get(SPARSE_KEY):
+        _logger.warning(
+            "vLLM serves this model with all of its attention: the sparse attention it asks for is left out."
+        )
     delattr(config, CONFIG_KEY)
     setattr(config, SET_ASIDE, dict(settings))
     # The model's table of cosines ends here; beyond it vLLM reads whatever memory follows.
@@ -36,7 +43,14 @@ def asks_for_dca(vllm_config) -> bool:
     return model_config is not None and hasattr(model_config.hf_config, SET_ASIDE)
 
 
-def geometry_of(vllm_config) -> DualChunkGeometry:
+def model_config_of(vllm_config, layer_names):
+    """The vLLM `ModelConfig` of the model that these layers belong to: a draft model has its own."""
+    if all(name.startswith(_DRAFT) for name in layer_names):
+        return vllm_config.speculative_config.draft_model_config
+    return vllm_config.model_config
+
+
+def geometry_of(model_config) -> DualChunkGeometry:
     """The geometry of a DCA model, after `prepare`."""
-    settings = getattr(vllm_config.model_config.hf_config, SET_ASIDE)
+    settings = getattr(model_config.hf_config, SET_ASIDE)
     return geometry_from_config(SimpleNamespace(**{CONFIG_KEY: settings}))

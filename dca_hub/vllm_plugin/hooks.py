@@ -14,7 +14,8 @@ from vllm.platforms import current_platform
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.attention import selector
 
-from dca_hub.vllm_plugin import VLLM_VERSIONS
+from dca_hub.vllm_plugin import VLLM_VERSIONS, stage
+from dca_hub.vllm_plugin.architectures import register_architectures
 from dca_hub.vllm_plugin.config import asks_for_dca, prepare
 from dca_hub.vllm_plugin.refusals import refuse_backend, refuse_engine, refuse_graphs, refuse_selection
 
@@ -32,6 +33,7 @@ def install() -> None:
         RuntimeError: this vLLM, or its platform, is not one that the plug-in knows.
     """
     _check_version(vllm.__version__)
+    register_architectures()
     _wrap(ModelConfig, "verify_dual_chunk_attention_config", _checked)
     _wrap(type(current_platform), "get_attn_backend_cls", _routed)
 
@@ -74,6 +76,7 @@ def _routed(choose):
         refuse_selection(attn_selector_config, cls.device_name)
         backend = resolve_obj_by_qualname(BACKENDS[cls.device_name])
         refuse_backend(backend, attn_selector_config, cls.get_device_capability())
+        stage.building(cls.device_name)
         return BACKENDS[cls.device_name]
 
     return classmethod(wrapper)

@@ -1,10 +1,24 @@
-"""The table of cosines and sines that a model loaded by vLLM rotates with."""
+"""What the layers of a model loaded by vLLM share: its geometry, and the table of cosines and sines it rotates with."""
 
 import torch
 from vllm.model_executor.layers import rotary_embedding
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.vllm_plugin import stage
+from dca_hub.vllm_plugin.config import geometry_of, model_config_of
 from dca_hub.vllm_plugin.rotary_table import RotaryTable
+
+
+def geometry_and_table(vllm_config, layer_names, head_size: int, device) -> tuple[DualChunkGeometry, RotaryTable]:
+    """Those of the loaded model that the layers belong to.
+
+    Raises:
+        ValueError: as `model_table`.
+    """
+    model_config = model_config_of(vllm_config, layer_names)
+    geometry = geometry_of(model_config)
+    stage.built(torch.device(device).type, bool(vllm_config.compilation_config.mode))
+    return geometry, model_table(model_config, head_size, device, geometry)
 
 
 def model_table(model_config, head_size: int, device: torch.device, geometry: DualChunkGeometry) -> RotaryTable:

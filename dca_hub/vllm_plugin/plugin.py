@@ -23,6 +23,9 @@ def _refuse_dca_models(reason: str) -> None:
     try:
         from vllm.config import ModelConfig
 
+        from dca_hub.vllm_plugin.architectures import register_architectures
+
+        register_architectures()  # else vLLM would say that it has no such model, and not why
         verify = ModelConfig.verify_dual_chunk_attention_config
 
         def refuse(self, load_config):

@@ -3,8 +3,9 @@
 # The families whose layers all have full attention and half-split rotary positions, and were compared in vLLM.
 FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-# Drafts that come from the text itself; a draft model would be one more model, without Dual Chunk Attention.
-SPECULATIVE_METHODS = ("ngram", "ngram_gpu", "suffix")
+# Drafts that come from the text itself, or from a model of its own, plain or DCA; what shares the model's layers or
+# reads its hidden states has not been looked at.
+SPECULATIVE_METHODS = ("ngram", "ngram_gpu", "suffix", "draft_model")
 
 
 # Block sizes of vLLM's flash attention, in tokens, the fastest first; a chunk must be made of whole blocks.
@@ -48,7 +49,7 @@ def refuse_engine(vllm_config) -> None:
     if speculative is not None and speculative.method not in SPECULATIVE_METHODS:
         raise ValueError(
             f"speculative decoding by {speculative.method!r} has not been made to work with Dual Chunk Attention: use "
-            "the method 'ngram'."
+            "the method 'ngram', or 'draft_model' with a smaller model."
         )
     if vllm_config.kv_transfer_config is not None:
         raise ValueError(

@@ -114,7 +114,7 @@ def test_without_trust_it_is_an_error_here_too_where_the_modeling_files_are_impo
 def test_config_serves_both_worlds(folder, name):
     config = json.loads((folder / name / "config.json").read_text())
     assert config["model_type"] == name
-    assert [a.startswith("DualChunk") for a in config["architectures"]] == [False]
+    assert [a.startswith("DualChunk") for a in config["architectures"]] == [True]
     assert config["attn_implementation"] == "dca"
     assert config["dual_chunk_attention_config"] == {
         "chunk_size": 24,

@@ -6,7 +6,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -17,6 +20,7 @@ from dca_hub.documents import Document, Page
 from dca_hub.documents.example import PASS_KEY, example_text
 from dca_hub.loading import load
 from dca_hub.prompts import Prompter, Turn
+from dca_hub.verification import Outcome, verify_endpoint
 
 pytestmark = pytest.mark.vllm
 QUESTION = "What is the pass key?"
@@ -36,24 +40,15 @@ def prompt(demo) -> list[int]:
     return Prompter(demo.tokenizer).tokens(document.text, [Turn(QUESTION)])
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
-    """The address of a server over the demo model's package."""
-    folder = tmp_path_factory.mktemp("served")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    command = [sys.executable, "-m", "dca_hub"]
-    options = ["--dtype", "float32", "--memory", "2", "--vllm=--enforce-eager --enable-prompt-tokens-details"]
-    subprocess.run([*command, "package", "demo", "--out", folder / "demo-dca"], check=True, env=environment)
+@contextmanager
+def listening(command: list, environment: dict[str, str], log: Path) -> Iterator[str]:
+    """The address of a server that a command starts on a port of its choice; what it says goes into `log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = folder / "log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, "serve", folder / "demo-dca", "--port", str(port), *options],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
+            [*command, "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, env=environment
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -68,6 +63,27 @@ def endpoint(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(60)
+
+
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+EAGER = "--enforce-eager --enable-prompt-tokens-details"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    subprocess.run(
+        [sys.executable, "-m", "dca_hub", "package", "demo", "--out", folder / "demo-dca"], check=True, env=ENVIRONMENT
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def endpoint(folder):
+    """The address of a server over the demo model's package."""
+    command = [sys.executable, "-m", "dca_hub", "serve", folder / "demo-dca", "--dtype", "float32", "--memory", "2"]
+    with listening([*command, f"--vllm={EAGER}"], ENVIRONMENT, folder / "log") as address:
+        yield address
 
 
 def counter(endpoint: str, name: str) -> float:
@@ -133,3 +149,23 @@ def test_logprobs_of_a_long_prompt(demo, prompt, endpoint):
         logits = demo.model(torch.tensor([ids]), use_cache=False).logits
     expected = logits.log_softmax(-1)[0, :-1].gather(1, torch.tensor(ids[1:]).unsqueeze(1))[:, 0]
     assert (torch.tensor(found) - expected).abs().max() < 1e-4
+
+
+def test_verify_tells_that_vllm_serves_dca_and_how_far_it_was(folder, endpoint):
+    _, found = verify_endpoint(str(folder / "demo-dca"), endpoint, dtype="float32")
+    assert found.outcome is Outcome.PASSED and "log-probabilities" in found.detail, found.detail
+    said = re.findall(r"dca-hub: (.*)", (folder / "log").read_text())
+    assert "s: loading the weights" in " ".join(said) and said[-1].startswith("ready after"), said
+
+
+def test_verify_tells_that_vllm_without_the_plug_in_serves_plain_attention(folder):
+    """What the package refuses can be forced: the plain checkpoint, and its length overridden."""
+    from dca_hub.sources import resolve
+
+    program = Path(sys.executable).with_name("vllm")
+    command = [program, "serve", resolve("demo").folder, "--served-model-name", "demo", "--dtype", "float32"]
+    command += ["--hf-overrides", '{"max_position_embeddings": 4096}', "--max-model-len", "4096", *EAGER.split()]
+    environment = ENVIRONMENT | {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    with listening(command, environment, folder / "plain-log") as address:
+        _, found = verify_endpoint("demo", address, dtype="float32")
+    assert found.outcome is Outcome.FAILED and "it runs plain attention" in found.detail, found.detail

@@ -59,6 +59,14 @@ def test_a_package_whose_code_is_trusted(served, engine):
     assert apart(result["rounds"][0][0]["prompt_logprobs"], model.logprobs(ids)) < 1e-4
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_without_the_plug_in_vllm_refuses_a_dca_model(trusted, served, engine):
+    """By the native class it would run plain attention without a word; trusted, by its Transformers backend."""
+    without = {"env": {"VLLM_PLUGINS": ""}, "trust_remote_code": trusted}
+    said = engine(served().folder, [{"ids": prompt(5)}], fails=True, **without)
+    assert ("a DCA model cannot run attn_implementation='vllm'" if trusted else "DualChunkLlamaForCausalLM") in said
+
+
 def test_the_config_of_qwen_1m(served, tmp_path, engine):
     theta = {"rope_parameters": {"rope_type": "default", "rope_theta": QWEN_1M["rope_theta"]}}
     small = DualChunkGeometry(64, 16, 64)

@@ -39,6 +39,21 @@ def test_speculative_decoding(served, engine):
     check(model, requests, result["rounds"][0])
 
 
+@pytest.mark.parametrize("draft", ["DCA", "plain"])
+def test_a_draft_model(draft, served, engine, tmp_path):
+    """The model drafts for itself: as a DCA model all drafts are taken, as a plain one those of long prompts not."""
+    model = served()
+    if draft == "plain":
+        model.plain.save_pretrained(tmp_path / "plain")
+    folder = tmp_path / "plain" if draft == "plain" else model.folder
+    requests = [{"ids": prompt(length, length), "max_tokens": 40} for length in (40, 150, 330)]
+    speculative = {"method": "draft_model", "model": str(folder), "num_speculative_tokens": 3}
+    result = engine(model.folder, requests, speculative_config=speculative, max_model_len=512)
+    drafted, accepted = (result["counters"][f"spec_decode_num_{kind}_tokens"] for kind in ("draft", "accepted"))
+    assert 0 < accepted < 0.9 * drafted if draft == "plain" else accepted >= 0.95 * drafted > 0
+    check(model, requests, result["rounds"][0])
+
+
 def test_two_workers_in_tensor_parallel(served, engine):
     model = served()
     requests = [{"ids": prompt(length, length), "max_tokens": 8} for length in (60, 310)]

@@ -18,11 +18,10 @@ from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import RelationRotations, rotate
-from dca_hub.vllm_plugin.config import geometry_of
 from dca_hub.vllm_plugin.cpu.decode import decode_attention
 from dca_hub.vllm_plugin.cpu.decode_plan import DecodePlan, plan_decode
 from dca_hub.vllm_plugin.cpu.pages import PageShape, SlotIndices, read, slot_indices, write
-from dca_hub.vllm_plugin.model_rotary import model_table
+from dca_hub.vllm_plugin.model_rotary import geometry_and_table
 from dca_hub.vllm_plugin.refusals import refuse_layer
 from dca_hub.vllm_plugin.rotary_table import CosSin, RotaryTable, StepRotations
 from dca_hub.vllm_plugin.spans import Span, positions, spans
@@ -79,8 +78,8 @@ class DualChunkCPUMetadata(CPUAttentionMetadata):
 class DualChunkCPUMetadataBuilder(CPUAttentionMetadataBuilder):
     def __init__(self, kv_cache_spec, layer_names, vllm_config, device):
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
-        self.geometry = geometry_of(vllm_config)
-        self.table = model_table(vllm_config.model_config, kv_cache_spec.head_size, device, self.geometry)
+        size = kv_cache_spec.head_size
+        self.geometry, self.table = geometry_and_table(vllm_config, layer_names, size, device)
 
     def build(self, common_prefix_len, common_attn_metadata, fast_build=False):
         plain = super().build(common_prefix_len, common_attn_metadata, fast_build)

@@ -25,12 +25,11 @@ from vllm.v1.attention.backends.flash_attn import (
 from vllm.v1.worker.workspace import current_workspace_manager
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.vllm_plugin.config import geometry_of
 from dca_hub.vllm_plugin.cuda.key_copy import attend_copied, key_copy
 from dca_hub.vllm_plugin.cuda.layout import DecodeMemory, FlashSequences, Layout, lay_out
 from dca_hub.vllm_plugin.cuda.ops import Kernels
 from dca_hub.vllm_plugin.cuda.select import kernels_for
-from dca_hub.vllm_plugin.model_rotary import model_table
+from dca_hub.vllm_plugin.model_rotary import geometry_and_table
 from dca_hub.vllm_plugin.refusals import refuse_layer, refuse_pages
 from dca_hub.vllm_plugin.rotary_table import RotaryTable
 from dca_hub.vllm_plugin.step import layer_metadata
@@ -74,9 +73,9 @@ class DualChunkFlashMetadataBuilder(FlashAttentionMetadataBuilder):
     def __init__(self, kv_cache_spec, layer_names, vllm_config, device):
         super().__init__(kv_cache_spec, layer_names, vllm_config, device)
         self.supports_draft_decode_metadata_update = False
-        self.geometry = geometry_of(vllm_config)
+        size = kv_cache_spec.head_size
+        self.geometry, self.table = geometry_and_table(vllm_config, layer_names, size, device)
         refuse_pages(self.geometry, self.block_size)
-        self.table = model_table(vllm_config.model_config, kv_cache_spec.head_size, device, self.geometry)
         self.kernels, reason = kernels_for(device)
         logger.info_once("Dual Chunk Attention rotates and merges rows by %s", reason)
         longest, requests = vllm_config.model_config.max_model_len, vllm_config.scheduler_config.max_num_seqs
