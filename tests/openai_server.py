@@ -11,7 +11,8 @@ class OpenAIServer(ThreadingHTTPServer):
     """`answer` is streamed word by word; `takes_ids` is False for a server that takes text alone. It calls its
     model `model`, and where it has a `tokenizer`, tokenizes with it as vLLM's does. `choice` makes the one choice of an
     answer that is not streamed, out of the request. `breaks` says how a stream ends after its words: well (None), with
-    an "error", or "off"."""
+    an "error", or "off". `others` are models that it has besides and names first; with a
+    `key` it lets nobody in without."""
 
     daemon_threads = True
 
@@ -26,11 +27,14 @@ class OpenAIServer(ThreadingHTTPServer):
         tokenizer=None,
         choice=None,
         breaks: str | None = None,
+        others: tuple[str, ...] = (),
+        key: str | None = None,
     ):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer, self.takes_ids, self.delay, self.length = answer, takes_ids, delay, length
         self.model, self.tokenizer = model, tokenizer
         self.choice, self.breaks = choice, breaks
+        self.others, self.key = others, key
         self.asked: list[dict] = []
         self.sent = 0
 
@@ -41,8 +45,11 @@ class OpenAIServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        model = {"id": self.server.model, "object": "model", "max_model_len": self.server.length}
-        self._send(200, {"data": [model]})
+        if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
+            return self._send(401, {"error": "Unauthorized"})
+        names = [*self.server.others, self.server.model]
+        rows = [{"id": name, "object": "model", "max_model_len": self.server.length} for name in names]
+        self._send(200, {"data": rows})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

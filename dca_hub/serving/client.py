@@ -46,6 +46,10 @@ class Endpoint:
     length: int | None = None
     root: str | None = None
 
+    def is_called(self, names: set[str]) -> bool:
+        """Whether the server knows its model by one of some names, each the last part of one in lower case."""
+        return any(_last(name) in names for name in (self.model, self.root) if name)
+
     def tokenize(self, text: str) -> list[int] | None:
         """The server's tokens of a text, without any that it adds itself; None from a server that tells none."""
         body = {"model": self.model, "prompt": text, "add_special_tokens": False}
@@ -163,7 +167,7 @@ def connect(name: str, url: str, revision: str | None = None) -> Served:
     """
     source = sources.resolve(name, weights=False, revision=revision)
     geometry = geometry_of(source).geometry
-    endpoint, tokenizer = _find(url), load_tokenizer(source.folder)
+    endpoint, tokenizer = _find(url, _names(source)), load_tokenizer(source.folder)
     known = reach_of(source, geometry)
     return Served(
         source.entry.name if source.entry else source.folder.name,
@@ -183,8 +187,7 @@ def _compare(source: Source, endpoint: Endpoint, tokenizer: PreTrainedTokenizerB
     Raises:
         DcaHubError: it has another one, whose tokens are other ones, or nothing tells.
     """
-    named = _names(source)
-    same_name = any(_last(name) in named for name in (endpoint.model, endpoint.root) if name)
+    same_name = endpoint.is_called(_names(source))
     ids = tokenizer.encode(_PROBE, add_special_tokens=False)
     theirs = endpoint.tokenize(_PROBE)
     if theirs is not None and theirs != ids:
@@ -218,17 +221,49 @@ def _shown(source: Source) -> str:
     return source.entry.name if source.entry else source.base or source.folder.name
 
 
-def _find(url: str) -> Endpoint:
+def _find(url: str, names: set[str]) -> Endpoint:
+    """The model that the server knows by one of the names, of those that it has, or else its first.
+
+    Raises:
+        DcaHubError: there is no such server, it lets nobody in, or it names no model.
+    """
     url = url.rstrip("/")
+    url = url if "://" in url else f"http://{url}"
     url = url if url.endswith("/v1") else f"{url}/v1"
     try:
-        answer = httpx.get(f"{url}/models", headers=_headers(), timeout=_CONNECT_SECONDS).raise_for_status()
-        first = answer.json()["data"][0]
-        return Endpoint(url, first["id"], first.get("max_model_len"), first.get("root"))
+        answer = httpx.get(f"{url}/models", headers=_headers(), timeout=_CONNECT_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DcaHubError(f"There is no server at {url} ({error}): start one with `dca-hub serve`.") from None
-    except (ValueError, KeyError, IndexError, TypeError):
+        raise _unreachable(url, error) from None
+    if answer.status_code in (401, 403):
+        key = "another key than the variable OPENAI_API_KEY has" if _headers() else "a key: set OPENAI_API_KEY to it"
+        raise DcaHubError(f"The server at {url} asks for {key}.")
+    if answer.is_redirect:
+        raise DcaHubError(f"{url} sends everybody on to {answer.headers.get('location')}: give that address.")
+    try:
+        rows = answer.raise_for_status().json()["data"]
+        found = [Endpoint(url, str(row["id"]), row.get("max_model_len"), row.get("root")) for row in rows]
+        return next((one for one in found if one.is_called(names)), found[0])
+    except httpx.HTTPError:
+        raise DcaHubError(
+            f"What answers at {url} is no OpenAI server (status {answer.status_code} for /models): give the address of "
+            "one, or look into its log."
+        ) from None
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise DcaHubError(f"What answers at {url} names no model: give the address of an OpenAI server.") from None
+
+
+def _unreachable(url: str, error: Exception) -> DcaHubError:
+    said = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return DcaHubError(
+            f"The certificate of {url} is not one that this machine trusts ({said}): set SSL_CERT_FILE to that of its "
+            "authority."
+        )
+    if "SSL" in said:
+        return DcaHubError(f"What answers at {url} does not speak https ({said}): give its address with http://.")
+    if isinstance(error, httpx.TimeoutException):
+        return DcaHubError(f"The server at {url} does not answer within {_CONNECT_SECONDS} s: see that it still runs.")
+    return DcaHubError(f"There is no server at {url} ({said}): start one with `dca-hub serve`.")
 
 
 def _headers() -> dict[str, str]:

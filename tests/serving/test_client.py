@@ -88,6 +88,10 @@ def test_what_cannot_be_is_said():
         connect("demo", "http://127.0.0.1:9")
     with serving("x") as server:
         served = connect("demo", server.url)
+        address = server.url.removeprefix("http://")
+        assert connect("demo", address).endpoint.url == f"{server.url}/v1"
+        with pytest.raises(DcaHubError, match=r"does not speak https .*give its address with http://"):
+            connect("demo", f"https://{address}")
         with pytest.raises(DcaHubError, match="cannot be turned off from here"):
             converse(served, [DOCUMENT], dca=False)
         with pytest.raises(DcaHubError, match="runs behind an endpoint"):
@@ -138,3 +142,20 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(breaks, words):
         events = converse(connect("demo", server.url), [DOCUMENT]).ask("What?", SHORT)
         with pytest.raises(DcaHubError, match=words):
             list(events)
+
+
+def test_a_key_is_sent_and_the_lack_of_one_said(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving("x", key="secret") as server:
+        with pytest.raises(DcaHubError, match="asks for a key: set OPENAI_API_KEY"):
+            connect("demo", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "wrong")
+        with pytest.raises(DcaHubError, match="asks for another key"):
+            connect("demo", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "secret")
+        assert connect("demo", server.url).endpoint.model == "demo"
+
+
+def test_of_several_models_the_one_that_is_named_is_asked(tokenizer):
+    with serving("x", others=("llama", "qwen"), model="org/demo", tokenizer=tokenizer) as server:
+        assert connect("demo", server.url).endpoint.model == "org/demo"
