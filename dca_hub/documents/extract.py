@@ -1,38 +1,32 @@
 """Text out of a PDF, page by page, read by pdfium and by pypdf and judged; runs in the worker process.
 
-pdfium is ten times as fast and reads more fonts, so it reads every page. pypdf gives the second reading: of the first
-pages, of those that look wrong, and of all once it has been the better one or the two disagreed.
+pdfium is ten times as fast and reads more fonts, so it reads every page. pypdf gives the second reading: of pages that
+look wrong, of rotated text, and of pages without text.
 """
 
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pypdfium2
-from pypdf import PasswordType, PdfReader
-from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError, WrongPasswordError
 
 from dca_hub.documents import judge
-from dca_hub.documents.failures import Reason
+from dca_hub.documents.failures import Reason, Refused
 from dca_hub.documents.limits import Limits
 from dca_hub.documents.pdfium import PageReading, is_xfa, open_document, read_page, refusal
 from dca_hub.documents.ranges import parse_pages
 from dca_hub.documents.text import clean
 
-_READ_TWICE = 2  # pages at the start that both read, to know whether they agree
-_AGREE = 0.9
+if TYPE_CHECKING:
+    from dca_hub.documents.pypdf_reading import PypdfReading
+
+_FRUITLESS = 3  # second readings in a row that were not taken; from then on every fourth page that wants one gets it
 _MOST_ATTACHMENTS = 5  # names that are passed on
 # What a form that only Adobe's programs can draw has for a page.
 _PLACEHOLDER = re.compile(r"please wait|may not be able to display|adobe reader|acrobat", re.IGNORECASE)
-
-
-class Refused(Exception):
-    def __init__(self, reason: Reason, **facts: Any) -> None:
-        super().__init__(reason.value)
-        self.reason, self.facts = reason, facts
 
 
 def answer(data: BinaryIO, request: dict[str, Any], limits: Limits, send: Callable[..., None]) -> None:
@@ -95,7 +89,7 @@ class _Readings:
     password: str | None
     limits: Limits
     crashed: frozenset[int] = frozenset()
-    read_twice: int = field(default=_READ_TWICE)
+    fruitless: int = 0
 
     @cached_property
     def first(self) -> pypdfium2.PdfDocument | None:
@@ -109,8 +103,11 @@ class _Readings:
             return None
 
     @cached_property
-    def second(self) -> PdfReader:
-        return _guarded(lambda: _open(io.BytesIO(self.data), self.password))
+    def second(self) -> "PypdfReading":
+        """pypdf's document. Raises Refused where pypdf cannot open it."""
+        from dca_hub.documents.pypdf_reading import PypdfReading  # a third of the worker's start, for few files
+
+        return PypdfReading(io.BytesIO(self.data), self.password)
 
     @cached_property
     def is_form(self) -> bool:
@@ -118,7 +115,7 @@ class _Readings:
 
     def count_pages(self) -> int:
         count = len(self.first) if self.first else 0
-        return count or _guarded(lambda: len(self.second.pages))
+        return count or self.second.count_pages()
 
     def facts(self) -> dict[str, Any]:
         """What the file is besides its pages: names of attached files, and whether it is an XFA form."""
@@ -132,7 +129,7 @@ class _Readings:
         if first is not None and not self._wants_second(first):
             return _taken(first.text, "pdfium", first)
         try:
-            second = _guarded(lambda: self.second.pages[number - 1].extract_text())
+            second = self.second.text(number - 1)
         except Refused:
             if first is None or not (first.text.strip() or first.has_drawings):
                 raise
@@ -140,11 +137,8 @@ class _Readings:
         if first is None:
             return _taken(second, "pypdf", None)
         if judge.prefers_second(first.text, second, first.rotated):
-            self.read_twice += 1
+            self.fruitless = 0
             return _taken(second, "pypdf", first)
-        if self.read_twice > 0:
-            agrees = judge.agreement(first.text, second) >= _AGREE or judge.badness(second) > judge.badness(first.text)
-            self.read_twice -= agrees
         return _taken(first.text, "pdfium", first)
 
     def _first_reading(self, number: int) -> PageReading | None:
@@ -158,44 +152,13 @@ class _Readings:
     def _wants_second(self, first: PageReading) -> bool:
         if first.is_long(self.limits.page_characters):  # it is cut anyway, and pypdf would take minutes
             return False
-        return self.read_twice > 0 or not first.text.strip() or first.rotated or judge.is_suspect(first.text)
+        if not (first.rotated or judge.is_suspect(first.text)):
+            return not first.text.strip()
+        self.fruitless += 1
+        return self.fruitless <= _FRUITLESS or self.fruitless % 4 == 0
 
 
 def _taken(text: str, reader: str, first: PageReading | None) -> _Taken:
     if text.strip():
         return _Taken(text, reader, "garbage" if judge.badness(text) > judge.GARBAGE else None)
     return _Taken("", reader, "picture" if first and first.has_drawings else None)
-
-
-def _open(data: BinaryIO, password: str | None) -> PdfReader:
-    reader = PdfReader(data, strict=False)
-    # An empty password opens files that only restrict printing or copying.
-    if reader.is_encrypted and reader.decrypt("") == PasswordType.NOT_DECRYPTED:
-        if not password:
-            raise Refused(Reason.ENCRYPTED)
-        if reader.decrypt(password) == PasswordType.NOT_DECRYPTED:
-            raise Refused(Reason.WRONG_PASSWORD)
-    return reader
-
-
-def _guarded(read: Callable[[], Any]) -> Any:
-    """The value of `read()`, with what a bad file makes pypdf raise turned into a reason.
-
-    Besides its own errors those are KeyError, TypeError, AttributeError, RecursionError and more, for a file whose
-    objects are not what their place asks for: here `Exception` is the honest list.
-    """
-    try:
-        return read()
-    except (Refused, MemoryError):
-        raise
-    except DependencyError as error:
-        # Only the library that decrypts is the installation's; a file chooses its filters, such as JBIG2 and Brotli.
-        if "cryptography" in str(error):
-            raise
-        raise Refused(Reason.TOO_COMPLEX) from None
-    except (FileNotDecryptedError, WrongPasswordError, NotImplementedError):
-        raise Refused(Reason.ENCRYPTED) from None
-    except (LimitReachedError, RecursionError):
-        raise Refused(Reason.TOO_COMPLEX) from None
-    except Exception:
-        raise Refused(Reason.DAMAGED) from None

@@ -79,6 +79,14 @@ SENTENCES = {
 }
 
 
+class Refused(Exception):
+    """In the worker: the reason, with the facts that its sentence names."""
+
+    def __init__(self, reason: Reason, **facts: object) -> None:
+        super().__init__(reason.value)
+        self.reason, self.facts = reason, facts
+
+
 class DocumentError(DcaHubError):
     """A document that cannot be used. `reason` is a `Reason`; the message is one sentence without any path."""
 

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections import Counter
 
 _SAMPLE = 20_000  # characters that are judged
 _SUSPECT, GARBAGE = 0.04, 0.3
@@ -76,12 +75,6 @@ def is_right_to_left(text: str) -> bool:
 def is_suspect(text: str) -> bool:
     """Whether a second reading is worth its time."""
     return badness(text) > _SUSPECT
-
-
-def agreement(one: str, other: str) -> float:
-    """The share of letters and digits that two readings have in common, whatever their order."""
-    first, second = (Counter(c for c in text if c.isalnum()) for text in (one, other))
-    return sum((first & second).values()) / max(1, first.total(), second.total())
 
 
 def prefers_second(first: str, second: str, rotated: bool = False) -> bool:

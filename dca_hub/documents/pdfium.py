@@ -3,17 +3,28 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import pi
 from typing import BinaryIO
 
 import pypdfium2
 import pypdfium2.raw as pdfium
 
 from dca_hub.documents.failures import Reason
+from dca_hub.documents.text import ROW_END
 
 _TYPED = {pdfium.FPDF_ANNOT_WIDGET, pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT_STAMP}
-# pdfium writes U+0002 for a hyphen at a line end, and joins the lines itself.
-_HYPHEN_AT_LINE_END = re.compile(r"(?<=\w)\x02(?=\w)")
+Box = tuple[float, float, float, float]  # left, bottom, right, top, in points from the lower left corner
+# pdfium writes a noncharacter for a hyphen at a line end, and joins the lines itself.
+_HYPHEN_AT_LINE_END = re.compile(r"(?<=\w)[\x02\ufffe](?=\w)")
+# A number that ends a right-to-left sentence, which pdfium takes for one that begins with the full stop.
+_STOP_BEFORE_NUMBER = re.compile(r"(?<=[\u0590-\u08ff] )([.,:;!?])(\d+(?:[.,/]\d+)*)(?!\S)")
+_ROTATED = (pi / 2, pi, 3 * pi / 2)
 _SAMPLED = 40  # characters whose angle is looked at
+_LINE = re.compile(r"[^\r\n]+")
+_BLANKS_WITHIN = re.compile(r"(?<=[^\s\ufffe]) +(?=[^\s\ufffe])")
+_CELL_GAP = 3.0  # heights of a letter between two cells of a table; between words there are at most 1.5
+_DENSE = 0.55  # width of a character against the height of its line; text has 0.4 to 0.5
+_LABEL = re.compile(r"[\W\d]*\w?[.)]?")  # a bullet or number, which stands apart from the text of its item
 
 
 def open_document(data: BinaryIO, password: str | None) -> pypdfium2.PdfDocument:
@@ -59,13 +70,14 @@ def read_page(document: pypdfium2.PdfDocument, index: int, most: int) -> PageRea
         text = page.get_textpage()
         rotated = _is_rotated(text)
         drawn = any(True for _ in page.get_objects(max_depth=1))
-        plain = text.get_text_bounded() if text.count_chars() <= 4 * most else text.get_text_range(0, most + 1)
+        plain = _with_row_ends(text, _seen(page, text)) if text.count_chars() <= 4 * most else _start(text, most)
         if _TYPED & set(_annotation_kinds(page)):
             plain = _with_typed(document, index, page, text, plain, most)
             drawn = True
     finally:
         page.close()
-    return PageReading(_HYPHEN_AT_LINE_END.sub("-\n", plain), rotated, drawn)
+    plain = _STOP_BEFORE_NUMBER.sub(r"\2\1", _HYPHEN_AT_LINE_END.sub("-\n", plain))
+    return PageReading(plain, rotated, drawn)
 
 
 def shown_page(document: pypdfium2.PdfDocument, index: int) -> pypdfium2.PdfPage:
@@ -87,10 +99,69 @@ def _annotation_kinds(page: pypdfium2.PdfPage) -> Iterator[int]:
 
 
 def _is_rotated(text: pypdfium2.PdfTextPage) -> bool:
+    """Whether a tenth of the characters runs upwards, downwards, or upside down; noise of OCR programs runs aslant."""
     count = text.count_chars()
     step = max(1, count // _SAMPLED)
     angles = [pdfium.FPDFText_GetCharAngle(text, index) for index in range(0, count, step)]
-    return sum(0.1 < angle < 6.18 for angle in angles) > len(angles) // 10
+    return sum(any(abs(angle - turned) < 0.1 for turned in _ROTATED) for angle in angles) > len(angles) // 10
+
+
+def _seen(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage) -> str:
+    """The page's text, without what lies outside the page.
+
+    pdfium's own text within the page is not enough: it leaves out each character without a width, and so the vowels and
+    tones that stand above others in Thai, Lao, Khmer and Devanagari.
+    """
+    whole = text.get_text_range()
+    if len(whole) == len(text.get_text_bounded()):
+        return whole
+    left, bottom, right, top = page.get_cropbox()
+    return "".join(
+        character
+        for index, character in enumerate(whole)
+        if character.isspace() or _is_within(_box(text, index), left, bottom, right, top)
+    )
+
+
+def _is_within(box: Box, left: float, bottom: float, right: float, top: float) -> bool:
+    return left <= box[2] and box[0] <= right and bottom <= box[3] and box[1] <= top
+
+
+def _start(text: pypdfium2.PdfTextPage, most: int) -> str:
+    return text.get_text_range(0, most + 1)
+
+
+def _with_row_ends(text: pypdfium2.PdfTextPage, seen: str) -> str:
+    """`seen` with ROW_END behind each line that is a row of a table, whose cells stand far apart."""
+    rows = {line[0] for line in _LINE.finditer(text.get_text_range()) if _is_row(text, line)}
+    lines = seen.replace(ROW_END, "").split("\r\n")
+    return "\r\n".join(line + ROW_END if line in rows else line for line in lines)
+
+
+def _is_row(text: pypdfium2.PdfTextPage, line: re.Match[str]) -> bool:
+    if _is_dense(text, line):
+        return False
+    for blanks in _BLANKS_WITHIN.finditer(line[0]):
+        before = _box(text, line.start() + blanks.start() - 1)
+        after = _box(text, line.start() + blanks.end())
+        height = max(before[3] - before[1], after[3] - after[1], 1.0)
+        if after[0] - before[2] > _CELL_GAP * height and not _LABEL.fullmatch(line[0], 0, blanks.start()):
+            return True
+    return False
+
+
+def _is_dense(text: pypdfium2.PdfTextPage, line: re.Match[str]) -> bool:
+    """Whether the line has no room for a wide gap: two boxes tell it of most lines, in place of two for each blank."""
+    shown = line[0].rstrip()
+    if len(shown) < 2:
+        return True
+    first, last = _box(text, line.start(), loose=True), _box(text, line.start() + len(shown) - 1, loose=True)
+    return last[2] - first[0] < _DENSE * len(shown) * max(first[3] - first[1], last[3] - last[1])
+
+
+def _box(text: pypdfium2.PdfTextPage, index: int, loose: bool = False) -> Box:
+    """Of the character at `index` of the text."""
+    return text.get_charbox(pdfium.FPDFText_GetCharIndexFromTextIndex(text, index), loose)
 
 
 @dataclass
@@ -129,7 +200,7 @@ def _with_typed(
             return plain
         after = [pdfium.FPDFText_GetUnicode(flat, position) for position in range(min(length, most))]
         if before != after or flat.count_chars() > most:
-            return flat.get_text_bounded()[: most + 1]
+            return _seen(again, flat)[: most + 1]
         lines = list(_lines(flat, 0, length))
         for typed in _lines(flat, length, flat.count_chars()):
             _insert(lines, typed)

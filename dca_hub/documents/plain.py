@@ -7,7 +7,7 @@ from dca_hub.documents.document import Document, Page
 from dca_hub.documents.failures import DocumentError, Reason, counted
 from dca_hub.documents.limits import Limits
 from dca_hub.documents.ranges import BadRange, example_range, parse_pages
-from dca_hub.documents.text import clean
+from dca_hub.documents.text import ROW_END, clean
 
 SUFFIXES = (".txt", ".md", ".markdown", ".text")
 PAGE_CHARACTERS = 3000  # about a printed page
@@ -53,7 +53,7 @@ def _decoded(data: bytes, name: str) -> str:
 def _pages(text: str) -> Iterator[str]:
     for sheet in text.split("\f"):
         page, length = [], 0
-        for paragraph in _paragraphs(clean(sheet)):
+        for paragraph in _paragraphs(clean(sheet.replace(ROW_END, ""))):
             if page and length + len(paragraph) > PAGE_CHARACTERS:
                 yield "\n\n".join(page)
                 page, length = [], 0

@@ -16,9 +16,8 @@ from typing import Any, BinaryIO
 
 from dca_hub.documents.failures import Reason
 from dca_hub.documents.limits import Limits
+from dca_hub.documents.worker import OUT_OF_MEMORY, REQUEST
 
-REQUEST = "DCA_HUB_DOCUMENT_REQUEST"
-OUT_OF_MEMORY = 77  # the exit status of a worker that has no memory left to say so
 _TICK = 0.1
 _LONGEST = 4096  # characters of a string in a request: a system refuses to start a process with a long environment
 _OVERHEAD = 64 << 20  # bytes that a worker may send besides four a character: page images, JSON

@@ -28,6 +28,11 @@ _LETTERS_AT_END = re.compile(r"[^\W\d_]{2,40}\Z")
 _HYPHEN_AT_LINE_END = re.compile("[-\u2010]\n")
 # Scripts that put no blanks between words, and their commas: a line end within them is joined without one. Not Hangul.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff08-\uff0c]")
+_APART = re.compile(r"(?<=[\u3001-\u30ff\u3400-\u9fff]) (?=[\u3001-\u30ff\u3400-\u9fff])")
+_HAN = re.compile(r"[\u3001-\u30ff\u3400-\u9fff]")
+# Behind a line that is a row of a table, until `unwrap`. Unicode keeps this code point for a program's own use.
+ROW_END = "\ufdd0"
+_LOOSE_ROW_END = re.compile(f"{ROW_END}(?!\n|\\Z)")
 _BULLET_FONTS = {0xF0B7: "•", 0xF0A7: "•", 0xF0D8: "•"}  # where word processors put their bullets
 
 
@@ -39,8 +44,14 @@ def clean(text: str) -> str:
     text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
     text = _BLANKS.sub(" ", text)
     text = _SOFT_HYPHEN_AT_LINE_END.sub("", text).replace("\xad", "")
-    text = re.sub(" ?\n ?", "\n", text)
-    return re.sub("\n{3,}", "\n\n", text).strip()
+    text = _LOOSE_ROW_END.sub("", re.sub(f" ?({ROW_END}?)\n ?", r"\1\n", text))
+    text = re.sub("\n{3,}", "\n\n", text).strip()
+    return "\n".join(map(_closed_up, text.split("\n"))) if _APART.search(text) else text
+
+
+def _closed_up(line: str) -> str:
+    """A line of Han or Kana set apart, without the blanks between them; a blank here and there is the author's."""
+    return _APART.sub("", line) if len(_APART.findall(line)) > len(_HAN.findall(line)) / 2 else line
 
 
 def join_hyphens(pages: list[str]) -> list[str]:
@@ -91,12 +102,13 @@ def unwrap(text: str) -> str:
     """Lines that were only broken for want of room, joined; what ends early or ends a sentence keeps its line end.
 
     A line counts as full from three quarters of the page's usual full width (the 90th percentile), and is joined when
-    it stops within a sentence and a word follows. Tables, lists, headings and verse have short lines and stay.
+    it stops within a sentence and a word follows. Lists, headings and verse have short lines and stay, and so do rows
+    of tables, which ROW_END marks; it is taken away.
     """
     lines = text.split("\n")
     widths = sorted(len(line) for line in lines if line)
     if len(widths) < 3:
-        return text
+        return text.replace(ROW_END, "")
     full = 0.75 * widths[int(0.9 * (len(widths) - 1))]
     joined = [lines[0]]
     for before, line in pairwise(lines):
@@ -104,11 +116,11 @@ def unwrap(text: str) -> str:
             joined[-1] = _with_space(joined[-1], line)
         else:
             joined.append(line)
-    return "\n".join(joined)
+    return "\n".join(joined).replace(ROW_END, "")
 
 
 def _runs_on(before: str, after: str) -> bool:
-    if not before or not after:
+    if not before or not after or ROW_END in (before[-1], after[-1]):
         return False
     if _UNSPACED.match(after[0]) and before[-1] not in "。！？：；":
         return bool(_UNSPACED.match(before[-1]))

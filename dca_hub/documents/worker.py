@@ -15,8 +15,10 @@ from typing import Any
 
 from dca_hub.documents.failures import Reason
 from dca_hub.documents.limits import Limits
-from dca_hub.documents.process import OUT_OF_MEMORY, REQUEST
 from dca_hub.documents.ranges import BadRange
+
+REQUEST = "DCA_HUB_DOCUMENT_REQUEST"
+OUT_OF_MEMORY = 77  # the exit status of a worker that has no memory left to say so
 
 
 def send(kind: str, **facts: Any) -> None:

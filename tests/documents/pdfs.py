@@ -1,12 +1,13 @@
 """PDF files for the tests, good and bad, built byte by byte."""
 
 import io
+import re
+import unicodedata
 import zlib
 from pathlib import Path
 
+from pdf_writer import assemble, literal, stream
 from pypdf import PdfReader, PdfWriter
-
-from dca_hub.documents.writer import assemble, literal, stream
 
 FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
 RESOURCES = b"<< /Font << /F1 3 0 R >> >>"
@@ -35,6 +36,60 @@ def from_contents(contents: list[bytes], resources: bytes = RESOURCES, extra: li
 def make_pdf(pages: list[str]) -> bytes:
     """One page for each text, its lines as they are; "" makes a page without a text layer."""
     return from_contents([stream(page_content(text)) if text else stream(b"") for text in pages])
+
+
+def in_any_script(pages: list[str], right_to_left: bool = False) -> bytes:
+    """One page for each text, in a composite font that says by ToUnicode which characters its glyphs stand for.
+
+    Lines are broken at 40 characters, at a blank where there is one. Right-to-left lines are laid out as programs do
+    it: their letters from left to right as they are seen, numbers the way they are read.
+    """
+    numbers = {character: number for number, character in enumerate(sorted(set("".join(pages))), 1)}
+    contents = []
+    for page in pages:
+        lines = [visible(line) if right_to_left else line for line in _lines(page)]
+        shown = ("".join(f"{numbers[character]:04x}" for character in line) for line in lines)
+        contents.append(
+            stream(b"BT /F1 10 Tf 14 TL 72 720 Td\n%sET" % "".join(f"<{x}> Tj T*\n" for x in shown).encode())
+        )
+    first = 4 + 2 * len(pages)
+    widths = " ".join(f"{number} [{_width(character)}]" for character, number in numbers.items())
+    mapped = "".join(f"<{n:04x}> <{c.encode('utf-16-be').hex()}>\n" for c, n in numbers.items())
+    cmap = f"""/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapName /Test def /CMapType 2 def
+1 begincodespacerange <0000> <ffff> endcodespacerange
+{len(numbers)} beginbfchar
+{mapped}endbfchar endcmap end end"""
+    extra = [
+        b"<< /Type /Font /Subtype /Type0 /BaseFont /Test /Encoding /Identity-H "
+        b"/DescendantFonts [%d 0 R] /ToUnicode %d 0 R >>" % (first + 1, first + 3),
+        b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Test /FontDescriptor %d 0 R /DW 1000 /W [%s] "
+        b"/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>" % (first + 2, widths.encode()),
+        b"<< /Type /FontDescriptor /FontName /Test /Flags 4 /Ascent 800 /Descent -200 /CapHeight 700 /ItalicAngle 0 "
+        b"/StemV 80 /FontBBox [0 -200 1000 800] >>",
+        stream(cmap.encode()),
+    ]
+    return from_contents(contents, b"<< /Font << /F1 %d 0 R >> >>" % first, extra)
+
+
+def visible(line: str) -> str:
+    """A right-to-left line as it is seen from left to right."""
+    return "".join(run if run[0].isdigit() else run[::-1] for run in reversed(re.findall(r"\d[\d.,]*\d|\d|\D+", line)))
+
+
+def _lines(text: str) -> list[str]:
+    lines = []
+    while len(text) > 40:
+        cut = text.rfind(" ", 0, 41)
+        lines.append(text[: cut if cut > 0 else 40])
+        text = text[cut + 1 if cut > 0 else 40 :]
+    return [*lines, text]
+
+
+def _width(character: str) -> int:
+    """In thousandths of the font size: marks stand above or below the letter before them."""
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 280 if character == " " else 1000 if unicodedata.east_asian_width(character) in "WF" else 550
 
 
 def scanned(pages: int = 2) -> bytes:

@@ -181,3 +181,27 @@ def test_limits_are_checked():
     for bad in ({"seconds": 0}, {"pages": -1}, {"memory_bytes": 1000}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             Limits(**bad)
+
+
+def test_rows_of_a_table_stay_lines_of_their_own(tmp_path):
+    """Rows end like lines of prose do, full and without a stop; only the room between their cells tells them apart."""
+    rows = [
+        ("cat", "utility to join files together"),
+        ("chmod", "utility to change permissions"),
+        ("cp", "utility to copy files"),
+    ]
+    content = b"BT /F1 12 Tf 1 0 0 1 72 720 Tm (The commands of the system are listed in the table,) Tj ET\n"
+    content += b"BT /F1 12 Tf 1 0 0 1 72 706 Tm (with what they are for, in the order of the alphabet:) Tj ET\n"
+    for number, (name, use) in enumerate(rows):
+        for x, cell in ((72, name), (200, use)):
+            content += b"BT /F1 12 Tf 1 0 0 1 %d %d Tm (%s) Tj ET\n" % (x, 680 - 14 * number, cell.encode())
+    page = read_pdf(pdfs.save(tmp_path, pdfs.from_contents([pdfs.stream(content)]))).pages[0]
+    assert page.text.split("\n") == [
+        "The commands of the system are listed in the table, with what they are for, in the order of the alphabet:",
+        *(f"{name} {use}" for name, use in rows),
+    ]
+
+
+def test_what_lies_outside_the_page_is_not_read(tmp_path):
+    content = b"BT /F1 12 Tf 1 0 0 1 72 720 Tm (Seen.) Tj 1 0 0 1 2000 720 Tm (Hidden.) Tj ET"
+    assert read_pdf(pdfs.save(tmp_path, pdfs.from_contents([pdfs.stream(content)]))).pages[0].text == "Seen."

@@ -1,8 +1,11 @@
-"""A document in each script, with answers and the pages that they must be cited with."""
+"""A PDF in each script, with questions, answers and the pages that they must be cited with."""
 
+import unicodedata
+
+import pdfs
 import pytest
 
-from dca_hub.documents import Document, Grade, Page, cite
+from dca_hub.documents import Document, Grade, cite, read_pdf
 
 V, L = Grade.VERBATIM, Grade.LIKELY
 CHINESE = [
@@ -22,8 +25,32 @@ RUSSIAN = ["Компания основана в 1998 году в Москве."
 GERMAN = ["Die Gesellschaft wurde 1998 in München gegründet.", "Der Umsatz betrug 1.240,50 Euro."]
 
 
-def made(pages: list[str]) -> Document:
-    return Document("a.pdf", tuple(Page(n, text) for n, text in enumerate(pages, 1)), len(pages))
+RIGHT_TO_LEFT = (ARABIC, HEBREW)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The document of a list of pages, which were written into a PDF and read from it."""
+    folder, read = tmp_path_factory.mktemp("scripts"), {}
+
+    def read_back(pages: list[str]) -> Document:
+        if pages[0] not in read:
+            path = pdfs.save(folder, pdfs.in_any_script(pages, pages in RIGHT_TO_LEFT), f"{len(read)}.pdf")
+            read[pages[0]] = read_pdf(path)
+        return read[pages[0]]
+
+    return read_back
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [CHINESE, JAPANESE, KOREAN, THAI, LAO, KHMER, ARABIC, HEBREW, HINDI, RUSSIAN, GERMAN],
+    ids=lambda p: p[0][:9],
+)
+def test_a_pdf_is_read_as_it_was_written(made, pages):
+    document = made(pages)
+    written = ["".join(unicodedata.normalize("NFKC", page).split()) for page in pages]
+    assert ["".join(page.text.split()) for page in document.pages] == written and not document.notes
 
 
 @pytest.mark.parametrize(
@@ -53,11 +80,11 @@ def made(pages: list[str]) -> Document:
         (GERMAN, "", "gegrundet in Munchen", 1, L),
     ],
 )
-def test_an_answer_is_cited_with_its_page(pages, question, answer, page, grade):
+def test_an_answer_is_cited_with_its_page(made, pages, question, answer, page, grade):
     (citation,) = cite(answer, made(pages), question)
     assert citation.page == page and citation.supports
     assert grade in (None, citation.grade)
-    assert citation.quote in pages[page - 1]
+    assert citation.quote in made(pages).pages[page - 1].text
 
 
 @pytest.mark.parametrize(
@@ -73,11 +100,11 @@ def test_an_answer_is_cited_with_its_page(pages, question, answer, page, grade):
         (RUSSIAN, "В компании работают 420 сотрудников", "320"),
     ],
 )
-def test_a_wrong_number_is_said_in_every_script(pages, answer, says):
+def test_a_wrong_number_is_said_in_every_script(made, pages, answer, says):
     (citation,) = cite(answer, made(pages))
     assert not citation.supports and citation.differences[0].page == says
 
 
 @pytest.mark.parametrize(("pages", "question", "answer"), [(CHINESE, "公司总部在哪里？", "公司总部在北京。")])
-def test_what_the_page_does_not_say_is_not_cited(pages, question, answer):
+def test_what_the_page_does_not_say_is_not_cited(made, pages, question, answer):
     assert cite(answer, made(pages), question) == []

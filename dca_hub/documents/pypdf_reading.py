@@ -1,0 +1,56 @@
+"""What pypdf reads of a PDF; imported for the files alone that pdfium does not read well."""
+
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from pypdf import PasswordType, PdfReader
+from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError, WrongPasswordError
+
+from dca_hub.documents.failures import Reason, Refused
+
+
+class PypdfReading:
+    """An open document. Raises Refused where it cannot be opened, here and in every method."""
+
+    def __init__(self, data: BinaryIO, password: str | None) -> None:
+        self._reader = _guarded(lambda: _open(data, password))
+
+    def count_pages(self) -> int:
+        return _guarded(lambda: len(self._reader.pages))
+
+    def text(self, index: int) -> str:
+        return _guarded(lambda: self._reader.pages[index].extract_text())
+
+
+def _open(data: BinaryIO, password: str | None) -> PdfReader:
+    reader = PdfReader(data, strict=False)
+    # An empty password opens files that only restrict printing or copying.
+    if reader.is_encrypted and reader.decrypt("") == PasswordType.NOT_DECRYPTED:
+        if not password:
+            raise Refused(Reason.ENCRYPTED)
+        if reader.decrypt(password) == PasswordType.NOT_DECRYPTED:
+            raise Refused(Reason.WRONG_PASSWORD)
+    return reader
+
+
+def _guarded(read: Callable[[], Any]) -> Any:
+    """The value of `read()`, with what a bad file makes pypdf raise turned into a reason.
+
+    Besides its own errors those are KeyError, TypeError, AttributeError, RecursionError and more, for a file whose
+    objects are not what their place asks for: here `Exception` is the honest list.
+    """
+    try:
+        return read()
+    except (Refused, MemoryError):
+        raise
+    except DependencyError as error:
+        # Only the library that decrypts is the installation's; a file chooses its filters, such as JBIG2 and Brotli.
+        if "cryptography" in str(error):
+            raise
+        raise Refused(Reason.TOO_COMPLEX) from None
+    except (FileNotDecryptedError, WrongPasswordError, NotImplementedError):
+        raise Refused(Reason.ENCRYPTED) from None
+    except (LimitReachedError, RecursionError):
+        raise Refused(Reason.TOO_COMPLEX) from None
+    except Exception:
+        raise Refused(Reason.DAMAGED) from None
