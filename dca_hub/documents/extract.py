@@ -23,6 +23,7 @@ from dca_hub.documents.text import clean
 if TYPE_CHECKING:
     from dca_hub.documents.pypdf_reading import PypdfReading
 
+_SECOND_READING = 10.0  # seconds of processor time that one page may take with pypdf
 _FRUITLESS = 3  # second readings in a row that were not taken; from then on every fourth page that wants one gets it
 _MOST_ATTACHMENTS = 5  # names that are passed on
 # What a form that only Adobe's programs can draw has for a page.
@@ -107,7 +108,7 @@ class _Readings:
         """pypdf's document. Raises Refused where pypdf cannot open it."""
         from dca_hub.documents.pypdf_reading import PypdfReading  # a third of the worker's start, for few files
 
-        return PypdfReading(io.BytesIO(self.data), self.password)
+        return PypdfReading(io.BytesIO(self.data), self.password, min(_SECOND_READING, self.limits.seconds / 4))
 
     @cached_property
     def is_form(self) -> bool:

@@ -14,6 +14,7 @@ _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _SPACED = re.compile("[A-Za-z\u00c0-\u052f\u0590-\u06ff]+")  # scripts that put blanks between words
 _ONE_LETTER_WORDS = frozenset("aAiIoOyYeEàÀéuUвВиИкКсСоОуУяЯאו")
 _LONGEST_WORD = 24
+_FEW_WORDS = 4
 _LONG_WORDS_MEAN = 9.5
 _LETTERS_OF_SCRIPT = {
     "LATIN": "latin", "CYRILLIC": "cyrillic", "GREEK": "greek", "ARABIC": "arabic", "HEBREW": "hebrew",
@@ -41,7 +42,8 @@ def _single(words: list[str]) -> float:
     """The share of stray letters: `P a t i e n t`. Initials and formulas have a few."""
     single = sum(len(word) == 1 and word not in _ONE_LETTER_WORDS for word in words)
     every = sum(len(word) == 1 for word in words)
-    return max(0.0, single / len(words) - 0.08) + max(0.0, every / len(words) - 0.4)
+    count = len(words) + _FEW_WORDS  # one formula is most of a short page
+    return max(0.0, single / count - 0.08) + max(0.0, every / count - 0.4)
 
 
 def _glued(words: list[str]) -> float:
@@ -88,9 +90,9 @@ def prefers_second(first: str, second: str, rotated: bool = False) -> bool:
     if is_right_to_left(first) or is_right_to_left(second):
         return False
     ours, theirs = badness(first), badness(second)
+    letters, others = (sum(map(str.isalnum, text)) for text in (first, second))
+    if others < 0.8 * letters and ours <= GARBAGE:  # form fields, which pypdf does not read, and other losses
+        return False
     if abs(ours - theirs) > _SUSPECT / 2:
         return theirs < ours
-    letters, others = (sum(map(str.isalnum, text)) for text in (first, second))
-    if others < 0.95 * letters:
-        return False
-    return rotated or others > 1.3 * letters
+    return others >= 0.95 * letters and (rotated or others > 1.3 * letters)

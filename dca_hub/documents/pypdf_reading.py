@@ -1,5 +1,6 @@
 """What pypdf reads of a PDF; imported for the files alone that pdfium does not read well."""
 
+import signal
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -9,17 +10,42 @@ from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedErr
 from dca_hub.documents.failures import Reason, Refused
 
 
-class PypdfReading:
-    """An open document. Raises Refused where it cannot be opened, here and in every method."""
+class _OutOfTime(BaseException):
+    """Not an Exception, which pypdf catches in many places."""
 
-    def __init__(self, data: BinaryIO, password: str | None) -> None:
-        self._reader = _guarded(lambda: _open(data, password))
+
+class PypdfReading:
+    """An open document; opening it, and each page, may take `seconds` of processor time.
+
+    Raises Refused where it cannot be opened, here and in every method.
+    """
+
+    def __init__(self, data: BinaryIO, password: str | None, seconds: float) -> None:
+        self._seconds = seconds
+        self._reader = self._bounded(lambda: _open(data, password))
 
     def count_pages(self) -> int:
-        return _guarded(lambda: len(self._reader.pages))
+        return self._bounded(lambda: len(self._reader.pages))
 
     def text(self, index: int) -> str:
-        return _guarded(lambda: self._reader.pages[index].extract_text())
+        return self._bounded(lambda: self._reader.pages[index].extract_text())
+
+    def _bounded(self, read: Callable[[], Any]) -> Any:
+        """One page must not take the time of all others. Windows has no such timer: there the call's limit is all."""
+        if not hasattr(signal, "setitimer"):
+            return _guarded(read)
+        signal.signal(signal.SIGVTALRM, _ring)
+        try:
+            signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds)
+            return _guarded(read)
+        except _OutOfTime:
+            raise Refused(Reason.TOO_COMPLEX) from None
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _ring(signal_number: int, frame: Any) -> None:
+    raise _OutOfTime
 
 
 def _open(data: BinaryIO, password: str | None) -> PdfReader:

@@ -1,6 +1,7 @@
 """Files built to hang, blow up or crash a reader: each ends within its bounds in one sentence."""
 
 import contextlib
+import io
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ import psutil
 import pytest
 
 from dca_hub.documents import DocumentError, Limits, Reason, read_pdf, render_page
+from dca_hub.documents.failures import Refused
+from dca_hub.documents.pypdf_reading import PypdfReading
 
 MIB = 1 << 20
 TIGHT = Limits(memory_bytes=400 * MIB, seconds=4.0)
@@ -147,3 +150,11 @@ def test_the_worker_gets_no_secrets_and_runs_nothing_from_the_callers_folder(tmp
 
     assert read_pdf(path, progress=look).pages[0].text == "Herons."
     assert seen and all("HF_TOKEN" not in environment for environment in seen)
+
+
+def test_a_page_takes_a_bounded_time_of_the_second_reader():
+    reading = PypdfReading(io.BytesIO(pdfs.many_operators()), None, seconds=0.3)
+    start = time.process_time()
+    with pytest.raises(Refused) as refused:
+        reading.text(0)
+    assert refused.value.reason is Reason.TOO_COMPLEX and time.process_time() - start < 5

@@ -166,6 +166,15 @@ def test_language_is_not_suspect(text):
     assert not judge.is_suspect(text)
 
 
+def test_a_reading_that_lacks_the_fields_is_not_taken_for_its_looks():
+    filled = "Name: Mara Quillfeather\nLetters: " + " ".join("bcdfghjklmnpqrstvwxz")
+    assert judge.is_suspect(filled) and not judge.prefers_second(filled, "Name:\nLetters:")
+
+
+def test_a_formula_on_a_short_page_is_not_garbage():
+    assert judge.badness("x\n2 = 9 means\nx") < judge.GARBAGE
+
+
 def test_right_to_left_text_is_pdfiums():
     assert not judge.prefers_second("דוח שנתי 2023 של החברה", "של החברה2023 דוח שנתי")
 
