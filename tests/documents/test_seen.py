@@ -167,7 +167,7 @@ def test_language_is_not_suspect(text):
 
 
 def test_a_reading_that_lacks_the_fields_is_not_taken_for_its_looks():
-    filled = "Name: Mara Quillfeather\nLetters: " + " ".join("bcdfghjklmnpqrstvwxz")
+    filled = "Name: Mara Quillfeather\nLetters: " + "b c d f"
     assert judge.is_suspect(filled) and not judge.prefers_second(filled, "Name:\nLetters:")
 
 
