@@ -102,12 +102,13 @@ class _Verdict:
     verbatim: bool
     passage: Run
     confirmed: frozenset[str] = frozenset()
+    longest: int = 0  # words of the claim that stand on the page in a row
     asked: float = 0.0
     differences: tuple[Difference, ...] = ()
 
     @property
-    def order(self) -> tuple[float, bool, float, int]:
-        return round(self.weight, 6), self.verbatim, self.asked, -self.index
+    def order(self) -> tuple[float, bool, int, float, int]:
+        return round(self.weight, 6), self.verbatim, self.longest, self.asked, -self.index
 
 
 class _Pages:
@@ -211,7 +212,8 @@ def _support(claim: Claim, pages: _Pages, index: int, left: dict[str, float], fu
         return None
     weight = sum(weights[key] for key in present)
     shown = run if run and in_runs and pages.weigh(run.keys) >= 0.5 * pages.weigh(passage.keys) else passage
-    return _Verdict(index, claim, weight, grade is Grade.VERBATIM, shown, confirmed, pages.asked(index))
+    longest = max((run.stop - run.start for run in runs), default=0)
+    return _Verdict(index, claim, weight, grade is Grade.VERBATIM, shown, confirmed, longest, pages.asked(index))
 
 
 def _grade(

@@ -19,7 +19,8 @@ _MARKS = "".join(c for c in map(chr, range(0x300, 0x1D00)) if unicodedata.catego
 _OPTIONAL_MARK = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\u06d6-\u06ed]")
 _LETTER = rf"[^\W_{UNSPACED}]"
 _NUMBER = r"\d+(?:[.,]\d+)*"
-_TOKEN = re.compile(rf"{_NUMBER}|[{UNSPACED}]+|{_LETTER}+(?:[{_MARKS}]+{_LETTER}*)*")
+# A number, a run of an unspaced script, or a word; a version such as v4.0 is one word.
+_TOKEN = re.compile(rf"{_NUMBER}|[{UNSPACED}]+|{_LETTER}+(?:(?<=\d)\.\d+)*(?:[{_MARKS}]+{_LETTER}*)*")
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _BEFORE_WORD, _AFTER_WORD = rf"(?<!{_LETTER})(?<![{_MARKS}])", rf"(?!{_LETTER})(?![{_MARKS}])"
 

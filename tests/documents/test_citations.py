@@ -218,3 +218,17 @@ def test_fast_on_a_long_document():
         times.append(time.perf_counter() - start)
     assert best.page == 251
     assert min(times) < 1.0  # half a second, and room for a busy machine
+
+
+def test_the_page_that_has_the_sentence_comes_before_one_that_has_its_words():
+    pages = [
+        "Set the value of one element inside a structure. The function returns zero.",
+        "Nothing of the kind stands here.",
+        "Returns the value of one element inside a structure.",
+    ]
+    assert cite("Returns the value of one element inside a structure.", document(pages))[0].page == 3
+
+
+def test_a_version_is_a_word_and_no_number_that_is_missing():
+    (citation,) = cite("The package was updated to v4.0.", document(["The package was updated to v4.0.", *PAGES]))
+    assert citation.page == 1 and citation.grade is Grade.VERBATIM

@@ -1,0 +1,101 @@
+"""Whether the answers of a real model are cited with the pages that they come from.
+
+`python benchmarks/answers.py ask MODEL FOLDER` asks the questions of benchmarks/answers/questions.jsonl about the PDFs
+in FOLDER, each about the pages named there, as `dca-hub ask` does, and writes answers.jsonl beside them. Whether an
+answer is right is then marked in that file by hand: "right": true or false.
+
+`python benchmarks/answers.py score FOLDER` cites those answers again and reports precision and recall, against the
+pages that the model read and against the whole document. A citation is right when it supports the answer and names one
+of the question's pages. Precision: right ones among all citations. Recall: answers that have a right one.
+
+The PDFs are in Debian's packages doc-debian, debian-policy, bzip2-doc, valgrind and shared-mime-info.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dca_hub import json_lines
+from dca_hub.documents import Citation, Document, cite, parse_pages, read_document
+
+_FOLDER = Path(__file__).with_name("answers")
+QUESTIONS, ANSWERS = (_FOLDER / name for name in ("questions.jsonl", "answers.jsonl"))
+_LONGEST = 48  # tokens of an answer
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in json_lines.split(path.read_text("utf-8")) if line]
+
+
+def part(document: Document, pages: str) -> Document:
+    numbers = parse_pages(pages, document.page_count)
+    return replace(document, pages=tuple(page for page in document.pages if page.number in numbers))
+
+
+def ask(model: str, folder: Path) -> None:
+    """Asks every question that answers.jsonl does not have yet."""
+    from dca_hub.conversation import Answered, Conversation
+    from dca_hub.generation import Sampling
+    from dca_hub.loading import load
+
+    known = {(row["file"], row["question"]) for row in rows(ANSWERS)} if ANSWERS.is_file() else set()
+    loaded = load(model)
+    asked = [row for row in rows(QUESTIONS) if (row["file"], row["question"]) not in known]
+    with ANSWERS.open("a", encoding="utf-8") as out:
+        for (file, pages), group in groupby(asked, key=lambda row: (row["file"], row["read"])):
+            conversation = Conversation(loaded, [read_document(folder / file, pages=pages)])
+            for row in group:
+                *_, answered = conversation.ask(row["question"], Sampling(_LONGEST, 0.0))
+                assert isinstance(answered, Answered)
+                conversation.clear()
+                row |= {"answer": answered.text, "right": None}
+                print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
+
+
+def score(folder: Path, every: bool) -> None:
+    read = cache(lambda file: read_document(folder / file))
+    judged = rows(ANSWERS)
+    right = [row for row in judged if row["right"]]
+    print(f"{len(judged)} questions, {len(right)} right answers\n\n| cited from | precision | recall |\n|---|--:|--:|")
+    _report("the pages that the model read", right, lambda row: part(read(row["file"]), row["read"]), every)
+    _report("the whole document", right, lambda row: read(row["file"]), every)
+
+
+def _report(name: str, answers: list[dict[str, Any]], document: Callable[[dict], Document], every: bool) -> None:
+    citations = hits = found = 0
+    for row in answers:
+        cited = [c for c in cite(row["answer"], document(row), row["question"]) if c.supports]
+        correct = [c for c in cited if c.page in row["pages"]]
+        citations, hits, found = citations + len(cited), hits + len(correct), found + bool(correct)
+        if every and len(correct) != max(1, len(cited)):
+            print(f"{_told(cited)}, expected {row['pages']}: {row['question']} {row['answer']!r}")
+    print(f"| {name} | {hits / max(1, citations):.2f} | {found / max(1, len(answers)):.2f} |")
+
+
+def _told(cited: list[Citation]) -> str:
+    return ", ".join(f"page {c.page} {c.grade.value} {c.score}" for c in cited) or "no page"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    asking = commands.add_parser("ask", help="ask a model")
+    asking.add_argument("model")
+    scoring = commands.add_parser("score", help="cite the marked answers")
+    scoring.add_argument("--every", action="store_true", help="print the answers that are cited otherwise")
+    for command in (asking, scoring):
+        command.add_argument("folder", type=Path, help="where the PDFs are")
+    args = parser.parse_args()
+    if args.command == "ask":
+        ask(args.model, args.folder)
+    else:
+        score(args.folder, args.every)
+
+
+if __name__ == "__main__":
+    main()
