@@ -21,6 +21,7 @@ class Reason(str, Enum):
     WRONG_PASSWORD = "wrong_password"
     DAMAGED = "damaged"
     SCANNED = "scanned"
+    UNMAPPED = "unmapped"
     BLANK = "blank"
     XFA = "xfa"
     PORTFOLIO = "portfolio"
@@ -48,6 +49,10 @@ SENTENCES = {
     Reason.DAMAGED: "{name} is damaged and cannot be read: download it again, or print it to a new PDF.",
     Reason.SCANNED: (
         "{name} has pictures but no text layer on {which}, and no OCR is done here: "
+        "run it through an OCR program first."
+    ),
+    Reason.UNMAPPED: (
+        "{name} has text on {which} whose fonts do not say which letters they draw: "
         "run it through an OCR program first."
     ),
     Reason.BLANK: "{name} has no text layer on {which}, and no pictures or form fields either: choose other pages.",

@@ -3,13 +3,15 @@
 import re
 import unicodedata
 
+from dca_hub.documents.text import KNOWN_PRIVATE
+
 _SAMPLE = 20_000  # characters that are judged
-_SUSPECT, GARBAGE = 0.04, 0.3
+_SUSPECT, GARBAGE = 0.06, 0.4
 _WORD = re.compile(r"[^\W\d_]+")
 # What a font's broken table leaves behind: names of glyphs, and what is no character.
 _GLYPH_NAME = re.compile(r"/(?:uni[0-9A-F]{4}|[A-Z][0-9A-F]{1,3}|g\d+|[a-z]+\.[a-z]+)(?=/|\s|\Z)|\(cid:\d+\)")
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff\ue000-\uf8ff]")
-_BULLETS = re.compile("[\uf0a7\uf0b7\uf0d8\x02\u00ad]")
+_HYPHENS = re.compile("[\x02\ufffe\u00ad]")  # at the ends of lines, as pdfium and pypdf write them
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _SPACED = re.compile("[A-Za-z\u00c0-\u052f\u0590-\u06ff]+")  # scripts that put blanks between words
 _ONE_LETTER_WORDS = frozenset("aAiIoOyYeEàÀéuUвВиИкКсСоОуУяЯאו")
@@ -26,22 +28,25 @@ def badness(text: str) -> float:
     """0 for what reads like language, towards 1 for what does not; 0 for no text."""
     text = text[:_SAMPLE]
     words = _WORD.findall(text)
+    plain = _HYPHENS.sub("", text.translate(KNOWN_PRIVATE))
+    unmapped = len(_NO_TEXT.findall(plain)) + sum(map(len, _GLYPH_NAME.findall(plain)))
     if not words:
-        return 0.0
+        return 1.0 if unmapped > _FEW_WORDS else 0.0
     letters = sum(map(len, words))
     spaced = [word for word in words if _SPACED.fullmatch(word)]
-    unmapped = len(_NO_TEXT.findall(_BULLETS.sub("", text))) + sum(map(len, _GLYPH_NAME.findall(text)))
     penalty = 2 * unmapped / (letters + unmapped)
     penalty += sum(len(word) for word in words if _mixes_scripts(word)) / letters
     if spaced:
-        penalty += _single(spaced) + _glued(spaced)
+        penalty += _single(text) + _glued(spaced)
     return min(1.0, penalty + _doubled(text))
 
 
-def _single(words: list[str]) -> float:
-    """The share of stray letters: `P a t i e n t`. Initials and formulas have a few."""
-    single = sum(len(word) == 1 and word not in _ONE_LETTER_WORDS for word in words)
-    every = sum(len(word) == 1 for word in words)
+def _single(text: str) -> float:
+    """The share of letters that stand between blanks: `P a t i e n t`, `Nort h`. Formulas put signs beside theirs."""
+    words = [word for word in text.split() if _SPACED.search(word)]
+    alone = [word.rstrip(".,;:") for word in words]
+    single = sum(len(word) == 1 and word not in _ONE_LETTER_WORDS for word in alone)
+    every = sum(len(word) == 1 for word in alone)
     count = len(words) + _FEW_WORDS  # one formula is most of a short page
     return max(0.0, single / count - 0.08) + max(0.0, every / count - 0.4)
 
@@ -93,6 +98,6 @@ def prefers_second(first: str, second: str, rotated: bool = False) -> bool:
     letters, others = (sum(map(str.isalnum, text)) for text in (first, second))
     if others < 0.8 * letters and ours <= GARBAGE:  # form fields, which pypdf does not read, and other losses
         return False
-    if abs(ours - theirs) > _SUSPECT / 2:
+    if abs(ours - theirs) > _SUSPECT:
         return theirs < ours
     return others >= 0.95 * letters and (rotated or others > 1.3 * letters)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import pi
+from math import pi, radians, tau
 from typing import BinaryIO
 
 import pypdfium2
@@ -20,7 +20,7 @@ _HYPHEN_AT_LINE_END = re.compile(r"(?<=\w)[\x02\ufffe](?=\w)")
 _STOP_BEFORE_NUMBER = re.compile(r"(?<=[\u0590-\u08ff] )([.,:;!?])(\d+(?:[.,/]\d+)*)(?!\S)")
 _ROTATED = (pi / 2, pi, 3 * pi / 2)
 _SAMPLED = 40  # characters whose angle is looked at
-_LINE = re.compile(r"[^\r\n]+")
+_LINE = re.compile(r"[^\s](?:[^\r\n]*[^\s])?")
 _BLANKS_WITHIN = re.compile(r"(?<=[^\s\ufffe]) +(?=[^\s\ufffe])")
 _CELL_GAP = 3.0  # heights of a letter between two cells of a table; between words there are at most 1.5
 _DENSE = 0.55  # width of a character against the height of its line; text has 0.4 to 0.5
@@ -68,9 +68,13 @@ def read_page(document: pypdfium2.PdfDocument, index: int, most: int) -> PageRea
     page = document[index]
     try:
         text = page.get_textpage()
-        rotated = _is_rotated(text)
+        rotated = _is_rotated(text, radians(page.get_rotation()))
         drawn = any(True for _ in page.get_objects(max_depth=1))
-        plain = _with_row_ends(text, _seen(page, text)) if text.count_chars() <= 4 * most else _start(text, most)
+        plain = (
+            _in_lines(text, _seen(page, text).replace(ROW_END, ""))
+            if text.count_chars() <= 4 * most
+            else _start(text, most)
+        )
         if _TYPED & set(_annotation_kinds(page)):
             plain = _with_typed(document, index, page, text, plain, most)
             drawn = True
@@ -98,12 +102,13 @@ def _annotation_kinds(page: pypdfium2.PdfPage) -> Iterator[int]:
             pdfium.FPDFPage_CloseAnnot(annotation)
 
 
-def _is_rotated(text: pypdfium2.PdfTextPage) -> bool:
-    """Whether a tenth of the characters runs upwards, downwards, or upside down; noise of OCR programs runs aslant."""
+def _is_rotated(text: pypdfium2.PdfTextPage, page_angle: float) -> bool:
+    """Whether a tenth of the characters is seen upwards, downwards or upside down; noise of OCR programs slants."""
     count = text.count_chars()
     step = max(1, count // _SAMPLED)
-    angles = [pdfium.FPDFText_GetCharAngle(text, index) for index in range(0, count, step)]
-    return sum(any(abs(angle - turned) < 0.1 for turned in _ROTATED) for angle in angles) > len(angles) // 10
+    angles = [pdfium.FPDFText_GetCharAngle(text, index) + page_angle for index in range(0, count, step)]
+    sideways = sum(any(abs(angle % tau - rotation) < 0.1 for rotation in _ROTATED) for angle in angles)
+    return sideways > len(angles) // 10
 
 
 def _seen(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage) -> str:
@@ -131,11 +136,40 @@ def _start(text: pypdfium2.PdfTextPage, most: int) -> str:
     return text.get_text_range(0, most + 1)
 
 
-def _with_row_ends(text: pypdfium2.PdfTextPage, seen: str) -> str:
-    """`seen` with ROW_END behind each line that is a row of a table, whose cells stand far apart."""
-    rows = {line[0] for line in _LINE.finditer(text.get_text_range()) if _is_row(text, line)}
-    lines = seen.replace(ROW_END, "").split("\r\n")
-    return "\r\n".join(line + ROW_END if line in rows else line for line in lines)
+def _in_lines(text: pypdfium2.PdfTextPage, seen: str) -> str:
+    """`seen` with ROW_END behind each row of a table, whose cells stand far apart, and with raised and lowered
+    characters on their line, around which pdfium ends it: m²⏎of land.
+    """
+    whole = text.get_text_range()
+    lines = list(_LINE.finditer(whole))
+    rows = [_is_row(text, line) for line in lines]
+    if seen != whole:  # an index in `seen` is then none in the page
+        marked = {line[0] for line, row in zip(lines, rows) if row}
+        return "\r\n".join(line + ROW_END if line.strip() in marked else line for line in seen.split("\r\n"))
+    pieces, last, row = [], 0, False
+    for line, following, is_row in zip(lines, [*lines[1:], None], rows):
+        row = row or is_row
+        ends = following and (_box(text, line.end() - 1, loose=True), _box(text, following.start(), loose=True))
+        blank = ends and _blank_between(*ends)
+        pieces.append(whole[last : line.end()])
+        last = line.end()
+        if blank is not None:
+            pieces.append(blank)
+            last = following.start()
+        elif row:
+            pieces.append(ROW_END)
+            row = False
+    return "".join([*pieces, whole[last:]])
+
+
+def _blank_between(before: Box, after: Box) -> str | None:
+    """What stands between two characters side by side, a blank or nothing; None for characters on two lines."""
+    height = max(before[3] - before[1], after[3] - after[1])
+    overlap = min(before[3], after[3]) - max(before[1], after[1])
+    gap = after[0] - before[2]
+    if overlap < 0.3 * min(before[3] - before[1], after[3] - after[1]) or not -0.2 * height < gap < height:
+        return None
+    return " " if gap > 0.15 * height else ""
 
 
 def _is_row(text: pypdfium2.PdfTextPage, line: re.Match[str]) -> bool:

@@ -138,6 +138,8 @@ class _Reading:
             return DocumentError(Reason.PORTFOLIO, self.name, which=which, attached=self._files(), names=self._names())
         if self._with("picture"):
             return DocumentError(Reason.SCANNED, self.name, which=which)
+        if self._with("garbage"):
+            return DocumentError(Reason.UNMAPPED, self.name, which=which)
         unread = [problem for problem in self.problems.values() if problem in set(Reason)]
         if unread:
             return self.failure(Reason(unread[0]))

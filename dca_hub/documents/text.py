@@ -30,16 +30,23 @@ _HYPHEN_AT_LINE_END = re.compile("[-\u2010]\n")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff\u3400-\u9fff\uf900-\ufaff\uff08-\uff0c]")
 _APART = re.compile(r"(?<=[\u3001-\u30ff\u3400-\u9fff]) (?=[\u3001-\u30ff\u3400-\u9fff])")
 _HAN = re.compile(r"[\u3001-\u30ff\u3400-\u9fff]")
-# Behind a line that is a row of a table, until `unwrap`. Unicode keeps this code point for a program's own use.
+# Behind a line that is a row of a table, until `unwrap`. Unicode keeps this code point for programs' own use.
 ROW_END = "\ufdd0"
 _LOOSE_ROW_END = re.compile(f"{ROW_END}(?!\n|\\Z)")
-_BULLET_FONTS = {0xF0B7: "•", 0xF0A7: "•", 0xF0D8: "•"}  # where word processors put their bullets
+# Private code points whose meaning is known: bullets and the signs of the font Symbol, where word processors put them,
+# and the small capitals of Adobe's glyph list. The letters of Symbol are left out, which other fonts have there too.
+KNOWN_PRIVATE = {
+    **dict.fromkeys((0xF0B7, 0xF0A7, 0xF0D8), "•"),
+    **{0xF000 + ord(character): character for character in "()+,./0123456789:;<=>[]{|}"},
+    **{0xF02D: "−", 0xF0B1: "±", 0xF0B4: "×", 0xF0B8: "÷", 0xF0A3: "≤", 0xF0B3: "≥", 0xF0B9: "≠", 0xF0BB: "≈"},
+    **{0xF700 + ord(letter): letter for letter in "abcdefghijklmnopqrstuvwxyz"},
+}
 
 
 def clean(text: str) -> str:
     """One page's text without ligatures, control characters, lone surrogates, soft hyphens and runs of blanks."""
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
-    text = _LINE_END.sub("\n", text.translate(_BULLET_FONTS)).replace("\u2029", "\n\n")
+    text = _LINE_END.sub("\n", text.translate(KNOWN_PRIVATE)).replace("\u2029", "\n\n")
     text = _PRESENTATION.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     text = unicodedata.normalize("NFC", _UNSEEN.sub("", text))
     text = _BLANKS.sub(" ", text)
@@ -112,11 +119,16 @@ def unwrap(text: str) -> str:
     full = 0.75 * widths[int(0.9 * (len(widths) - 1))]
     joined = [lines[0]]
     for before, line in pairwise(lines):
-        if len(before) >= full and _runs_on(before, line):
+        if len(before) >= full and len(before) >= _shortest_full(before) and _runs_on(before, line):
             joined[-1] = _with_space(joined[-1], line)
         else:
             joined.append(line)
     return "\n".join(joined).replace(ROW_END, "")
+
+
+def _shortest_full(line: str) -> int:
+    """Characters that a line broken for want of room has at least: columns of a table are narrower than prose."""
+    return 8 if _UNSPACED.match(line[-1]) else 16
 
 
 def _runs_on(before: str, after: str) -> bool:

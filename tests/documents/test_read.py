@@ -205,3 +205,42 @@ def test_rows_of_a_table_stay_lines_of_their_own(tmp_path):
 def test_what_lies_outside_the_page_is_not_read(tmp_path):
     content = b"BT /F1 12 Tf 1 0 0 1 72 720 Tm (Seen.) Tj 1 0 0 1 2000 720 Tm (Hidden.) Tj ET"
     assert read_pdf(pdfs.save(tmp_path, pdfs.from_contents([pdfs.stream(content)]))).pages[0].text == "Seen."
+
+
+LINES = b"BT /F1 12 Tf %s Tm (The quick brown fox) Tj 0 -14 Td (jumps over the lazy dog.) Tj ET"
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("matrix", [b"1 0 0 1 72 600", b"0 1 -1 0 300 72"], ids=["along", "upwards"])
+def test_rotated_pages_and_lines_are_read_in_order(tmp_path, rotation, matrix):
+    data = pdfs.from_contents([pdfs.stream(LINES % matrix)])
+    data = data.replace(b"/Type /Page /", b"/Type /Page /Rotate %d /" % rotation)
+    assert read_pdf(pdfs.save(tmp_path, data)).pages[0].text == "The quick brown fox\njumps over the lazy dog."
+
+
+def content(*pieces: bytes) -> bytes:
+    return pdfs.from_contents([pdfs.stream(b"BT /F1 12 Tf 72 720 Td " + b" ".join(pieces) + b" ET")])
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (content(b"(25 m) Tj 7 Ts /F1 7 Tf (2) Tj 0 Ts /F1 12 Tf ( of land) Tj"), "25 m2 of land"),
+        (content(b"(Shown twice) Tj 0.6 0 Td (Shown twice) Tj"), "Shown twice"),
+        (content(b"/Span << /ActualText (Real) >> BDC (Xqgb) Tj EMC ( words) Tj"), "Real words"),
+        (content(b"8 Tc (A SPACED TITLE) Tj 0 Tc 0 -20 Td (and text) Tj"), "A SPACED TITLE\nand text"),
+        (content(b"3 Tr (The text layer of a scan) Tj"), "The text layer of a scan"),
+        (pdfs.in_any_script(["o\ufb00er \ufb01sh"]), "offer fish"),
+        (pdfs.in_any_script(["公司总部在上海"]).replace(b"Identity-H", b"Identity-V"), "公司总部在上海"),
+    ],
+    ids=["raised", "struck twice", "actual text", "letter-spaced", "invisible layer", "ligatures", "vertical"],
+)
+def test_text_is_read_as_it_is_seen(tmp_path, data, text):
+    assert read_pdf(pdfs.save(tmp_path, data)).pages[0].text == text
+
+
+def test_a_font_that_names_no_letters_is_told_from_a_scan(tmp_path):
+    data = pdfs.in_any_script(["The quick brown fox jumps over the lazy dog"]).replace(b"/ToUnicode", b"/ToNothing")
+    with pytest.raises(DocumentError, match="do not say which letters") as caught:
+        read_pdf(pdfs.save(tmp_path, data))
+    assert caught.value.reason is Reason.UNMAPPED

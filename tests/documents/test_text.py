@@ -21,6 +21,8 @@ from dca_hub.documents.text import clean, join_hyphens, unwrap
         ("one\r\n\r\n\r\n\ntwo\u2029three", "one\n\ntwo\n\nthree"),
         ("\uf0b7 item", "• item"),
         ("می\u200cخواهم", "می\u200cخواهم"),
+        ("\uf061 \uf02b \uf062", "+"),
+        ("C\uf761\uf770\uf773", "Caps"),
         ("关 于 红 军 作 战 的 原 则", "关于红军作战的原则"),
         ("中国 人民 大学 出版社", "中国 人民 大学 出版社"),
     ],
@@ -55,6 +57,10 @@ PROSE = "\n".join(
         "two.",
     ]
 )
+
+
+def test_narrow_columns_are_not_joined():
+    assert unwrap("Name\nOtter\nHeron\nCount") == "Name\nOtter\nHeron\nCount"
 
 
 def test_lines_of_a_paragraph_are_joined_and_paragraphs_stay():
