@@ -10,14 +10,13 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from dca_hub.documents.failures import Reason
+from dca_hub.documents.right_to_left import in_logical_order
 from dca_hub.documents.text import ROW_END
 
 _TYPED = {pdfium.FPDF_ANNOT_WIDGET, pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT_STAMP}
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in points from the lower left corner
 # pdfium writes a noncharacter for a hyphen at a line end, and joins the lines itself.
 _HYPHEN_AT_LINE_END = re.compile(r"(?<=\w)[\x02\ufffe](?=\w)")
-# A number that ends a right-to-left sentence, which pdfium takes for one that begins with the full stop.
-_STOP_BEFORE_NUMBER = re.compile(r"(?<=[\u0590-\u08ff] )([.,:;!?])(\d+(?:[.,/]\d+)*)(?!\S)")
 _ROTATED = (pi / 2, pi, 3 * pi / 2)
 _SAMPLED = 40  # characters whose angle is looked at
 _LINE = re.compile(r"[^\s](?:[^\r\n]*[^\s])?")
@@ -80,8 +79,7 @@ def read_page(document: pypdfium2.PdfDocument, index: int, most: int) -> PageRea
             drawn = True
     finally:
         page.close()
-    plain = _STOP_BEFORE_NUMBER.sub(r"\2\1", _HYPHEN_AT_LINE_END.sub("-\n", plain))
-    return PageReading(plain, rotated, drawn)
+    return PageReading(in_logical_order(_HYPHEN_AT_LINE_END.sub("-\n", plain)), rotated, drawn)
 
 
 def shown_page(document: pypdfium2.PdfDocument, index: int) -> pypdfium2.PdfPage:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dca_hub.documents import DocumentError, Limits, Reason, judge, read_pdf, render_page
 from dca_hub.documents.process import run_worker
+from dca_hub.documents.right_to_left import in_logical_order
 
 FAULTS = Path(os.environ.get("DCA_HUB_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "faults"
 RIGHT = {
@@ -177,6 +178,20 @@ def test_a_formula_on_a_short_page_is_not_garbage():
 
 def test_right_to_left_text_is_pdfiums():
     assert not judge.prefers_second("דוח שנתי 2023 של החברה", "של החברה2023 דוח שנתי")
+
+
+@pytest.mark.parametrize(
+    ("seen", "read"),
+    [
+        ("לפי סעיף 15)ב()4( לחוק", "לפי סעיף 15(ב)(4) לחוק"),
+        ("לפי סעיף 15(ב)(4) לחוק", "לפי סעיף 15(ב)(4) לחוק"),
+        ("מספר העובדים הוא .320", "מספר העובדים הוא 320."),
+        ("\u0639\u0630\u0631\u0627.\u064b", "\u0639\u0630\u0631\u0627\u064b."),
+        ("a) first\nשלום (עולם)", "a) first\nשלום (עולם)"),
+    ],
+)
+def test_right_to_left_lines_keep_brackets_stops_and_vowels_in_order(seen, read):
+    assert in_logical_order(seen) == read
 
 
 def test_garbage_is_noted(tmp_path):
