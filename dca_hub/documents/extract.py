@@ -146,9 +146,15 @@ class _Readings:
         if self.first is None or number in self.crashed:
             return None
         try:
-            return read_page(self.first, number - 1, self.limits.page_characters)
+            return read_page(self.first, number - 1, self.limits.page_characters, self._hidden_layers)
         except (pypdfium2.PdfiumError, ArithmeticError, ValueError):
             return None
+
+    def _hidden_layers(self) -> frozenset[str]:
+        try:
+            return self.second.hidden_layers()
+        except Refused:
+            return frozenset()
 
     def _wants_second(self, first: PageReading) -> bool:
         if first.is_long(self.limits.page_characters):  # it is cut anyway, and pypdf would take minutes

@@ -1,7 +1,7 @@
 """What pdfium knows of a PDF: its pages, their text with what is typed into them, and what else a file is."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import pi, radians, tau
 from typing import BinaryIO
@@ -10,6 +10,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from dca_hub.documents.failures import Reason
+from dca_hub.documents.layers import shown_indices
 from dca_hub.documents.right_to_left import in_logical_order
 from dca_hub.documents.text import ROW_END
 
@@ -62,15 +63,20 @@ class PageReading:
         return len(self.text) > most
 
 
-def read_page(document: pypdfium2.PdfDocument, index: int, most: int) -> PageReading:
-    """Page `index`, form fields, free texts and stamps where they stand; at most about `most` characters."""
+def read_page(
+    document: pypdfium2.PdfDocument, index: int, most: int, hidden: Callable[[], frozenset[str]] = frozenset
+) -> PageReading:
+    """Page `index`, form fields, free texts and stamps where they stand; at most about `most` characters.
+
+    hidden: gives the names of the layers that are not shown; called where a page has layers.
+    """
     page = document[index]
     try:
         text = page.get_textpage()
         rotated = _is_rotated(text, radians(page.get_rotation()))
         drawn = any(True for _ in page.get_objects(max_depth=1))
         plain = (
-            _in_lines(text, _seen(page, text).replace(ROW_END, ""))
+            _in_lines(text, _seen(page, text, hidden).replace(ROW_END, ""))
             if text.count_chars() <= 4 * most
             else _start(text, most)
         )
@@ -109,21 +115,23 @@ def _is_rotated(text: pypdfium2.PdfTextPage, page_angle: float) -> bool:
     return sideways > len(angles) // 10
 
 
-def _seen(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage) -> str:
-    """The page's text, without what lies outside the page.
+def _seen(page: pypdfium2.PdfPage, text: pypdfium2.PdfTextPage, hidden: Callable[[], frozenset[str]]) -> str:
+    """The page's text, without what lies outside the page or on a layer that is not shown.
 
     pdfium's own text within the page is not enough: it leaves out each character without a width, and so the vowels and
     tones that stand above others in Thai, Lao, Khmer and Devanagari.
     """
     whole = text.get_text_range()
-    if len(whole) == len(text.get_text_bounded()):
+    shown = shown_indices(text, whole, hidden) or [True] * len(whole)
+    if all(shown) and len(whole) == len(text.get_text_bounded()):
         return whole
     left, bottom, right, top = page.get_cropbox()
-    return "".join(
+    kept = "".join(
         character
-        for index, character in enumerate(whole)
-        if character.isspace() or _is_within(_box(text, index), left, bottom, right, top)
+        for index, (character, is_shown) in enumerate(zip(whole, shown))
+        if character in "\r\n" or (is_shown and _is_within(_box(text, index), left, bottom, right, top))
     )
+    return re.sub(r"(\r\n){2,}", "\r\n", kept)
 
 
 def _is_within(box: Box, left: float, bottom: float, right: float, top: float) -> bool:
@@ -232,7 +240,7 @@ def _with_typed(
             return plain
         after = [pdfium.FPDFText_GetUnicode(flat, position) for position in range(min(length, most))]
         if before != after or flat.count_chars() > most:
-            return _seen(again, flat)[: most + 1]
+            return _seen(again, flat, frozenset)[: most + 1]
         lines = list(_lines(flat, 0, length))
         for typed in _lines(flat, length, flat.count_chars()):
             _insert(lines, typed)

@@ -1,7 +1,7 @@
 """What pypdf reads of a PDF; imported for the files alone that pdfium does not read well."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from pypdf import PasswordType, PdfReader
@@ -30,6 +30,10 @@ class PypdfReading:
     def text(self, index: int) -> str:
         return self._bounded(lambda: self._reader.pages[index].extract_text())
 
+    def hidden_layers(self) -> frozenset[str]:
+        """The names of the layers that are off when the file is opened."""
+        return self._bounded(lambda: frozenset(_layers_off(self._reader)))
+
     def _bounded(self, read: Callable[[], Any]) -> Any:
         """One page must not take the time of all others. Windows has no such timer: there the call's limit is all."""
         if not hasattr(signal, "setitimer"):
@@ -46,6 +50,16 @@ class PypdfReading:
 
 def _ring(signal_number: int, frame: Any) -> None:
     raise _OutOfTime
+
+
+def _layers_off(reader: PdfReader) -> Iterator[str]:
+    layers = reader.root_object.get("/OCProperties", {})
+    usual = layers.get("/D", {})
+    off = {item.get_object()["/Name"] for item in usual.get("/OFF", [])}
+    if usual.get("/BaseState") == "/OFF":
+        off |= {item.get_object()["/Name"] for item in layers.get("/OCGs", [])}
+        off -= {item.get_object()["/Name"] for item in usual.get("/ON", [])}
+    yield from map(str, off)
 
 
 def _open(data: BinaryIO, password: str | None) -> PdfReader:

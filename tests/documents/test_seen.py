@@ -194,6 +194,17 @@ def test_right_to_left_lines_keep_brackets_stops_and_vowels_in_order(seen, read)
     assert in_logical_order(seen) == read
 
 
+def test_layers_that_are_off_are_not_read(tmp_path):
+    text = b"BT /F1 12 Tf 72 720 Td (Shown.) Tj ET /OC /Off BDC BT /F1 12 Tf 72 700 Td (Not shown.) Tj ET EMC "
+    text += b"/OC /On BDC BT /F1 12 Tf 72 680 Td (Shown too.) Tj ET EMC"
+    resources = b"<< /Font << /F1 3 0 R >> /Properties << /Off 6 0 R /On 7 0 R >> >>"
+    groups = [b"<< /Type /OCG /Name (Draft) >>", b"<< /Type /OCG /Name (Final) >>"]
+    data = pdfs.from_contents([pdfs.stream(text)], resources, groups)
+    catalog = b"/Type /Catalog /OCProperties << /OCGs [6 0 R 7 0 R] /D << /OFF [6 0 R] >> >>"
+    path = pdfs.save(tmp_path, data.replace(b"/Type /Catalog", catalog, 1))
+    assert read_pdf(path).pages[0].text == "Shown.\nShown too."
+
+
 def test_garbage_is_noted(tmp_path):
     content = pdfs.stream(b"BT /F1 12 Tf 14 TL 72 720 Td " + b"(/D5/D9/CP /uni0041 q) Tj T* " * 5 + b"ET")
     document = read_pdf(pdfs.save(tmp_path, pdfs.from_contents([content])))
