@@ -19,7 +19,20 @@ from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.strict import read_yaml
 
-Family = Literal["llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe"]
+Family = Literal[
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "gemma3_text",
+    "gpt_oss",
+    "olmo3",
+    "qwen3_5_text",
+    "qwen3_next",
+    "smollm3",
+]
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -59,7 +72,7 @@ class Entry:
 
     `base` is a Hub id, or for a model that comes with this package the path of its folder. `trained` is L, in tokens:
     the window that the weights were trained at, which for some models is not their `max_position_embeddings`. `dtype`
-    is that of the published weights.
+    is that of the published weights. `facts` says where the numbers come from, `notes` what there is to know.
     """
 
     name: str
@@ -73,6 +86,7 @@ class Entry:
     dca: Sizes
     architecture: Architecture
     notes: str
+    facts: str = ""
     reach: tuple[Reach, ...] = ()
     languages: tuple[str, ...] = ("en",)
 
@@ -231,6 +245,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "cache_bytes_per_token": entry.cache_bytes_per_token("bfloat16"),
         **config_from_geometry(entry.geometry),
         "sizes_source": entry.dca.source,
+        "facts": entry.facts,
         "notes": entry.notes,
     }
 

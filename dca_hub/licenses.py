@@ -1,8 +1,9 @@
 """What the licenses of the base models ask of whoever passes their weights on.
 
-Read in the licenses' own texts: section 1.b of the Llama agreements, section 3 of the Tongyi Qianwen agreement,
-section 4 of Apache 2.0. Whether a download is gated is a matter of the repository, not of its license: see
-`catalogue.Entry.gated`. This is what packages and cards are made to carry, and no legal advice.
+Read in the licenses' own texts: section 1.b of the Llama agreements, section 3 of the Tongyi Qianwen and Qwen
+agreements, section 3.1 of Gemma's terms, section 4 of Apache 2.0. Whether a download is gated is a matter of the
+repository, not of its license: see `catalogue.Entry.gated`. This is what packages and cards are made to carry, and no
+legal advice.
 """
 
 import re
@@ -88,6 +89,48 @@ _ALL = (
         display="Built with Llama",
         name_prefix="Llama",
     ),
+    _meta(
+        "3.3",
+        "Llama 3.3 Community License Agreement",
+        "Llama 3.3 is licensed under the Llama 3.3 Community License, Copyright © Meta Platforms, Inc. "
+        "All Rights Reserved.",
+        link="https://www.llama.com/llama3_3/license/",
+        use_policy="https://www.llama.com/llama3_3/use-policy",
+        display="Built with Llama",
+        name_prefix="Llama",
+    ),
+    License(key="mit", title="MIT License", link="https://opensource.org/license/mit", hub_id="mit"),
+    License(
+        key="gemma",
+        title="Gemma Terms of Use",
+        link="https://ai.google.dev/gemma/terms",
+        hub_id="gemma",
+        notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+        notice_file="Notice",
+        use_policy="https://ai.google.dev/gemma/prohibited_use_policy",
+        states_changes=True,
+    ),
+    License(
+        key="qwen",
+        title="Qwen License Agreement",
+        link="https://huggingface.co/Qwen/Qwen2.5-72B-Instruct/blob/main/LICENSE",
+        hub_id="other",
+        notice="Qwen is licensed under the Qwen LICENSE AGREEMENT, Copyright (c) Alibaba Cloud. All Rights Reserved.",
+        notice_file="Notice",
+        display="Built with Qwen",
+        states_changes=True,
+    ),
+    License(
+        key="qwen-research",
+        title="Qwen Research License Agreement",
+        link="https://huggingface.co/Qwen/Qwen2.5-3B-Instruct/blob/main/LICENSE",
+        hub_id="other",
+        notice="Qwen is licensed under the Qwen RESEARCH LICENSE AGREEMENT, Copyright (c) Alibaba Cloud. "
+        "All Rights Reserved.",
+        notice_file="Notice",
+        display="Built with Qwen",
+        states_changes=True,
+    ),
     License(
         key="tongyi-qianwen",
         title="Tongyi Qianwen License Agreement",
@@ -107,7 +150,7 @@ _LICENSE_FILE = re.compile(
 
 
 def find(key: str) -> License:
-    """The license of that key, which is the Hub's identifier for all but `tongyi-qianwen`.
+    """The license of that key, which is the Hub's identifier for all but those of Qwen.
 
     Raises DcaHubError when its demands are not known here: packaging then carries over the license files of the source
     and leaves the rest to the person who publishes.

@@ -13,8 +13,14 @@ _SHORT = {"fp64": "float64", "fp32": "float32", "float": "float32", "bf16": "bfl
 # block of 64, and a float32 for each 256 of those (double quantization).
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 
+# What the code of a family fixes and no config.json says.
 _QKV_BIAS = {"qwen2"}
-_QK_NORM = {"qwen3", "qwen3_moe"}
+_QK_NORM = {"qwen3", "qwen3_moe", "gemma3_text", "qwen3_next", "qwen3_5_text"}
+_WHOLE_QK_NORM = {"olmo3"}
+_FOUR_NORMS = {"gemma3_text"}
+_OUTPUT_GATE = {"qwen3_next", "qwen3_5_text"}
+_SINKS = _EXPERT_BIAS = {"gpt_oss"}
+_TIED = {"gemma3_text", "smollm3"}
 
 
 def dtype_bytes(dtype: object) -> int:
@@ -41,12 +47,39 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
+class LinearLayers:
+    """Layers of linear attention (the gated delta rule of Qwen3-Next and Qwen3.5): how many there are, and their
+    sizes. They hold a state of fixed size in place of keys and values."""
+
+    count: int
+    num_key_heads: int
+    num_value_heads: int
+    key_head_dim: int
+    value_head_dim: int
+    conv_kernel_dim: int
+
+    def weights(self, hidden_size: int) -> int:
+        """The weights of the projections of one layer."""
+        keys, values = self.num_key_heads * self.key_head_dim, self.num_value_heads * self.value_head_dim
+        return hidden_size * (2 * keys + 3 * values + 2 * self.num_value_heads)
+
+    @property
+    def other(self) -> int:
+        """The other parameters of one layer: convolution, decay, step and norm."""
+        keys, values = self.num_key_heads * self.key_head_dim, self.num_value_heads * self.value_head_dim
+        return (2 * keys + values) * self.conv_kernel_dim + 2 * self.num_value_heads + self.value_head_dim
+
+
+@dataclass(frozen=True)
 class Architecture:
     """The numbers of a decoder that its memory follows from, under the names that config.json gives them.
 
-    `attention_bias` says which projections have a bias, `qk_norm` whether queries and keys have an RMSNorm (Qwen3):
-    both are fixed by the family's code and appear in no config.json. `num_experts` counts the routed experts of each
-    layer (0: a dense model) and `moe_intermediate_size` is the width of one.
+    `attention_bias` says which projections have a bias, `qk_norm` whether queries and keys have an RMSNorm (Qwen3;
+    `whole_qk_norm`: one over all heads, Olmo), `layer_norms` how many others a layer has, `output_gate` whether queries
+    come with a gate, `attention_sinks` whether each head has a sink: all are fixed by the family's code and appear in
+    no config.json. `windowed_layers` of the layers attend through a window of `sliding_window` tokens; where they are
+    0 and there is a window, all do. `num_experts` counts the routed experts of each layer (0: a dense model) and
+    `moe_intermediate_size` is the width of one.
     """
 
     vocab_size: int
@@ -66,6 +99,14 @@ class Architecture:
     num_experts: int = 0
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0
+    shared_expert_intermediate_size: int = 0
+    expert_bias: bool = False
+    windowed_layers: int = 0
+    linear_layers: LinearLayers | None = None
+    whole_qk_norm: bool = False
+    layer_norms: int = 2
+    output_gate: bool = False
+    attention_sinks: bool = False
 
     def __post_init__(self):
         for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads", "head_dim"):
@@ -73,6 +114,10 @@ class Architecture:
                 raise ValueError(f"{name} must be positive")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        if self.full_layers < 1:
+            raise ValueError("num_hidden_layers must exceed windowed_layers and linear_layers together")
+        if self.windowed_layers and not self.sliding_window:
+            raise ValueError("windowed_layers needs sliding_window")
         if self.num_experts and not (self.num_experts_per_tok and self.moe_intermediate_size):
             raise ValueError("num_experts needs num_experts_per_tok and moe_intermediate_size")
 
@@ -82,8 +127,9 @@ class Architecture:
 
         Raises DcaHubError when a number that memory depends on is not there.
         """
+        config = config.get("text_config") or config  # of a model of text and images
         get = config.get
-        family = get("model_type", "")
+        family, kinds = get("model_type", ""), _layer_types(config)
         try:
             heads, hidden = config["num_attention_heads"], config["hidden_size"]
             experts = get("num_local_experts") or get("num_experts") or 0
@@ -96,9 +142,9 @@ class Architecture:
                 num_key_value_heads=get("num_key_value_heads") or heads,
                 head_dim=get("head_dim") or hidden // heads,
                 max_position_embeddings=get("max_position_embeddings") or 0,
-                rope_theta=float(get("rope_theta") or (get("rope_parameters") or {}).get("rope_theta") or 10_000),
-                # transformers leaves the key out of the file where it has the library's default, which is False here.
-                tie_word_embeddings=bool(get("tie_word_embeddings", False)),
+                rope_theta=_rope_theta(config),
+                # transformers leaves the key out of the file where it has the library's default.
+                tie_word_embeddings=bool(get("tie_word_embeddings", family in _TIED)),
                 attention_bias="qkv" if family in _QKV_BIAS else "qkvo" if get("attention_bias") else "none",
                 qk_norm=family in _QK_NORM,
                 sliding_window=_sliding_window(config),
@@ -106,6 +152,14 @@ class Architecture:
                 num_experts=experts,
                 num_experts_per_tok=(get("num_experts_per_tok") or 0) if experts else 0,
                 moe_intermediate_size=(get("moe_intermediate_size") or config["intermediate_size"]) if experts else 0,
+                shared_expert_intermediate_size=(get("shared_expert_intermediate_size") or 0) if experts else 0,
+                expert_bias=family in _EXPERT_BIAS,
+                windowed_layers=kinds.count("sliding_attention") if _sliding_window(config) else 0,
+                linear_layers=_linear_layers(config, kinds.count("linear_attention")),
+                whole_qk_norm=family in _WHOLE_QK_NORM,
+                layer_norms=4 if family in _FOUR_NORMS else 2,
+                output_gate=family in _OUTPUT_GATE,
+                attention_sinks=family in _SINKS,
             )
         except KeyError as error:
             raise DcaHubError(f"The config.json has no {error.args[0]}: this is no decoder that DCA is for.") from error
@@ -114,8 +168,12 @@ class Architecture:
     def parameters(self) -> int:
         """How many numbers the checkpoint holds; tied embeddings count once."""
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
-        layer = self._attention + self._mlp + self._experts + self._biases_and_norms
-        return embeddings + self.num_hidden_layers * layer + self.hidden_size
+        layers = self.num_hidden_layers * (self._mlp + self._experts + self._expert_extras)
+        norms = (self.num_hidden_layers * self.layer_norms + 1) * self.hidden_size
+        extras = self._attention_layers * self._biases_and_norms
+        if self.linear_layers:
+            extras += self.linear_layers.count * self.linear_layers.other
+        return embeddings + layers + self._all_attention + extras + norms
 
     def weights_bytes(self, dtype: object, quantization: Literal["8bit", "4bit"] | float | None = None) -> int:
         """Bytes of the weights in memory.
@@ -126,13 +184,13 @@ class Architecture:
         """
         size = dtype_bytes(dtype)
         if isinstance(quantization, float):
-            linear = self.num_hidden_layers * (self._attention + self._mlp + self._experts)
+            linear = self._all_attention + self.num_hidden_layers * (self._mlp + self._experts)
             return round((self.parameters - linear) * size + linear * quantization)
         if quantization is None:
             return self.parameters * size
         if quantization not in ("8bit", "4bit"):
             raise DcaHubError(f"Unknown quantization {quantization!r}: use 8bit or 4bit.")
-        linear = self.num_hidden_layers * (self._attention + self._mlp)
+        linear = self._all_attention + self.num_hidden_layers * self._mlp
         if quantization == "4bit":
             shrunk = round(linear * _NF4_BYTES)
         else:
@@ -141,9 +199,26 @@ class Architecture:
 
     def cache_bytes_per_token(self, dtype: object, bits: int = 16) -> int:
         """Bytes of keys and values that each token of context leaves in the cache, all layers together; with 8 `bits`
-        in `dual_chunk_cache.EightBitLayer`s."""
+        in `dual_chunk_cache.EightBitLayer`s. Layers with a window of their own and linear ones hold an amount that does
+        not grow, and is not counted."""
         row = self.head_dim + 4 if bits == 8 else self.head_dim * dtype_bytes(dtype)
-        return 2 * self.num_hidden_layers * self.num_key_value_heads * row
+        return 2 * self.full_layers * self.num_key_value_heads * row
+
+    @property
+    def full_layers(self) -> int:
+        """How many layers attend to everything, or all through one window."""
+        return self._attention_layers - self.windowed_layers
+
+    @property
+    def _attention_layers(self) -> int:
+        return self.num_hidden_layers - (self.linear_layers.count if self.linear_layers else 0)
+
+    @property
+    def _all_attention(self) -> int:
+        """The weights of the projections of attention and of linear layers."""
+        linear = self.linear_layers
+        extra = linear.count * linear.weights(self.hidden_size) if linear else 0
+        return self._attention_layers * self._attention + extra
 
     @property
     def _widths(self) -> tuple[int, int]:
@@ -152,7 +227,7 @@ class Architecture:
     @property
     def _attention(self) -> int:
         query, key_value = self._widths
-        return 2 * self.hidden_size * (query + key_value)
+        return self.hidden_size * ((3 if self.output_gate else 2) * query + 2 * key_value)
 
     @property
     def _mlp(self) -> int:
@@ -160,13 +235,21 @@ class Architecture:
 
     @property
     def _experts(self) -> int:
-        return self.num_experts * self.hidden_size * (3 * self.moe_intermediate_size + 1)  # + 1: the router
+        # + 1: the router, and the gate of the shared expert
+        routed = self.num_experts * (3 * self.moe_intermediate_size + 1)
+        shared = 3 * self.shared_expert_intermediate_size + 1 if self.shared_expert_intermediate_size else 0
+        return self.hidden_size * (routed + shared)
+
+    @property
+    def _expert_extras(self) -> int:
+        return self.num_experts * (2 * self.moe_intermediate_size + self.hidden_size + 1) if self.expert_bias else 0
 
     @property
     def _biases_and_norms(self) -> int:
         query, key_value = self._widths
         bias = {"none": 0, "qkv": query + 2 * key_value, "qkvo": query + 2 * key_value + self.hidden_size}
-        return bias[self.attention_bias] + 2 * self.hidden_size + (2 * self.head_dim if self.qk_norm else 0)
+        norms = query + key_value if self.whole_qk_norm else 2 * self.head_dim if self.qk_norm else 0
+        return bias[self.attention_bias] + norms + (self.num_attention_heads if self.attention_sinks else 0)
 
     @property
     def _linear_rows(self) -> int:
@@ -217,8 +300,33 @@ def _sliding_window(config: Mapping[str, Any]) -> int | None:
     return config.get("sliding_window", 4096 if family == "mistral" else None)
 
 
+def _rope_theta(config: Mapping[str, Any]) -> float:
+    rope = config.get("rope_parameters") or {}
+    rope = rope.get("full_attention", rope)
+    return float(config.get("rope_theta") or rope.get("rope_theta") or 10_000)
+
+
+def _layer_types(config: Mapping[str, Any]) -> list[str]:
+    """The kind of each layer, where a config.json says it: layer by layer, or by the distance between full ones."""
+    if config.get("layer_types"):
+        return list(config["layer_types"])
+    other, every = "sliding_attention", config.get("sliding_window_pattern")
+    if config.get("linear_num_key_heads"):
+        other, every = "linear_attention", config.get("full_attention_interval", 4)
+    layers = range(1, (config.get("num_hidden_layers") or 0) + 1)
+    return [other if every and number % every else "full_attention" for number in layers]
+
+
+def _linear_layers(config: Mapping[str, Any], count: int) -> LinearLayers | None:
+    if not count:
+        return None
+    names = ("num_key_heads", "num_value_heads", "key_head_dim", "value_head_dim", "conv_kernel_dim")
+    return LinearLayers(count, *(config[f"linear_{name}"] for name in names))
+
+
 def _rope_scaling(config: Mapping[str, Any]) -> RopeScaling | None:
     scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    scaling = scaling.get("full_attention", scaling)  # where each kind of layer has a table
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind == "default":
         return None

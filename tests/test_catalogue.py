@@ -55,6 +55,9 @@ TOTALS = {
     "mistral-nemo-instruct-2407": 12_247_782_400,
     "qwen2.5-14b-instruct-1m": 14_770_033_664,
     "qwen3-0.6b": 596_049_920,
+    "llama-3.3-70b-instruct": 70_553_706_496,
+    "qwen2.5-3b-instruct": 3_085_938_688,
+    "qwen2.5-72b-instruct": 72_706_203_648,
     "qwen3-4b": 4_022_468_096,
     "qwen3-8b": 8_190_735_360,
     "qwen3-30b-a3b": 30_532_122_624,
@@ -96,10 +99,18 @@ def plain_config(entry):
     }
     if architecture.num_experts:
         settings |= {
-            "num_local_experts" if entry.family == "mixtral" else "num_experts": architecture.num_experts,
+            "num_local_experts" if entry.family in ("mixtral", "gpt_oss") else "num_experts": architecture.num_experts,
             "num_experts_per_tok": architecture.num_experts_per_tok,
             "moe_intermediate_size": architecture.moe_intermediate_size,
+            "shared_expert_intermediate_size": architecture.shared_expert_intermediate_size,
         }
+    full, linear = architecture.full_layers, architecture.linear_layers
+    if architecture.windowed_layers:
+        settings |= {"sliding_window": architecture.sliding_window}
+        settings |= {"layer_types": ["sliding_attention"] * architecture.windowed_layers + ["full_attention"] * full}
+    if linear:
+        settings |= {f"linear_{name}": value for name, value in vars(linear).items() if name != "count"}
+        settings |= {"layer_types": ["linear_attention"] * linear.count + ["full_attention"] * full}
     return AutoConfig.for_model(entry.family, **settings)
 
 
@@ -113,7 +124,10 @@ def test_entry_is_sound(name):
         assert entry.geometry.chunk_length % 128 == 0
     assert entry.notes.endswith(".") and "\n" not in entry.notes
     assert all(reach.tokens > entry.trained and reach.evidence for reach in entry.reach)
-    assert entry.architecture.sliding_window is None, "a sliding window rules DCA out"
+    architecture = entry.architecture
+    assert architecture.full_layers > 0
+    assert architecture.sliding_window is None or architecture.windowed_layers, "a window in every layer rules DCA out"
+    assert (architecture.sliding_window or 0) <= entry.trained
 
 
 @pytest.mark.parametrize("name, total", TOTALS.items())
@@ -217,6 +231,25 @@ class TestMemory:
         saved = mixtral.weights_bytes("bf16") - mixtral.weights_bytes("bf16", "4bit")
         assert 0 < saved < 32 * 2 * 2 * 4096 * (4096 + 1024)
 
+    def test_only_layers_that_see_everything_fill_the_cache(self):
+        every, third = find("gpt-oss-20b"), find("qwen3-next-80b-a3b-instruct")
+        assert every.cache_bytes_per_token("bf16") == 2 * 12 * 8 * 64 * 2
+        assert third.cache_bytes_per_token("bf16") == 2 * 12 * 2 * 256 * 2
+
+    def test_layers_are_counted_as_config_json_tells_them(self):
+        shape = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+        gemma = shape | {"model_type": "gemma3_text", "num_hidden_layers": 18, "sliding_window": 512}
+        read = Architecture.from_config(gemma | {"sliding_window_pattern": 6})
+        assert (read.windowed_layers, read.full_layers, read.tie_word_embeddings) == (15, 3, True)
+        sizes = {"num_key_heads": 2, "num_value_heads": 4, "key_head_dim": 8, "value_head_dim": 8, "conv_kernel_dim": 4}
+        linear = {f"linear_{name}": value for name, value in sizes.items()}
+        read = Architecture.from_config(shape | linear | {"model_type": "qwen3_next", "num_hidden_layers": 8})
+        assert (read.linear_layers.count, read.full_layers) == (6, 2)
+        text = shape | linear | {"model_type": "qwen3_5_text", "num_hidden_layers": 8}
+        assert Architecture.from_config({"model_type": "qwen3_5", "text_config": text}).full_layers == 2
+        with pytest.raises(ValueError, match="num_hidden_layers must exceed"):
+            Architecture(**vars(read) | {"num_hidden_layers": 6})
+
     def test_unknown_words(self):
         with pytest.raises(DcaHubError, match="float8"):
             dtype_bytes("float8")
@@ -226,7 +259,9 @@ class TestMemory:
     @pytest.mark.parametrize("name", NAMES)
     def test_from_config(self, name):
         entry = find(name)
-        raw = plain_config(entry).to_dict() | {"sliding_window": None}
+        raw = plain_config(entry).to_dict()
+        if not entry.architecture.windowed_layers:
+            raw |= {"sliding_window": None}
         read = Architecture.from_config(raw)
         assert read.parameters == entry.parameters
         assert read.cache_bytes_per_token("bf16") == entry.cache_bytes_per_token("bf16")
@@ -304,7 +339,7 @@ class TestBadFiles:
                 "dca: local_size .* must be smaller than chunk_size",
             ),
             ("family: llama", "family: gpt2", "family must be one of llama, mistral"),
-            ("license: llama3.1", "license: mit", "license must be one of apache-2.0"),
+            ("license: llama3.1", "license: gpl", "license must be one of apache-2.0"),
             ("languages: [en", "languages: [5", r"languages\[0\] must be text"),
             ("    factor: 8.0", "    factor: eight", "architecture.rope_scaling.factor must be a number"),
             ("rope_scaling:", "rope_scalling:", "unknown key architecture.rope_scalling"),

@@ -77,5 +77,5 @@ def test_license_files(tmp_path):
 
 
 def test_unknown_license():
-    with pytest.raises(DcaHubError, match="gemma"):
-        licenses.find("gemma")
+    with pytest.raises(DcaHubError, match="deepseek"):
+        licenses.find("deepseek")

@@ -73,6 +73,7 @@ def details(entry) -> str:
         ("parameters", f"{entry.parameters:,}"),
         ("languages", ", ".join(entry.languages)),
         ("notes", entry.notes),
+        *((("facts from", entry.facts),) if entry.facts else ()),
     ]
     width = max(len(heading) for heading, _ in facts)
     return "\n".join([entry.name, *(f"  {heading.ljust(width)}  {text}" for heading, text in facts)])
