@@ -1,16 +1,22 @@
 """Verification: a good package passes, and each way of being bad is found by the check that is for it."""
 
+import importlib.util
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
+import torch
 from tiny_checkpoints import write_checkpoint
+from tiny_models import GEOMETRY, tiny_dca, tiny_model, tokens
 
 from dca_hub import DcaHubError
 from dca_hub.manifest import digest
 from dca_hub.manifest import read as read_manifest
+from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.packaging import package
 from dca_hub.verification import Check, Outcome, verify
 
@@ -159,3 +165,67 @@ def test_what_is_no_package_is_refused(tmp_path):
         list(verify(tmp_path))
     with pytest.raises(DcaHubError, match="no folder"):
         list(verify(tmp_path / "nothing"))
+
+
+def test_a_package_of_several_kinds_of_layers_passes_every_check(tmp_path):
+    """Windows, sinks and full attention in turn."""
+    source = write_checkpoint(tmp_path / "source", "gpt_oss")
+    folder = package(str(source), tmp_path / "good", pretraining_length=32, chunk_size=24, local_size=8).folder
+    found = list(verify(folder))
+    assert {finding.outcome for finding in found} == {Outcome.PASSED}, found
+
+
+def test_a_layer_taken_for_another_kind_is_found(tmp_path):
+    """A layer without rotary positions that is treated as one with them is right up to the chunk, and wrong beyond."""
+    source = write_checkpoint(tmp_path / "source", "smollm3")
+    bad = package(str(source), tmp_path / "bad", pretraining_length=32, chunk_size=24, local_size=8).folder
+    layers = bad / "dual_chunk_layers.py"
+    code = layers.read_text(encoding="utf-8")
+    assert 'getattr(module, "use_rope", True)' in code
+    layers.write_text(code.replace('getattr(module, "use_rope", True)', "True"), encoding="utf-8")
+    sealed_again(bad)
+    found = outcomes(bad, tokens=80)
+    assert found[Check.EQUALS_BASE] is Outcome.PASSED and found[Check.DEFINITION] is Outcome.FAILED
+
+
+@pytest.fixture(scope="module")
+def isolated():
+    """The script of the checks, as a module."""
+    path = sys.path.copy()
+    spec = importlib.util.spec_from_file_location("isolated_check", files("dca_hub.verification") / "isolated_check.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)  # it takes its own folder off the path
+    sys.path[:] = path
+    yield module
+    del sys.modules[spec.name]
+
+
+MIXED = ["gemma3_text", "glm4_moe", "gpt_oss", "olmo3", "qwen3_5_text", "qwen3_next", "smollm3"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", MIXED)
+def test_the_definition_knows_every_kind_of_layer(family, isolated):
+    """Attention from the definition gives the DCA model's logits, and those of the base where chunks never end."""
+    base, ids = tiny_model(family), tokens(60)
+    dca = tiny_dca(family)
+    sizes = config_from_geometry(GEOMETRY)
+    wanted, plain = isolated.logits(dca, ids), isolated.logits(base, ids)
+    close = {"rtol": 0, "atol": 1e-4 * plain.std().item()}
+    torch.testing.assert_close(isolated.by_definition(base, ids, sizes), wanted, **close)
+    unchunked = {**sizes, "chunk_size": 128, "local_size": 0}
+    torch.testing.assert_close(isolated.by_definition(base, ids, unchunked), plain, **close)
+    assert (wanted - plain).abs().max() > 100 * close["atol"]
+
+
+@pytest.mark.parametrize(
+    "settings, layers",
+    [
+        ({}, 2),
+        ({"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}, 6),
+        ({"layer_types": ["linear_attention"] * 3 + ["full_attention"]}, 4),
+    ],
+)
+def test_the_short_comparison_reaches_full_attention(settings, layers, isolated):
+    assert isolated.first_layers(settings) == layers

@@ -69,12 +69,11 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Reference:
-    """The plain base model's logits: over the first chunk, and with attention from the definition over a longer text,
-    or None where `defines` is false.
+    """The plain base model's logits: over the first chunk, and with attention from the definition over a longer text.
     `noise` is how far it is from itself when it computes one thing in two ways, 0 in float32."""
 
     near: torch.Tensor
-    defined: torch.Tensor | None
+    defined: torch.Tensor
     noise: float
 
 
@@ -88,7 +87,7 @@ class Checker:
         weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         exact = not self.is_quantized and (precision == "float32" or (precision == "auto" and weights < FLOAT32_LIMIT))
         whole = Arithmetic(torch.float32 if exact else "auto")
-        few = [] if exact or self.is_quantized else [Arithmetic(torch.float32, FIRST_LAYERS)]
+        few = [] if exact or self.is_quantized else [Arithmetic(torch.float32, first_layers(self.settings))]
         self.arithmetics = [whole, *few]
         self.held: dict[Arithmetic, tuple[str, PreTrainedModel]] = {}
         self.references: dict[Arithmetic, Reference] = {}
@@ -158,7 +157,7 @@ class Checker:
             sizes, length, _ = self.dense_crossing
             ids, near = self.ids(length), self.ids(min(self.chunk, self.tokens))
             noise = 0.0 if arithmetic.is_exact else self.noise(arithmetic, base, length)
-            defined = by_definition(base, ids, {**self.sizes, **(sizes or {})}) if defines(base.config) else None
+            defined = by_definition(base, ids, {**self.sizes, **(sizes or {})})
             self.references[arithmetic] = Reference(logits(base, near), defined, noise)
         return self.references[arithmetic]
 
@@ -169,7 +168,7 @@ class Checker:
             decoded(base, ids),
             padded(base, self.ids(length, batch=2)),
             (logits(base, ids, shift=length), once),
-            *([(by_definition(base, ids, unchunked), once)] if defines(base.config) else []),
+            (by_definition(base, ids, unchunked), once),
         )
         return max(arithmetic.distance(*both) for both in ways)
 
@@ -224,9 +223,6 @@ class Checker:
 
         def compared(arithmetic: Arithmetic) -> str:
             wanted = self.reference(arithmetic).defined
-            if wanted is None:
-                plan = self.dca(arithmetic, sizes).dual_chunk_plan.describe()
-                raise Skipped(f"the definition is written out here for layers of one kind; {plan}")
             return self.agree(arithmetic, logits(self.dca(arithmetic, sizes), self.ids(length)), wanted, words)
 
         return "; ".join(map(compared, self.arithmetics))
@@ -270,6 +266,12 @@ class Checker:
         return words
 
 
+def first_layers(settings: dict) -> int:
+    """How many layers the short comparison takes: as many as bring one with full attention."""
+    kinds = settings.get("layer_types") or ["full_attention"]
+    return max(FIRST_LAYERS, kinds.index("full_attention") + 1)
+
+
 def shortened(config, layers: int):
     """A configuration of the first layers alone."""
     config.num_hidden_layers = min(layers, config.num_hidden_layers)
@@ -307,16 +309,11 @@ def padded(model, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return got, torch.cat(alone)
 
 
-def defines(config) -> bool:
-    """Whether `by_definition` serves a model: all its attention sees everything, by one rotary table."""
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"linear_attention"}
-    return kinds == {"full_attention"} and all(getattr(config, "no_rope_layers", None) or [1])
-
-
 def by_definition(base, ids: torch.Tensor, sizes: dict) -> torch.Tensor:
-    """The logits of the base model with attention from the definition."""
+    """The logits of the base model with attention from the definition, in its layers that see everything and rotate;
+    the others attend as they always did."""
     own = base.config._attn_implementation
-    AttentionInterface.register("definition", defined_attention(base.base_model.rotary_emb, sizes))
+    AttentionInterface.register("definition", defined_attention(base.config, base.base_model.rotary_emb, sizes))
     base.config._attn_implementation = "definition"
     try:
         return logits(base, ids)
@@ -328,16 +325,29 @@ def cache_name(model) -> str:
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
-def defined_attention(rotary, sizes: dict):
+def window_of(config, layer: int) -> int | None:
+    """The window that a layer attends through, in tokens, or None, as its configuration says."""
+    kinds = getattr(config, "layer_types", None)
+    return config.sliding_window if kinds and kinds[layer] == "sliding_attention" else None
+
+
+def rotates(config, layer: int) -> bool:
+    """Whether a layer has rotary positions, as its configuration says."""
+    return bool((getattr(config, "no_rope_layers", None) or [1] * (layer + 1))[layer])
+
+
+def defined_attention(config, rotary, sizes: dict):
     """Dual Chunk Attention from its definition (arXiv 2402.17463), for queries and keys rotated at their positions.
 
     Rotations compose, so what stands at i is moved to where the definition puts it by a rotation of the difference.
+    Layers with a window or without rotary positions attend plainly; a sink is one more logit, of no value.
     """
-    largest, window = sizes["chunk_size"], sizes["local_size"]
-    trained, growth, chunk = sizes["original_max_position_embeddings"], sizes.get("temperature", 0.0), largest - window
+    inv_freq = next(getattr(rotary, name) for name in ("full_attention_inv_freq", "inv_freq") if hasattr(rotary, name))
+    largest, local = sizes["chunk_size"], sizes["local_size"]
+    trained, growth, chunk = sizes["original_max_position_embeddings"], sizes.get("temperature", 0.0), largest - local
 
     def moved(x: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-        angle = by.double().unsqueeze(-1) * rotary.inv_freq.double()
+        angle = by.double().unsqueeze(-1) * inv_freq.double()
         cos, sin = angle.cos(), angle.sin()
         half = cos.shape[-1]
         a, b, rest = x.double().split((half, half, x.shape[-1] - 2 * half), dim=-1)
@@ -346,18 +356,27 @@ def defined_attention(rotary, sizes: dict):
     def attention(module, query, key, value, attention_mask, scaling, **kwargs):
         at, group = torch.arange(query.shape[2], device=query.device), query.shape[1] // key.shape[1]
         within, numbers = at % chunk, at // chunk
-        keys = moved(key, within - at).repeat_interleave(group, dim=1).transpose(2, 3)
+        window, sinks = window_of(config, module.layer_idx), kwargs.get("s_aux")
+        changed = window is None and rotates(config, module.layer_idx)
+        keys = (moved(key, within - at) if changed else key.double()).repeat_interleave(group, dim=1).transpose(2, 3)
         values = value.double().repeat_interleave(group, dim=1)
         positions = (within, (within + chunk).clamp(max=largest), torch.full_like(at, largest))
         grown = torch.where(at >= trained, 1 + growth * torch.log((at + 1) / trained), 1.0)
+        grown = grown if changed else torch.ones_like(grown)
 
         def rows(some: slice) -> torch.Tensor:
-            part = query[:, :, some]
-            intra, successive, inter = (moved(part, (position - at)[some]) @ keys for position in positions)
-            apart = numbers[some, None] - numbers[None, :]
-            score = torch.where(apart == 0, intra, torch.where(apart == 1, successive, inter)) * scaling
-            score = (score * grown[some, None]).masked_fill(at[some, None] < at[None, :], float("-inf"))
-            return score.softmax(-1) @ values
+            part, back = query[:, :, some], at[some, None] - at[None, :]
+            if changed:
+                intra, successive, inter = (moved(part, (position - at)[some]) @ keys for position in positions)
+                apart = numbers[some, None] - numbers[None, :]
+                score = torch.where(apart == 0, intra, torch.where(apart == 1, successive, inter))
+            else:
+                score = part.double() @ keys
+            unseen = (back < 0) | (back >= (window or len(at)))
+            score = (score * scaling * grown[some, None]).masked_fill(unseen, float("-inf"))
+            if sinks is not None:
+                score = torch.cat([score, sinks.double().view(1, -1, 1, 1).expand(*score.shape[:3], 1)], dim=-1)
+            return score.softmax(-1)[..., : len(at)] @ values
 
         out = [rows(slice(first, first + DENSE_ROWS)) for first in range(0, len(at), DENSE_ROWS)]
         return torch.cat(out, dim=2).to(query.dtype).transpose(1, 2), None
