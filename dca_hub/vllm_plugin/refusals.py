@@ -2,6 +2,16 @@
 
 # The families whose layers all have full attention and half-split rotary positions, and were compared in vLLM.
 FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+# Families that are packaged, and have what the back ends here do not know.
+_UNSERVED = {
+    "gemma3_text": "layers with a window beside full ones",
+    "glm4_moe": "rotary positions in a part of each head",
+    "gpt_oss": "layers with a window beside full ones, and attention sinks",
+    "olmo3": "layers with a window beside full ones",
+    "qwen3_5_text": "linear layers beside full ones",
+    "qwen3_next": "linear layers beside full ones",
+    "smollm3": "layers without rotary positions",
+}
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 # Drafts that come from the text itself, or from a model of its own, plain or DCA; what shares the model's layers or
 # reads its hidden states has not been looked at.
@@ -15,6 +25,12 @@ PAGE_SIZES = (128, 64, 32, 16)
 def refuse_model(model_config) -> None:
     """Raises ValueError for a model whose positions Dual Chunk Attention does not know."""
     config = model_config.hf_config
+    if config.model_type in _UNSERVED:
+        raise ValueError(
+            f"Dual Chunk Attention in vLLM does not serve models of type {config.model_type!r}, which have "
+            f"{_UNSERVED[config.model_type]}: load the model with transformers, or leave dual_chunk_attention_config "
+            "out to serve the plain model."
+        )
     if config.model_type not in FAMILIES:
         raise ValueError(
             f"Dual Chunk Attention is not known to be right for models of type {config.model_type!r}: it serves "

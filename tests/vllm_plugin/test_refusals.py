@@ -61,6 +61,8 @@ def test_models_that_are_served(config):
     "config, words",
     [
         ({"model_type": "llama4"}, "models of type 'llama4'"),
+        ({"model_type": "gpt_oss"}, "which have layers with a window beside full ones, and attention sinks"),
+        ({"model_type": "smollm3"}, "which have layers without rotary positions"),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "rope_type 'dynamic'"),
         ({"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1]}}, "rope_type 'mrope'"),
         ({"model_type": "mistral", "sliding_window": 4096}, "sliding window"),
@@ -136,3 +138,9 @@ def test_a_gpu_that_the_kernels_cannot_serve():
     refusals.refuse_backend(backend, asked, None)
     with pytest.raises(ValueError, match="dtype not supported"):
         refusals.refuse_backend(backend, asked, (8, 0))
+
+
+def test_every_packaged_family_is_served_or_refused_by_name():
+    from dca_hub.families import FAMILIES
+
+    assert set(FAMILIES) == set(refusals.FAMILIES) | set(refusals._UNSERVED)
