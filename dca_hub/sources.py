@@ -9,6 +9,7 @@ from typing import Any
 from dca_hub import catalogue, download, gguf_files
 from dca_hub.catalogue import Entry
 from dca_hub.errors import DcaHubError
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.progress import Report
 
 ADAPTER = "adapter_config.json"
@@ -32,6 +33,10 @@ _SMALL_FILES = [
     "Notice*",
     "USE_POLICY*",
 ]
+
+
+# Model types of text and images whose text model transformers loads from the same weights.
+_WITH_TEXT_MODEL = {"qwen3_5"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json", "the folder of a transformers checkpoint has one")
     if not isinstance(config.get("model_type"), str):
         raise DcaHubError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")
-    return config
+    return _text_config(config) if config["model_type"] in _WITH_TEXT_MODEL else config
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The text model's part of a configuration of text and images, as that model's own config.json would be."""
+    shared = ("quantization_config", "tie_word_embeddings", "dtype", "torch_dtype", CONFIG_KEY)
+    heads = [str(head).replace("ForConditionalGeneration", "ForCausalLM") for head in config.get("architectures") or ()]
+    kept = {key: config[key] for key in shared if key in config}
+    return {**kept, **(config.get("text_config") or {}), "architectures": heads}
 
 
 def read_json(path: Path, missing: str) -> dict[str, Any]:

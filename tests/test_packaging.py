@@ -8,8 +8,9 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_checkpoints import write_checkpoint
-from transformers import AutoTokenizer
+from tiny_checkpoints import byte_tokenizer, write_checkpoint
+from tiny_models import tiny_config, tokens
+from transformers import AutoTokenizer, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from dca_hub import DcaHubError
 from dca_hub.families import FAMILIES
@@ -352,3 +353,24 @@ def test_golden_cases_through_a_package(shared, tmp_path):
     made = package(str(case), tmp_path / "out", pretraining_length=64, chunk_size=48, local_size=8)
     ours, theirs = load_file(made.folder / "model.safetensors"), load_file(case / "model.safetensors")
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@torch.no_grad()
+def test_the_text_model_of_a_model_of_images_is_packaged_and_loaded(tmp_path):
+    text = tiny_config("qwen3_5_text", vocab_size=300).to_dict()
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 64}
+    torch.manual_seed(0)
+    config = Qwen3_5Config(text_config=text, vision_config={**vision, "num_position_embeddings": 16})
+    whole = Qwen3_5ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path / "base")
+    byte_tokenizer().save_pretrained(tmp_path / "base")
+    made = package(str(tmp_path / "base"), tmp_path / "out", **SIZES)
+    assert config_of(made.folder)["model_type"] == "qwen3_5_text"
+    short, long = tokens(16), tokens(60)
+    for loaded in (load(str(made.folder)), load(str(tmp_path / "base"))):
+        dca = loaded.model
+        close = {"rtol": 0, "atol": 1e-4}
+        torch.testing.assert_close(dca(short).logits, whole(short).logits, **close)
+        if loaded.name == str(made.folder):
+            beyond = dca(long).logits
+            assert (beyond - whole(long).logits).abs().max() > 1e-2
