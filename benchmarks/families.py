@@ -16,6 +16,7 @@ against the row alone.
 import argparse
 import copy
 import inspect
+import re
 import sys
 import warnings
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ LARGEST = 4_000_000  # parameters of a model that is built
 TOLERANCE = 2e-5  # of the largest logit, in float64; rotary tables are float32 in transformers
 IN_STEPS = 1e-4  # in steps and with padding: transformers computes linear layers in float32
 REFERENCE = "explicit_families"
+NOT_COUNTED = "not counted"
 
 # Small sizes, each set where a config has such a key.
 _SIZES = {
@@ -123,11 +125,114 @@ _OWN: dict[str, dict] = {
     "falcon": {"alibi": False, "new_decoder_architecture": False},
     "ministral3": {"sliding_window": None},
     "doge": {"sliding_window": None},
+    "minimax": {"sliding_window": None},
+    "dory": {"n_input_layers": 1, "n_recurrent_layers": 2, "n_output_layers": 1},
     "bamba": {"attn_layer_indices": [1, 3]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "deepseek_v4": {"num_key_value_heads": 1},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2, "position_embedding_type": "rope"},
     "llama4_text": {"no_rope_layers": [1, 1, 1, 0]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 2},
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid"] * 2,
+        "num_key_value_heads": 4,
+        "use_mem_rope": True,
+        "n_mamba_heads": 4,
+        "mamba_d_state": 16,
+        "chunk_size": 16,
+    },
+    "zaya": {
+        "layer_types": ["hybrid", "hybrid_sliding"] * 2,
+        "num_experts_per_tok": 1,
+        "router_hidden_size": 16,
+    },
+    "dbrx": {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 4,
+        "max_seq_len": L,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "longcat_flash": {"num_layers": 2, "ffn_hidden_size": 48, "expert_ffn_hidden_size": 32, "zero_expert_num": 2},
+    "moshi": {"ffn_dim": 96, "num_codebooks": 2, "audio_vocab_size": 16},
+    "cohere_compass_text": {
+        "logit_scale": 0.25,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
+            for kind in ("sliding_attention", "full_attention")
+        },
+    },
+    "inkling2_text": {
+        "layer_types": ["hybrid_sliding", "hybrid"] * 2,
+        "sliding_window_size": 12,
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 2,
+        "swa_head_dim": 16,
+        "unpadded_vocab_size": VOCABULARY,
+    },
+    "mllama_text_model": {"cross_attention_layers": [2]},
+    "phi4_multimodal": {
+        "original_max_position_embeddings": L,
+        "sliding_window": None,
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "crop_size": 28,
+            "image_size": 28,
+        },
+        "audio_config": {
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_blocks": 2,
+            "num_attention_heads": 2,
+            "ext_pw_out_channel": 32,
+            "depthwise_separable_out_channel": 32,
+            "nemo_conv_channels": 16,
+        },
+    },
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 16,
+        "indexer_compress_ratio": 4,
+    },
+    "dots3_note_text": {
+        "layer_types": ["full_attention", "sliding_attention"] * 2,
+        "index_n_heads": 2,
+        "index_head_dim": 16,
+        "head_dim": 24,
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 4,
+        "swa_q_lora_rank": 24,
+        "swa_kv_lora_rank": 16,
+        "swa_head_dim": 24,
+        "swa_qk_nope_head_dim": 16,
+        "swa_v_head_dim": 16,
+        "shared_experts_intermediate_size": 32,
+    },
+    "blt": {
+        "encoder_hash_byte_group_vocab": 50,
+        "encoder_hash_byte_group_size": [3],
+        "local_attention_window_len": 12,
+        "patch_in_forward": False,
+        **{
+            f"{part}_config": {
+                "hidden_size": 64,
+                "hidden_size_global": 128,
+                "intermediate_size": 48,
+                "num_attention_heads": 4,
+                "num_hidden_layers": 2,
+                "vocab_size": VOCABULARY,
+            }
+            for part in ("encoder", "decoder", "global", "patcher")
+        },
+    },
 }
 
 
@@ -148,13 +253,38 @@ class Row:
 
 
 def model_types() -> list[str]:
-    """The causal language model types whose modeling file has rotary positions."""
+    """The types whose models may be causal text models with rotary positions: one for each class that transformers
+    lists for causal language models, under the type of its text model where that is listed too. Classes for conditional
+    generation read images or sound, and are left to the text model in them. Whether there are rotary positions is seen
+    in the model that is built (`has_rotary`)."""
     found = []
     for model_type in sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        source = _source(model_type)
-        if source is not None and ("rotary_emb" in source or "otaryEmbedding" in source):
+        source, model_class = _source(model_type), _model_class(model_type)
+        if source is None or not re.search("rotary", source, re.IGNORECASE):
+            continue
+        config_class = text_config_class(model_type)
+        if hasattr(config_class, "add_cross_attention"):
+            continue  # an encoder, which is causal only when told so
+        text_type = config_class.model_type
+        has_own_type = text_type != model_type and text_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if "ForConditionalGeneration" not in model_class.__name__ and not has_own_type:
             found.append(model_type)
     return found
+
+
+def text_config_class(model_type: str) -> type:
+    """The config class of the model of a type, or of the text model in it."""
+    return getattr(_model_class(model_type), "config_class", None) or CONFIG_MAPPING[model_type]
+
+
+def has_rotary(model: nn.Module) -> bool:
+    """Whether any module of a model, not of another one in the same file, rotates."""
+    rotates = re.compile(r"apply_rotary\w*\(|self\.rotary_emb")
+    return any(rotates.search(inspect.getsource(type(m))) for m in model.modules() if _is_own(m))
+
+
+def _is_own(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("transformers.models.")
 
 
 def _model_class(model_type: str) -> type | None:
@@ -173,7 +303,7 @@ def _source(model_type: str) -> str | None:
 
 def build(model_type: str):
     """A tiny random model of a type, float64, eager; weights are large enough that a wrong rotation shows."""
-    config_class, model_class = CONFIG_MAPPING[model_type], _model_class(model_type)
+    config_class, model_class = text_config_class(model_type), _model_class(model_type)
     keys = set(inspect.signature(config_class.__init__).parameters) | set(vars(config_class()))
     keys |= {name for base in config_class.__mro__ for name in getattr(base, "__annotations__", {})}
     layer_types = getattr(config_class(), "layer_types", None)
@@ -181,9 +311,10 @@ def build(model_type: str):
     kinds = list(dict.fromkeys(layer_types or ()))
     if kinds and "layer_types" in keys:
         settings["layer_types"] = (kinds * 4)[:4]
-    settings |= _OWN.get(model_type, {})
+    settings |= _OWN.get(config_class.model_type, {})
     if "qk_rope_head_dim" in settings:
-        settings |= {"head_dim": settings["qk_rope_head_dim"], "num_key_value_heads": 4}
+        head_dim = _OWN.get(config_class.model_type, {}).get("head_dim", settings["qk_rope_head_dim"])
+        settings |= {"head_dim": head_dim, "num_key_value_heads": 4}
     config = config_class(**settings)
     with torch.device("meta"):
         size = sum(weight.numel() for weight in model_class(copy.deepcopy(config)).parameters())
@@ -247,6 +378,7 @@ def _see(module, args, kwargs, rotary_at):
     kwargs = {**dict(zip(names, args)), **kwargs}
     mask, given = kwargs.get("attention_mask"), kwargs.get("position_embeddings")
     module.__dict__["_explicit"] = None
+    mask = mask.get("causal") if isinstance(mask, dict) else mask
     sees_all = mask is not None and bool((mask[0, 0, -1] == 0).all())
     if given is None or not sees_all:
         return (), kwargs
@@ -260,7 +392,7 @@ def _see(module, args, kwargs, rotary_at):
         raise AssertionError("the module did not reach its attention")
 
     at = torch.arange(LENGTH)[None]
-    own, moved = query_at(at), query_at(at + 5)
+    own, moved = query_at(at), query_at(at + 3)
     module.__dict__["_explicit"] = None
     if torch.equal(own, moved):
         return (), kwargs  # no rotary positions
@@ -272,24 +404,24 @@ def _see(module, args, kwargs, rotary_at):
 @torch.no_grad()
 def reference(model, ids: torch.Tensor) -> torch.Tensor:
     """The logits of Dual Chunk Attention by its definition, by a plain model."""
-    base, tables = model.base_model, []
-    rotary = base.rotary_emb
+    tables = []
 
     def rotary_at(given, positions):
         """Of the tables that the model made in this call, the one given, at other positions."""
-        x, extra, _ = next(one for one in tables if _same(one[2], given))
+        rotary, x, extra, _ = next(one for one in tables if _same(one[-1], given))
         return rotary(x, positions, *extra)
 
-    def note(_, args, kwargs, out):
+    def note(rotary, args, kwargs, out):
         values = [*args, *(v for k, v in kwargs.items() if k != "position_ids")]
         extra = tuple(v for v in values[1:] if isinstance(v, str))
-        tables.append((values[0], extra, out))
+        tables.append((rotary, values[0], extra, out))
 
-    taking = [m for m in base.modules() if m is not base and _takes_positions(m)]
+    taking = [m for m in model.modules() if m is not model and _takes_positions(m)]
     modules = [m for m in taking if not any(_takes_positions(c) for c in m.modules() if c is not m)]
     see = lambda module, args, kwargs: _see(module, args, kwargs, rotary_at)
     hooks = [module.register_forward_pre_hook(see, with_kwargs=True) for module in modules]
-    hooks.append(rotary.register_forward_hook(note, with_kwargs=True))
+    rotaries = [m for m in model.modules() if "position_ids" in inspect.signature(type(m).forward).parameters]
+    hooks += [m.register_forward_hook(note, with_kwargs=True) for m in rotaries if not list(m.children())]
     model.config._attn_implementation = REFERENCE
     try:
         return model(ids, use_cache=False).logits
@@ -342,10 +474,13 @@ def examine(model_type: str) -> Row:
         model = build(model_type)
     except Exception as error:
         return Row(model_type, "not built", f"{type(error).__name__}: {error}".splitlines()[0])
+    if not has_rotary(model):
+        return Row(model_type, NOT_COUNTED, "no rotary positions")
     try:
         extended = extend(model, L, chunk_size=C, local_size=W)
     except DcaHubError as error:
-        outcome = "nothing to change" if "nothing for Dual Chunk" in str(error) else "refused"
+        nothing = any(words in str(error) for words in ("nothing for Dual Chunk", "attends through a sliding window"))
+        outcome = "nothing to change" if nothing else "refused"
         return Row(model_type, outcome, str(error))
     ids, short = tokens(LENGTH), tokens(S)
     with torch.no_grad():
@@ -381,8 +516,9 @@ def table(rows: list[Row]) -> str:
     count = lambda *outcomes: sum(row.outcome in outcomes for row in rows)
     lines = [
         f"transformers {transformers.__version__} has {len(rows)} causal language model types with rotary positions. "
-        f"{count('served')} are served, {count('nothing to change')} need no change, {count('refused')} are refused, "
-        f"{count('not built')} could not be built at this size.",
+        f"{count('nothing to change')} need no change. Of the others, {count('served')} are served and "
+        f"{count('refused')} are refused."
+        + (f" {count('not built')} could not be built at this size." if count("not built") else ""),
         "",
         "| model type | outcome | base to chunk | reference | decoding | padding | layers, or the reason |",
         "|---|---|---|---|---|---|---|",
@@ -434,8 +570,9 @@ def main() -> int:
     rows = []
     for number, model_type in enumerate(types, 1):
         print(f"\r{number} of {len(types)}: {model_type:24}", end="", file=sys.stderr, flush=True)
-        rows.append((examine if options.only else examine_safely)(model_type))
-        print(rows[-1], file=sys.stderr, flush=True)
+        row = (examine if options.only else examine_safely)(model_type)
+        print(row, file=sys.stderr, flush=True)
+        rows += [row] if row.outcome != NOT_COUNTED else []
     print(file=sys.stderr)
     print(table(rows))
     if options.write:

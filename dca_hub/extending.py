@@ -17,7 +17,9 @@ from dca_hub.modeling.dual_chunk_config import (
     config_from_geometry,
 )
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_layers import rotary_name, text_model
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
+from dca_hub.modeling.dual_chunk_rotary import DualChunkRotary
 from dca_hub.modeling.dual_chunk_selection import SparseAttention
 from dca_hub.sizes import USUAL_REACH, Asked, may_change_length, sized
 
@@ -89,12 +91,15 @@ def extend(
         raise DcaHubError(
             f"{type(model).__name__} computes its attention in its own code, where Dual Chunk Attention has no way in."
         ) from None
-    rotary = copy.copy(model.base_model.rotary_emb)  # a shell of its own: its buffers may be replaced, never changed
+    plain = text_model(model)
+    rotary = copy.copy(
+        getattr(plain, rotary_name(plain))
+    )  # a shell of its own: its buffers may be replaced, never changed
     rotary._buffers = dict(rotary._buffers)
     for name in ("_hf_hook", "_old_forward", "forward"):  # of accelerate, they would call the module that was copied
         vars(rotary).pop(name, None)
     rotary.config = config
-    extended.base_model.rotary_emb.inner = rotary
+    text_model(extended).rotary_emb.inner = rotary
     if model.config.model_type not in families.FAMILIES:
         _try_out(model, extended)
     if not getattr(config_class, "auto_classes", None):
@@ -159,12 +164,14 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
     come out different."""
     if model.device.type == "meta":
         return
-    embedding, rotary = model.get_input_embeddings().weight, extended.base_model.rotary_emb
-    ids = torch.arange(_EXACT.chunk_size + 1, device=embedding.device).unsqueeze(0) % len(embedding)
+    embedding, rotary = model.get_input_embeddings().weight, text_model(extended).rotary_emb
+    # Where scores depend on more than distances, keys that are moved are no longer those of the given model.
+    length = _EXACT.chunk_size + 1 if rotary.plan.is_relative else _EXACT.chunk_length
+    ids = torch.arange(length, device=embedding.device).unsqueeze(0) % len(embedding)
     was_training, geometry, rotary.geometry = model.training, rotary.geometry, _EXACT
     try:
         model.eval(), extended.eval()
-        mine, its = (m.base_model(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
+        mine, its = (text_model(m)(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
         raise DcaHubError(
             f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: "
@@ -190,7 +197,7 @@ def _share(source: nn.Module, target: nn.Module) -> None:
         target._buffers[name] = tensor
     for name, child in source.named_children():
         counterpart = target._modules.get(name)
-        if name == "rotary_emb":
+        if isinstance(counterpart, DualChunkRotary):
             continue
         if type(child) is type(counterpart) and next(child.children(), None) is not None:
             _share(child, counterpart)

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from transformers.utils import logging
 from .dual_chunk_cache import GrowingCache
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention
-from .dual_chunk_layers import Layer, Plan
+from .dual_chunk_layers import Gain, Layer, Plan, Table
 from .dual_chunk_layout import (
     Extras,
     Layout,
@@ -36,13 +36,16 @@ logger = logging.get_logger(__name__)
 @dataclass(frozen=True)
 class DualChunkCall:
     """All that the attention of changed layers needs to know of one forward call. Where other layers are left as they
-    are, it brings the changed ones' `position_embeddings` too."""
+    are, it brings the changed ones' `position_embeddings` too. A layer may make masks of its own (`own_masks`), or
+    multiply its rotated queries by a `gain`."""
 
     geometry: DualChunkGeometry
     layout: Layout
     position_embeddings: Any = None
     sparse: SparseAttention | None = None
     watch: SparseWatch | None = None
+    own_masks: bool = False
+    gain: Gain | None = None
 
     def serve(self, module, query, key, value, mask, scaling, dropout, **kwargs):
         """The attention of a changed layer, as transformers calls it."""
@@ -52,23 +55,38 @@ class DualChunkCall:
                 raise ValueError(
                     f"Dual Chunk Attention does not serve layers with {name}; set it to null in the config."
                 )
+        layout = self.layout
         if mask is not None:
-            raise ValueError(
-                f"{type(module).__name__} masks keys by a rule of its own, which Dual Chunk Attention lacks."
-            )
+            if not self.own_masks:
+                raise ValueError(
+                    f"{type(module).__name__} masks keys by a rule of its own, which Dual Chunk Attention lacks."
+                )
+            layout = replace(layout, visible=mask)
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         extras = Extras(kwargs.get("s_aux"), kwargs.get("softcap"))
+        if self.gain is not None:
+            query, key, value = _gain_on_keys(query, key, value, self.gain(module))
         # Latent attention has values of another size than its keys.
         size, wide = value.shape[-1], max(query.shape[-1], value.shape[-1])
         query, key, value = (x if x.shape[-1] == wide else _widened(x, wide) for x in (query, key, value))
         sparse = self.sparse and SparseCall(self.sparse, getattr(module, "layer_idx", 0), self.watch)
-        out, weights = self.attend(query, key, value, scaling, extras, dropout, sparse)
+        out, weights = self._attend(layout, query, key, value, scaling, extras, dropout, sparse)
         return out[..., :size].transpose(1, 2).contiguous(), weights
 
-    def attend(self, query, key, value, scaling: float, extras: Extras, dropout: float, sparse: SparseCall | None):
-        if isinstance(self.layout, PositionedLayout):
-            return self.layout.attend(query, key, value, self.geometry, scaling, extras, dropout)
-        return self.layout.attend(query, key, value, self.geometry, scaling, extras, sparse)
+    def _attend(self, layout: Layout, query, key, value, scaling, extras: Extras, dropout: float, sparse):
+        if isinstance(layout, PositionedLayout):
+            return layout.attend(query, key, value, self.geometry, scaling, extras, dropout)
+        return layout.attend(query, key, value, self.geometry, scaling, extras, sparse)
+
+
+def _gain_on_keys(query, key, value, gain: torch.Tensor):
+    """Queries [B, H, Q, D] without the gain that they got after their rotation, and keys with it, for the same scores:
+    only what stands before a gain can be rotated further. A gain of each head takes a key of each head."""
+    if gain.dim() > 1:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    gain = gain.to(query.device)
+    return (query / gain).to(query.dtype), (key * gain).to(key.dtype), value
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ def _additive(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor)
 class LayeredCall:
     """The calls of a model whose layers are of several kinds: for changed ones by rotary table, and for the others."""
 
-    by_table: dict[str | None, DualChunkCall]
+    by_table: dict[Table, DualChunkCall]
     base: BaseAttention
 
 
@@ -122,7 +140,13 @@ def enter_layer(layer: Layer, module, args: tuple, kwargs: dict[str, Any]) -> tu
             call = call.by_table[layer.table]
             kwargs["position_embeddings"] = _to_device_of(rotary, call.position_embeddings)
         if "attention_mask" in kwargs:  # padding is in the layout; a mask that the module makes of it is none of ours
-            kwargs["attention_mask"] = None
+            mask = kwargs["attention_mask"]
+            kwargs["attention_mask"] = {**mask, "causal": None} if isinstance(mask, dict) else None
+        if layer.gain is not None and call is not None:
+            call = replace(call, gain=layer.gain)
+        if layer.masks and call is not None:
+            call = replace(call, own_masks=True)
+            kwargs["attention_mask"] = call.layout.causal_mask()
     elif isinstance(call, LayeredCall):
         call = call.base
     kwargs["dual_chunk"] = call
@@ -197,7 +221,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     if torch.compiler.is_compiling() and on_device and not rotary.is_dynamic:
         layouts = {}
         for table, of in plan.tables.items():
-            inv_freq = rotary.inverse_frequencies(0, table)
+            inv_freq = rotary.inverse_frequencies(0, model, table)
             layouts[table], positions = compiled(slotting, inv_freq, geometry, visible, dense is not None, of)
     else:
         rows = documents(slotting)
@@ -214,7 +238,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
         layouts = {}
         for table, of in plan.tables.items():
             frequencies = Frequencies(
-                lambda length, table=table: rotary.inverse_frequencies(length, table), lengths, of
+                lambda length, table=table: rotary.inverse_frequencies(length, model, table), lengths, of
             )
             if rotary.is_dynamic:
                 positions = with_lengths(positions, frequencies.spread(rows, int(slotting.past), slotting.queries))
@@ -229,7 +253,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
     return (), kwargs
 
 
-def _as_call(model, layouts: dict[str | None, Layout], positions: torch.Tensor, weights: bool):
+def _as_call(model, layouts: dict[Table, Layout], positions: torch.Tensor, weights: bool):
     rotary: DualChunkRotary = model.rotary_emb
     if rotary.plan.is_uniform:
         (layout,) = layouts.values()
@@ -237,7 +261,7 @@ def _as_call(model, layouts: dict[str | None, Layout], positions: torch.Tensor, 
     dtype = model.get_input_embeddings().weight.dtype
     calls = {
         table: DualChunkCall(
-            rotary.geometry, layout, rotary.tables_in_chunk(positions, dtype, table), rotary.sparse, rotary.watch
+            rotary.geometry, layout, rotary.in_chunk(model, positions, dtype, table), rotary.sparse, rotary.watch
         )
         for table, layout in layouts.items()
     }
@@ -318,6 +342,8 @@ def _why_dense(model, kwargs: dict[str, Any]) -> str | None:
     mask = kwargs.get("attention_mask")
     if mask is not None and mask.dim() == 4:
         return "attention_mask has four dimensions"
+    if model.rotary_emb.plan.makes_masks:
+        return f"{type(model).__name__} masks keys by a rule of its own"
     if kwargs.get("output_attentions", getattr(model.config, "output_attentions", False)):
         return "output_attentions is on"
     if model.training and getattr(model.config, "attention_dropout", 0.0):

@@ -19,6 +19,16 @@ def refuse_other_attention(name: str | None) -> None:
         )
 
 
+def refuse_windows_alone(config) -> None:
+    """Raises ValueError for a model whose attention, with a rotary module in each layer, is all in windows."""
+    window = getattr(config, "attention_window_size", None)
+    if window:
+        raise ValueError(
+            "no layer of this model has both full attention and rotary positions, so there is nothing for Dual Chunk "
+            f"Attention to change (a window of {window:,} tokens): use the model as it is."
+        )
+
+
 def refuse_unfit(config) -> None:
     """Raises ValueError for a configuration whose attention Dual Chunk Attention cannot stand in for."""
     kinds = getattr(config, "layer_types", None)

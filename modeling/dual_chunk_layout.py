@@ -93,6 +93,12 @@ class PositionedLayout:
     visible: torch.Tensor | None = None
     every_weight: bool = False
 
+    def causal_mask(self) -> torch.Tensor:
+        """The keys that each query sees, bool [B, 1, Q, K]."""
+        keys, queries = self.key_positions[:, None, None, :], self.query_positions[:, None, :, None]
+        seen = (keys <= queries) & (keys >= 0)
+        return seen if self.visible is None else seen & self.visible
+
     def attend(
         self,
         query,

@@ -3,13 +3,11 @@
 import contextlib
 from functools import partial
 
-from transformers import CONFIG_MAPPING
-
 from .dual_chunk_call import enter_layer, lay_out_call
 from .dual_chunk_config import geometry_from_config, sparse_from_config
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention, refuse_unfit
-from .dual_chunk_layers import Plan, plan_layers
+from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention, refuse_unfit, refuse_windows_alone
+from .dual_chunk_layers import Plan, plan_layers, rotary_name, text_model
 from .dual_chunk_rotary import DualChunkRotary
 from .dual_chunk_sparse import SparseWatch
 from .dual_chunk_weights import WeightsOfBase
@@ -43,13 +41,13 @@ class DualChunkMixin(WeightsOfBase):
     @property
     def dual_chunk_plan(self) -> Plan:
         """Which layers Dual Chunk Attention changes, and why the others stay as they are."""
-        return self.base_model.rotary_emb.plan
+        return text_model(self).rotary_emb.plan
 
     @contextlib.contextmanager
     def watch_sparse_attention(self):
         """A `SparseWatch` that sees what sparse attention keeps in the calls of this model within the `with` block. It
         costs a pass over the keys for one query of each slab."""
-        rotary, watch = self.base_model.rotary_emb, SparseWatch()
+        rotary, watch = text_model(self).rotary_emb, SparseWatch()
         before, rotary.watch = rotary.watch, watch
         try:
             yield watch
@@ -92,7 +90,7 @@ def _as_native(config):
     """The configuration as one of the base model's class: transformers' classification heads build their base model by
     AutoModel, which would look for this class, not find it, and ask on stdin whether to trust its `auto_map`."""
     own = config.__class__
-    config.__class__ = CONFIG_MAPPING[config.model_type]
+    config.__class__ = next(base for base in own.__mro__ if base.__module__.startswith("transformers."))
     try:
         yield
     finally:
@@ -114,14 +112,16 @@ def install(model, geometry: DualChunkGeometry) -> None:
     Raises:
         ValueError: the model has no rotary positions that one module serves, or `plan_layers` refuses it.
     """
-    base = model.base_model
-    rotary = getattr(base, "rotary_emb", None)
-    if rotary is None or not any(name.endswith("inv_freq") for name, _ in rotary.named_buffers(recurse=False)):
+    base = text_model(model)
+    name = rotary_name(base)
+    if name is None:
+        refuse_windows_alone(base.config)
         raise ValueError(
             f"{type(base).__name__} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE."
         )
     plan = plan_layers(base, geometry)
-    base.rotary_emb = DualChunkRotary(rotary, geometry, plan, sparse_from_config(model.config))
+    base.rotary_emb = DualChunkRotary(getattr(base, name), geometry, plan, sparse_from_config(model.config))
+    setattr(base, name, base.rotary_emb)
     if not plan.is_uniform:
         if base.rotary_emb.is_dynamic:
             raise ValueError(

@@ -8,7 +8,7 @@ from torch import nn
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_layers import Plan
+from .dual_chunk_layers import ONE_TABLE, Plan, Table
 from .dual_chunk_rotation import HALF_SPLIT, RotaryLayout
 from .dual_chunk_selection import SparseAttention
 from .dual_chunk_sparse import SparseWatch
@@ -21,7 +21,7 @@ class DualChunkRotary(nn.Module):
     (`with_lengths`), and the wrapped module's memory of earlier lengths is cleared at each call: nothing outlives it.
 
     Where the plan leaves layers as they are, what the module gives to all of them is at their true positions, and the
-    changed ones take theirs from the call (`tables_in_chunk`). `sparse` says how long texts are read; `watch`, while
+    changed ones take theirs from the call (`in_chunk`). `sparse` says how long texts are read; `watch`, while
     it is set, is told of it.
     """
 
@@ -53,11 +53,20 @@ class DualChunkRotary(nn.Module):
             return rotated
         return PositionEmbeddings.of(rotated, call)
 
-    def tables_in_chunk(self, positions: torch.Tensor, dtype: torch.dtype, table: str | None):
-        """What the wrapped module gives for `position mod s`, by one of its tables."""
+    @property
+    def layer_types(self) -> list[str]:
+        """The kinds of layers that the wrapped module has tables for, which some models ask it."""
+        return self.inner.layer_types
+
+    def in_chunk(self, base: nn.Module, positions: torch.Tensor, dtype: torch.dtype, table: Table):
+        """What a rotary table of the base model gives for `position mod s`."""
         x = torch.empty(1, dtype=dtype, device=positions.device)
-        kind = () if table is None else (table,)
-        return self.inner(x, positions % self.geometry.chunk_length, *kind)
+        kind = () if table.kind is None else (table.kind,)
+        return self._source(base, table)(x, positions % self.geometry.chunk_length, *kind)
+
+    def _source(self, base: nn.Module, table: Table) -> nn.Module:
+        """The module of the base model, in which this one stands, that has a table."""
+        return self.inner if table == Table(kind=table.kind) else base.get_submodule(table.module)
 
     def _dynamic(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         within = position_ids % self.geometry.chunk_length
@@ -80,12 +89,10 @@ class DualChunkRotary(nn.Module):
         self._forget()
         return cos[..., :-1, :], sin[..., :-1, :]
 
-    def inverse_frequencies(self, length: int, table: str | None = None) -> torch.Tensor:
-        """[R / 2] radians per token, for a document of `length` tokens, by one of the tables."""
-        if table is not None:
-            return getattr(self.inner, f"{table}_inv_freq")
+    def inverse_frequencies(self, length: int, base: nn.Module | None = None, table: Table = ONE_TABLE) -> torch.Tensor:
+        """[R / 2] radians per token, for a document of `length` tokens, by one of the tables of the base model."""
         if not self.is_dynamic:
-            return self.inner.inv_freq
+            return inverse_frequencies(self._source(base, table), table.kind)
         config, device = self.inner.config, self.inner.inv_freq.device
         if length <= self.inner.original_max_seq_len:
             return self.inner.original_inv_freq.to(device)  # inv_freq may still be that of a longer, plain call
@@ -94,6 +101,16 @@ class DualChunkRotary(nn.Module):
     def _forget(self) -> None:
         self.inner.max_seq_len_cached = self.inner.original_max_seq_len
         self.inner.inv_freq = self.inner.original_inv_freq.to(self.inner.inv_freq.device)
+
+
+def inverse_frequencies(rotary: nn.Module, kind: str | None = None) -> torch.Tensor | None:
+    """[R / 2] radians per token of a rotary module of transformers, for a kind of layer, or None where it has none.
+    Modules that hold sines and cosines instead, [positions, R], tell them by those of position 1."""
+    name = "inv_freq" if kind is None else f"{kind}_inv_freq"
+    if hasattr(rotary, name) or not hasattr(rotary, "embed_positions"):
+        return getattr(rotary, name, None)
+    sin, cos = rotary.embed_positions[1].float().chunk(2)
+    return torch.atan2(sin, cos)
 
 
 class PositionEmbeddings(tuple):

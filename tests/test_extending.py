@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from dca_hub import DcaHubError, extend
+from dca_hub.caches import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.sizes import default_sizes
 
@@ -252,7 +253,7 @@ def test_families_that_are_not_listed_work_with_a_warning(config_class, changes,
     assert torch.equal(dca(short).logits, plain(short).logits)
     assert (whole - plain(ids).logits).abs().max() > 0.01
     head = dca(ids[:, :23])
-    tail = dca(ids[:, 23:], past_key_values=head.past_key_values).logits
+    tail = dca(ids[:, 23:], **with_cache(dca, cache_of(head))).logits
     torch.testing.assert_close(torch.cat([head.logits, tail], 1), whole, rtol=0, atol=5e-5)
     with pytest.raises(ValueError, match="no modeling files that could load it again"):
         dca.save_pretrained(tmp_path / "saved")
@@ -348,7 +349,7 @@ def test_model_quantized_by_bitsandbytes(bits, tmp_path):
     whole = dca(ids).logits
     assert (whole - plain(ids).logits).abs().max() > 0.01
     head = dca(ids[:, :30])
-    tail = dca(ids[:, 30:], past_key_values=head.past_key_values).logits
+    tail = dca(ids[:, 30:], **with_cache(dca, cache_of(head))).logits
     torch.testing.assert_close(tail, whole[:, 30:], rtol=0, atol=1e-3 if bits == 4 else 0.3)
     assert dca.generate(ids, max_new_tokens=3, do_sample=False, pad_token_id=0).shape == (1, 63)
 

@@ -22,7 +22,8 @@ def main(saved: Path) -> None:
     assert local.shape[0] == 32, f"the model is not split: {tuple(local.shape)}"
     logits = model(ids).logits
     head = model(ids[:, :37])
-    tail = model(ids[:, 37:], past_key_values=head.past_key_values).logits
+    name = "cache" if "cache" in head else "past_key_values"
+    tail = model(ids[:, 37:], **{name: head[name]}).logits
     step = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, ids.shape[1] :].tolist()
     for out in (logits, torch.cat([head.logits, tail], dim=1)):
         out = out.full_tensor() if hasattr(out, "full_tensor") else out

@@ -5,6 +5,7 @@ import torch
 from tiny_models import GEOMETRY, as_dca, tiny_dca, tiny_model, tokens
 from transformers import DynamicCache, StaticCache
 
+from dca_hub.caches import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 CLOSE = {"rtol": 0, "atol": 5e-5}
@@ -21,7 +22,7 @@ def new_cache(model, kind: str):
 def in_pieces(model, ids, pieces, cache, **kwargs):
     logits, start = [], 0
     for length in pieces:
-        logits.append(model(ids[:, start : start + length], past_key_values=cache, **kwargs).logits)
+        logits.append(model(ids[:, start : start + length], **with_cache(model, cache), **kwargs).logits)
         start += length
     assert start == ids.shape[1]
     return torch.cat(logits, dim=1)
@@ -54,8 +55,8 @@ def test_continuation_by_many_tokens_at_every_offset(models, kind):
     whole = dca(ids).logits
     for offset in range(1, 89):
         cache = new_cache(dca, kind)
-        dca(ids[:, :offset], past_key_values=cache)
-        out = dca(ids[:, offset : offset + 19], past_key_values=cache).logits
+        dca(ids[:, :offset], **with_cache(dca, cache))
+        out = dca(ids[:, offset : offset + 19], **with_cache(dca, cache)).logits
         torch.testing.assert_close(out, whole[:, offset : offset + 19], **CLOSE)
 
 
@@ -63,11 +64,11 @@ def test_continuation_by_many_tokens_at_every_offset(models, kind):
 def test_continuation_may_name_its_positions(dca):
     ids = tokens(60)
     cache = DynamicCache()
-    dca(ids[:, :21], past_key_values=cache)
-    out = dca(ids[:, 21:], past_key_values=cache, position_ids=torch.arange(21, 60)[None]).logits
+    dca(ids[:, :21], **with_cache(dca, cache))
+    out = dca(ids[:, 21:], **with_cache(dca, cache), position_ids=torch.arange(21, 60)[None]).logits
     torch.testing.assert_close(out, dca(ids).logits[:, 21:], **CLOSE)
     with pytest.raises(ValueError, match="count on from the cache"):
-        dca(ids[:, :3], past_key_values=cache, position_ids=torch.arange(3)[None])
+        dca(ids[:, :3], **with_cache(dca, cache), position_ids=torch.arange(3)[None])
 
 
 @torch.no_grad()
@@ -75,17 +76,17 @@ def test_cropped_cache_continues(dca):
     """Assisted decoding takes back what was not accepted, across a chunk border too."""
     ids, other = tokens(60), tokens(60, seed=8)
     cache = DynamicCache()
-    dca(ids[:, :30], past_key_values=cache)
-    dca(other[:, 30:37], past_key_values=cache)
+    dca(ids[:, :30], **with_cache(dca, cache))
+    dca(other[:, 30:37], **with_cache(dca, cache))
     cache.crop(-7)
-    out = dca(ids[:, 30:], past_key_values=cache).logits
+    out = dca(ids[:, 30:], **with_cache(dca, cache)).logits
     torch.testing.assert_close(out, dca(ids).logits[:, 30:], **CLOSE)
 
 
 @torch.no_grad()
 def test_static_cache_is_reused_after_reset(dca):
     cache = new_cache(dca, "static")
-    dca(tokens(80, seed=4), past_key_values=cache)
+    dca(tokens(80, seed=4), **with_cache(dca, cache))
     cache.reset()
     ids = tokens(50)
     torch.testing.assert_close(in_pieces(dca, ids, [20, 29, 1], cache), dca(ids).logits, **CLOSE)
@@ -102,7 +103,7 @@ def test_ragged_batch_in_pieces(dca, kind):
     cache, start, logits = new_cache(dca, kind), 0, []
     for length in (9, 22, 30, 1, 1, 7):
         part = slice(start, start + length)
-        logits.append(dca(ids[:, part], attention_mask=mask[:, : part.stop], past_key_values=cache).logits)
+        logits.append(dca(ids[:, part], attention_mask=mask[:, : part.stop], **with_cache(dca, cache)).logits)
         start = part.stop
     logits = torch.cat(logits, dim=1)
     torch.testing.assert_close(logits[:1], dca(first).logits, **CLOSE)
@@ -113,9 +114,9 @@ def test_ragged_batch_in_pieces(dca, kind):
 def test_mask_that_does_not_cover_the_cache_is_refused(models):
     _, dca = models("llama")
     cache = DynamicCache()
-    dca(tokens(20), past_key_values=cache)
+    dca(tokens(20), **with_cache(dca, cache))
     with pytest.raises(ValueError, match="20 are cached and 5 are new"):
-        dca(tokens(5), past_key_values=cache, attention_mask=torch.ones(1, 5, dtype=torch.long))
+        dca(tokens(5), **with_cache(dca, cache), attention_mask=torch.ones(1, 5, dtype=torch.long))
 
 
 @torch.no_grad()
@@ -124,9 +125,9 @@ def test_dynamic_scaling_continues_with_the_frequencies_of_its_first_call():
     model = tiny_dca("llama", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
     ids = tokens(80)
     cache = DynamicCache()
-    model(ids[:, :60], past_key_values=cache)
+    model(ids[:, :60], **with_cache(model, cache))
     frozen = model.base_model.rotary_emb.inverse_frequencies(60)
-    steps = [model(ids[:, i : i + 1], past_key_values=cache).logits for i in range(60, 80)]
+    steps = [model(ids[:, i : i + 1], **with_cache(model, cache)).logits for i in range(60, 80)]
     model(tokens(95))
     linear = tiny_model("llama")
     linear.base_model.rotary_emb.inv_freq.copy_(frozen)

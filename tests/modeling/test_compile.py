@@ -5,6 +5,7 @@ import torch
 from tiny_models import as_dca, tiny_dca, tokens
 from transformers import StaticCache
 
+from dca_hub.caches import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 CLOSE = {"rtol": 0, "atol": 5e-5}
@@ -32,7 +33,7 @@ class Graphs:
 
 def filled(model, ids, **kwargs):
     cache = StaticCache(config=model.config, max_cache_len=96)
-    model(ids, past_key_values=cache, **kwargs)
+    model(ids, **with_cache(model, cache), **kwargs)
     return cache
 
 
@@ -43,7 +44,7 @@ def test_decoding_on_a_static_cache_is_one_graph(family, models):
     graphs = Graphs()
     step = torch.compile(dca, backend=graphs, fullgraph=True)
     cache = filled(dca, ids[:, :28])
-    logits = [step(ids[:, i : i + 1], past_key_values=cache).logits for i in range(28, 60)]
+    logits = [step(ids[:, i : i + 1], **with_cache(dca, cache)).logits for i in range(28, 60)]
     assert graphs.count == 1
     torch.testing.assert_close(torch.cat(logits, 1), whole[:, 28:], **CLOSE)
 
@@ -59,7 +60,8 @@ def test_decoding_a_ragged_batch_is_one_graph(models):
     cache = filled(dca, ids[:, :40], attention_mask=mask[:, :40])
     covering = torch.nn.functional.pad(mask, (0, 36), value=1)  # of one size throughout, as generate() passes it
     logits = torch.cat(
-        [step(ids[:, i : i + 1], attention_mask=covering, past_key_values=cache).logits for i in range(40, 60)], dim=1
+        [step(ids[:, i : i + 1], attention_mask=covering, **with_cache(dca, cache)).logits for i in range(40, 60)],
+        dim=1,
     )
     assert graphs.count == 1
     torch.testing.assert_close(logits[1:], alone[0][:, 19:], **CLOSE)
@@ -72,7 +74,7 @@ def test_decoding_by_aot_autograd(models):
     ids = tokens(45)
     step = torch.compile(dca, backend="aot_eager", fullgraph=True)
     cache = filled(dca, ids[:, :30])
-    logits = [step(ids[:, i : i + 1], past_key_values=cache).logits for i in range(30, 45)]
+    logits = [step(ids[:, i : i + 1], **with_cache(dca, cache)).logits for i in range(30, 45)]
     torch.testing.assert_close(torch.cat(logits, 1), dca(ids).logits[:, 30:], **CLOSE)
 
 
@@ -83,7 +85,7 @@ def test_decoding_by_inductor(models):
     ids = tokens(45)
     step = torch.compile(dca, fullgraph=True)
     cache = filled(dca, ids[:, :30])
-    logits = [step(ids[:, i : i + 1], past_key_values=cache).logits for i in range(30, 45)]
+    logits = [step(ids[:, i : i + 1], **with_cache(dca, cache)).logits for i in range(30, 45)]
     torch.testing.assert_close(torch.cat(logits, 1), dca(ids).logits[:, 30:], **CLOSE)
 
 
@@ -94,7 +96,7 @@ def test_several_tokens_on_a_static_cache_compiled(models):
     step = torch.compile(dca, backend="eager", fullgraph=True)
     cache = filled(dca, ids[:, :11])
     for start, end in ((11, 40), (40, 69)):
-        out = step(ids[:, start:end], past_key_values=cache).logits
+        out = step(ids[:, start:end], **with_cache(dca, cache)).logits
         torch.testing.assert_close(out, dca(ids[:, :end]).logits[:, start:], **CLOSE)
 
 
@@ -135,7 +137,7 @@ def test_mask_of_four_dimensions_compiled(models):
     mask[..., 5:20] = False
     mask[..., 50:] = False
     mask[..., 0, 49] = False
-    run = lambda model: model(ids[:, 48:], past_key_values=filled(dca, ids[:, :48]), attention_mask=mask).logits
+    run = lambda model: model(ids[:, 48:], **with_cache(model, filled(dca, ids[:, :48])), attention_mask=mask).logits
     torch.testing.assert_close(run(torch.compile(dca, backend="eager", fullgraph=True)), run(dca), **CLOSE)
 
 

@@ -8,6 +8,7 @@ import torch
 from tiny_models import GEOMETRY, VOCABULARY, as_dca, tiny_dca, tiny_model, tokens
 from transformers import DynamicCache, StaticCache
 
+from dca_hub.caches import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 NEW = 24  # tokens: enough to cross a chunk border wherever a prompt ends
@@ -133,7 +134,7 @@ def test_turns_of_a_conversation_share_a_cache(dca, kind):
     cache = DynamicCache() if kind == "dynamic" else StaticCache(config=dca.config, max_cache_len=150)
     ids = tokens(25)
     for turn in range(3):
-        said = generated(dca, ids, count=9, past_key_values=cache)
+        said = generated(dca, ids, count=9, **with_cache(dca, cache))
         assert said == uncached(dca, ids, 9)
         ids = torch.cat([ids, torch.tensor([said]), tokens(13, seed=70 + turn)], dim=1)
 

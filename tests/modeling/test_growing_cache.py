@@ -94,9 +94,9 @@ def test_gradients_flow_as_through_a_dynamic_cache():
 def test_generates_the_same_tokens():
     model, ids = tiny_dca("llama"), tokens(70)
     options = {"max_new_tokens": 30, "do_sample": False, "pad_token_id": 0}
-    wanted = model.generate(ids, past_key_values=DynamicCache(config=model.config), **options)
+    wanted = model.generate(ids, **with_cache(model, DynamicCache(config=model.config)), **options)
     cache = GrowingCache(config=model.config)
-    assert torch.equal(model.generate(ids, past_key_values=cache, **options), wanted)
+    assert torch.equal(model.generate(ids, **with_cache(model, cache), **options), wanted)
     assert all(type(layer) is GrowingLayer for layer in cache.layers) and cache.get_seq_length() == 99
 
 

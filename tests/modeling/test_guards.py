@@ -8,6 +8,7 @@ from tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from transformers import DynamicCache, MistralConfig
 
 from dca_hub import DcaHubError, extend
+from dca_hub.caches import with_cache
 
 
 @pytest.mark.parametrize("name", ["sdpa", "eager", "flash_attention_2", "flex_attention", "paged|sdpa", "nothing"])
@@ -80,7 +81,7 @@ def test_cache_with_a_window_is_refused(models):
     _, dca = models("llama")
     config = tiny_config("mistral", sliding_window=8)
     with pytest.raises(ValueError, match="cache without sliding windows"):
-        dca(tokens(20), past_key_values=DynamicCache(config=config))
+        dca(tokens(20), **with_cache(dca, DynamicCache(config=config)))
 
 
 def test_longrope_is_refused():
@@ -118,8 +119,8 @@ def test_weights_are_those_of_the_fast_path(dca):
 def test_weights_on_a_filled_cache(dca):
     ids = tokens(70)
     cache = DynamicCache()
-    dca(ids[:, :33], past_key_values=cache)
-    out = dca(ids[:, 33:], past_key_values=cache, output_attentions=True)
+    dca(ids[:, :33], **with_cache(dca, cache))
+    out = dca(ids[:, 33:], **with_cache(dca, cache), output_attentions=True)
     whole = dca(ids, output_attentions=True)
     torch.testing.assert_close(out.logits, whole.logits[:, 33:], rtol=0, atol=5e-5)
     for mine, all_of_it in zip(out.attentions, whole.attentions):

@@ -10,6 +10,7 @@ from tiny_models import GEOMETRY, as_dca, tiny_model, tokens
 from transformers import AutoModelForCausalLM
 
 from dca_hub import extend
+from dca_hub.caches import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 WARM = DualChunkGeometry(24, 8, 32, temperature=0.3)
@@ -94,7 +95,7 @@ def test_up_to_the_chunk_length_cached_steps_are_the_base_models(pair):
     ids = tokens(GEOMETRY.chunk_length, batch=2)
     a, b = (model(ids[:, :7], use_cache=True) for model in reversed(pair))
     for step in (slice(7, 8), slice(8, 12), slice(12, 16)):
-        a, b = (m(ids[:, step], past_key_values=o.past_key_values) for m, o in zip(reversed(pair), (a, b)))
+        a, b = (m(ids[:, step], **with_cache(m, cache_of(o))) for m, o in zip(reversed(pair), (a, b)))
         torch.testing.assert_close(a.logits, b.logits, rtol=0, atol=1e-5)
 
 
@@ -157,5 +158,5 @@ def test_golden_case(shared, name):
         out = model.generate(ids, max_new_tokens=count, do_sample=False, use_cache=cache, eos_token_id=None)
         assert out[0, ids.shape[1] :].tolist() == case["greedy"]
     head = model(ids[:, :77])
-    tail = model(ids[:, 77:], past_key_values=head.past_key_values)
+    tail = model(ids[:, 77:], **with_cache(model, cache_of(head)))
     torch.testing.assert_close(torch.cat([head.logits, tail.logits], 1), expected["logits"], rtol=0, atol=2e-4)

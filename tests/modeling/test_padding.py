@@ -5,6 +5,7 @@ import torch
 from tiny_models import GEOMETRY, as_dca, tiny_dca, tokens
 from transformers import DynamicCache
 
+from dca_hub.caches import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 CLOSE = {"rtol": 0, "atol": 5e-5}
@@ -118,15 +119,15 @@ def test_packed_rows_of_other_layouts_share_a_batch(dca):
 def test_packed_documents_are_not_continued_as_one_text(models):
     _, dca = models("llama")
     ids, positions, documents = packed()
-    assert getattr(dca(ids, position_ids=positions), "past_key_values", None) is None
+    assert cache_of(dca(ids, position_ids=positions)) is None
     cache = DynamicCache(config=dca.config)
-    dca(ids, position_ids=positions, past_key_values=cache)
+    dca(ids, position_ids=positions, **with_cache(dca, cache))
     with pytest.raises(ValueError, match="several documents packed"):
-        dca(ids[:, :1], past_key_values=cache)
+        dca(ids[:, :1], **with_cache(dca, cache))
     cache.crop(-cache.get_seq_length())
     whole = dca(documents[0]).logits
-    dca(documents[0][:, :-1], past_key_values=cache)
-    torch.testing.assert_close(dca(documents[0][:, -1:], past_key_values=cache).logits, whole[:, -1:], **CLOSE)
+    dca(documents[0][:, :-1], **with_cache(dca, cache))
+    torch.testing.assert_close(dca(documents[0][:, -1:], **with_cache(dca, cache)).logits, whole[:, -1:], **CLOSE)
 
 
 @torch.no_grad()
@@ -214,7 +215,7 @@ def test_dynamic_scaling_goes_by_each_packed_documents_own_length():
 @torch.no_grad()
 def test_a_cache_of_dynamic_scaling_cannot_serve_other_rows():
     dca = tiny_dca("llama", rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0})
-    cache = dca(tokens(40, batch=2)).past_key_values
+    cache = cache_of(dca(tokens(40, batch=2)))
     cache.batch_select_indices(torch.tensor([1]))
     with pytest.raises(ValueError, match="filled for 2 rows and now serves 1"):
-        dca(tokens(1), past_key_values=cache)
+        dca(tokens(1), **with_cache(dca, cache))
