@@ -325,7 +325,7 @@ def build(model_type: str):
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in model.parameters():
-            spread = 0.2 if weight.dim() > 1 else 0.3
+            spread = 0.2 if weight.dim() > 1 else 0.3 * (min(1.0, weight.abs().mean().item()) or 1.0)
             drawn = torch.randn(weight.shape, generator=generator) * spread
             weight.copy_(weight.float() + drawn if weight.dim() == 1 else drawn)
     return model.double()

@@ -118,9 +118,9 @@ def text_model(model) -> torch.nn.Module:
     return base if rotary_name(base) else getattr(model, "model", base)
 
 
-def rotary_name(base) -> str | None:
-    """Under which name a base model has the rotary module that serves all layers, or None."""
-    return next((name for name in ("rotary_emb", "pos_emb") if _has_table(getattr(base, name, None))), None)
+def rotary_name(base) -> str:
+    """Under which name a base model has the rotary module that serves all layers; empty where it has none."""
+    return next((name for name in ("rotary_emb", "pos_emb") if _has_table(getattr(base, name, None))), "")
 
 
 def _has_table(module) -> bool:
@@ -184,8 +184,8 @@ def _attention_modules(base) -> list[tuple[int, str, torch.nn.Module]]:
                 f"{type(base).__name__} computes its attention in its own code, where Dual Chunk Attention has no way "
                 "in."
             )
-        index = getattr(module, "layer_idx", None)
-        found.append((numbers[0] if index is None else index, name, module))
+        index = getattr(module, "layer_idx", None)  # -1 in a block that several layers share
+        found.append((numbers[0] if index is None or index < 0 else index, name, module))
     return found
 
 
@@ -240,9 +240,16 @@ def _layer(base, found: tuple, geometry: DualChunkGeometry, windowed: bool) -> L
         return Layer(index, name, False, f"a window of {window:,} tokens")
     if not _uses_rotary(module, config, index, window, windowed):
         return Layer(index, name, False, "no rotary positions")
-    own = {"masks": config.model_type in _OWN_MASKS, "gain": _GAINS.get(config.model_type)}
-    words = "full attention with rotary positions"
-    return Layer(index, name, True, words, _table(base, index), rotary_layout(module), **own)
+    return Layer(
+        index,
+        name,
+        changed=True,
+        why="full attention with rotary positions",
+        table=_table(base, index),
+        layout=rotary_layout(module),
+        masks=config.model_type in _OWN_MASKS,
+        gain=_GAINS.get(config.model_type),
+    )
 
 
 def _table(base, index: int) -> Table:

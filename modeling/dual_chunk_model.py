@@ -114,7 +114,7 @@ def install(model, geometry: DualChunkGeometry) -> None:
     """
     base = text_model(model)
     name = rotary_name(base)
-    if name is None:
+    if not name:
         refuse_windows_alone(base.config)
         raise ValueError(
             f"{type(base).__name__} has no rotary positions that one module serves: Dual Chunk Attention needs RoPE."

@@ -15,9 +15,9 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    CodeGenConfig,
     Cohere2Config,
     DogeConfig,
+    FalconConfig,
     GPT2Config,
     LlamaForCausalLM,
     OlmoConfig,
@@ -187,7 +187,7 @@ def test_what_is_no_model_is_refused():
             {"num_key_value_heads": 2, "sliding_window": 12, "num_hidden_layers": 4},
             "nothing for Dual Chunk",
         ),
-        (CodeGenConfig, {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8}, "needs RoPE"),
+        (FalconConfig, {"alibi": False, "new_decoder_architecture": False}, "in its own code"),
     ],
 )
 def test_families_that_do_not_fit_are_refused_in_a_sentence(config_class, changes, words):
@@ -222,7 +222,9 @@ def test_window_wider_than_the_trained_length_is_refused():
         as_dca(windowed)
 
 
-def test_layers_with_a_mask_of_their_own_are_found():
+def test_layers_with_a_mask_of_their_own_are_found(monkeypatch):
+    """Where nobody has looked at what the mask is made of."""
+    monkeypatch.setattr("dca_hub.modeling.dual_chunk_layers._OWN_MASKS", set())
     model = built(DogeConfig, num_key_value_heads=2)
     for layer in model.model.layers:
         nn.init.normal_(layer.self_attn.A)
