@@ -1,10 +1,12 @@
 """What every DCA configuration adds to its base model's: the sizes of the chunks, checked, and how it is saved."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_selection import SparseAttention
+
+if TYPE_CHECKING:
+    from .dual_chunk_selection import SparseAttention
 
 CONFIG_KEY = "dual_chunk_attention_config"
 # What config.json says. It is registered nowhere: transformers then refuses to load the model without remote code,
@@ -48,13 +50,15 @@ def geometry_from_config(config: Any) -> DualChunkGeometry:
         raise ValueError(f"{CONFIG_KEY}: {error}") from None
 
 
-def sparse_from_config(config: Any) -> SparseAttention | None:
+def sparse_from_config(config: Any) -> "SparseAttention | None":
     """The sparse attention that the `dual_chunk_attention_config` of a model's configuration asks for, checked against
     its geometry, or None.
 
     Raises:
         ValueError: what it asks for is not sparse attention, or does not fit the chunks.
     """
+    from .dual_chunk_selection import SparseAttention  # it brings torch, which the catalogue does without
+
     settings = getattr(config, CONFIG_KEY, None) or {}
     try:
         sparse = SparseAttention.of(settings.get(SPARSE_KEY), settings)
