@@ -1,4 +1,4 @@
-"""The devices that models run on: which there are, what is free on them, and the dtype that suits them."""
+"""The devices that models run on: which there are and what is free on them."""
 
 import torch
 
@@ -47,10 +47,3 @@ def free_bytes(device: str) -> int:
     import psutil
 
     return psutil.virtual_memory().available
-
-
-def usual_dtype(stated: torch.dtype, parameters: int, device: str) -> torch.dtype:
-    """The dtype that a model of so many parameters runs in on a device, unless another one is asked for."""
-    on_cpu = device == "cpu" or (device in ("auto", TENSOR_PARALLEL) and not torch.cuda.is_available())
-    # Below a gigabyte float32 costs nothing that matters, and CPUs without bfloat16 units are faster with it.
-    return torch.float32 if on_cpu and (parameters < 250_000_000 or stated == torch.float16) else stated

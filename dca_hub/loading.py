@@ -14,13 +14,14 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import find_weights
-from dca_hub.devices import best_device, check_device, free_bytes, usual_dtype
+from dca_hub.devices import best_device, check_device, free_bytes
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.extending import extend
 from dca_hub.memory import Architecture, stored_quantization
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_selection import HEADS_KEY, VERTICAL_SLASH
+from dca_hub.precision import Precision, choose_precision
 from dca_hub.pretrained import Quantization, load_base
 from dca_hub.progress import Report, tensors_told
 from dca_hub.sizes import geometry_of, reach_of
@@ -29,6 +30,7 @@ from dca_hub.tokenization import load_tokenizer
 
 _WORKING_SHARE = 0.05  # of the weights, for activations
 _WORTH_LOADING = 256  # tokens
+_ASKED = "as asked"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -36,7 +38,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class Loaded:
     """A model that is ready: `model` is the DCA model (or the base, if DCA is off), `base` the plain base model that
     shares its weights. `geometry` is None for a base alone. `context` is how many tokens it may be given, and `source`
-    the files it came from, with their revision."""
+    the files it came from, with their revision. `precision` says in which dtype it runs, and why."""
 
     name: str
     source: Source
@@ -47,6 +49,7 @@ class Loaded:
     trained: int
     context: int
     cache_bytes_per_token: int
+    precision: Precision
     cache_bits: int = 16
 
     @property
@@ -59,8 +62,8 @@ class Loaded:
 
     @property
     def runs_on(self) -> str:
-        """The device and the dtype, in words."""
-        return f"{self.device}, {str(self.model.dtype).removeprefix('torch.')}"
+        """The device, the dtype and why this one, in words."""
+        return f"{self.device}, {str(self.model.dtype).removeprefix('torch.')} ({self.precision.why})"
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def load(
         dca: False gives the plain base model alone, for comparison.
         device: "cpu", "cuda", "cuda:1", "mps", "auto" to spread a model over all GPUs, or "tensor-parallel" to share
             each layer among the processes of `torchrun`; by default the best there is.
-        dtype: "float32", "bfloat16", "float16"; by default the checkpoint's own, and float32 for a small one on a CPU.
+        dtype: "float32", "bfloat16", "float16"; by default the checkpoint's own, and on a CPU the one that
+            `choose_precision` finds fast there.
         quantization: "4bit" or "8bit" weights through bitsandbytes.
         context: the tokens of context that must fit in memory; by default the trained length.
         sparse: read long texts with block-sparse attention, as in `extend`.
@@ -116,7 +120,7 @@ def load(
     _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
     folder = _weights_source(name, source, revision, report)
     with tensors_told(report):
-        base = load_base(folder, plan.native, need.device, plan.dtype, quantization)
+        base = load_base(folder, plan.native, need.device, plan.precision.dtype, quantization)
     if sparse == VERTICAL_SLASH:
         _read_heads(base.config, source)
     model = extend(base, **asdict(plan.geometry), sparse=sparse) if dca else base
@@ -131,6 +135,7 @@ def load(
         context=reach_of(source, plan.geometry),
         cache_bytes_per_token=need.cache_per_token,
         cache_bits=cache_bits,
+        precision=plan.precision,
     )
 
 
@@ -161,16 +166,16 @@ class _Plan:
     source: Source
     native: PreTrainedConfig
     geometry: DualChunkGeometry
-    dtype: torch.dtype
+    precision: Precision
     need: Need
 
 
 def _plan(name, device, dtype, quantization, revision, report, cache_bits: int = 16) -> _Plan:
     source = sources.resolve(name, weights=False, revision=revision, report=report)
     native, device = _native_config(source), check_device(device or best_device())
-    dtype = _pick_dtype(native, dtype, device)
-    need = memory_need(source, dtype, quantization, device, cache_bits)
-    return _Plan(source, native, geometry_of(source).geometry, dtype, need)
+    precision = _pick_precision(native, dtype, device)
+    need = memory_need(source, precision.dtype, quantization, device, cache_bits)
+    return _Plan(source, native, geometry_of(source).geometry, precision, need)
 
 
 def memory_need(
@@ -229,16 +234,16 @@ def _native_config(source: Source):
         ) from None
 
 
-def _pick_dtype(native, dtype: str | torch.dtype | None, device: str) -> torch.dtype:
+def _pick_precision(native, dtype: str | torch.dtype | None, device: str) -> Precision:
     if isinstance(dtype, torch.dtype):
-        return dtype
+        return Precision(dtype, _ASKED)
     if dtype not in (None, "auto"):
         if dtype not in _DTYPES:
             raise DcaHubError(f"Unknown dtype {dtype!r}: use {', '.join(_DTYPES)} or auto.")
-        return _DTYPES[dtype]
+        return Precision(_DTYPES[dtype], _ASKED)
     stated = getattr(native, "dtype", None) or torch.float32
     stated = _DTYPES.get(stated, torch.float32) if isinstance(stated, str) else stated
-    return usual_dtype(stated, Architecture.from_config(native.to_dict()).parameters, device)
+    return choose_precision(stated, Architecture.from_config(native.to_dict()).parameters, device)
 
 
 def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:

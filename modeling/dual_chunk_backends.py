@@ -7,7 +7,7 @@ exact share of the gradients, because `P = exp(S - LSE)` and `delta = rowsum(dO 
 `attention_backend` is the one place that picks a backend. A fused kernel takes a seat in `BACKENDS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from .dual_chunk_kernels import CpuFlash, CudaFlash, CudnnFlash, FlashAttnPackag
 from .dual_chunk_onednn import OneDnnFlash
 from .dual_chunk_rotation import HALF_SPLIT, RelationRotations
 
+_SPAN = 2048  # query rows that a CPU attends and merges together
 _WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
 
 Attend = Callable[..., torch.Tensor]  # (query, key, value, rotations, geometry, scaling), and sinks if there are any
@@ -127,21 +128,19 @@ class _PartsAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value, rotations, chunk_length, scaling, kernel, sinks):
-        queries = _RotatedQueries(query, rotations, chunk_length, key.shape[2])
-        out = torch.empty(query.shape, dtype=torch.promote_types(query.dtype, torch.float32), device=query.device)
-        lse = torch.empty(query.shape[:3], dtype=out.dtype, device=query.device)
-        for part in parts(query.shape[2], key.shape[2], chunk_length):
-            part_out, part_lse = kernel.forward(
-                fold_queries(queries(part.relation), part),
-                fold_keys(key, part),
-                fold_keys(value, part),
-                part.causal,
-                scaling,
-            )
-            _merge(out, lse, part_out, part_lse, part)
-        if sinks is not None:
-            add_sinks(out, lse, sinks)
-        result = out.to(query.dtype)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        result = torch.empty_like(query)
+        lse = torch.empty(query.shape[:3], dtype=wide, device=query.device)
+        first = key.shape[2] - query.shape[2]
+        for rows in _spans(query, first, chunk_length):
+            seen, some = slice(0, first + rows.stop), query[:, :, rows]
+            out = result[:, :, rows] if query.dtype == wide else torch.empty_like(some, dtype=wide)
+            queries = _RotatedQueries(some, rotations.rows(rows), chunk_length, seen.stop)
+            _attend_parts(queries, key[:, :, seen], value[:, :, seen], scaling, kernel, out, lse[:, :, rows])
+            if sinks is not None:
+                add_sinks(out, lse[:, :, rows], sinks)
+            if query.dtype != wide:
+                result[:, :, rows] = out
         ctx.save_for_backward(query, key, value, result, lse, sinks)
         ctx.rotations, ctx.chunk_length, ctx.scaling, ctx.kernel = rotations, chunk_length, scaling, kernel
         return result
@@ -154,10 +153,10 @@ class _PartsAttention(torch.autograd.Function):
         wide = torch.promote_types(query.dtype, torch.float32)
         grad_query = {r: torch.zeros_like(query, dtype=wide) for r in Relation}
         grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
-        for part in parts(query.shape[2], key.shape[2], ctx.chunk_length):
+        for part in queries.parts():
             shares = ctx.kernel.backward(
                 fold_queries(grad_out, part),
-                fold_queries(queries(part.relation), part),
+                queries.of(part),
                 fold_keys(key, part),
                 fold_keys(value, part),
                 fold_queries(out, part),
@@ -190,20 +189,51 @@ def _sinks_gradient(grad_out, out, lse, sinks: torch.Tensor) -> torch.Tensor:
 
 
 class _RotatedQueries:
-    """The queries of each relation, rotated at first use; those of early chunks, which have no use, are left as are."""
+    """The queries of each relation, rotated at first use. Rows of early chunks, which no part of a relation reads, are
+    left out."""
 
     def __init__(self, query: torch.Tensor, rotations: RelationRotations, chunk_length: int, key_length: int):
         self.query, self.rotations, self.ready = query, rotations, {}
-        self.first = key_length - query.shape[2]
+        self.first, self.key_length = key_length - query.shape[2], key_length
         self.chunk_length = chunk_length
 
-    def __call__(self, relation: Relation) -> torch.Tensor:
+    def of(self, part: Part) -> torch.Tensor:
+        """The rotated query rows of a part, folded as `fold_queries` has them."""
+        rotated, start = self._rotated(part.relation)
+        return _folded(rotated, part.q_start - start, part.q_length, part.count, part.q_step)
+
+    def parts(self) -> Iterator[Part]:
+        return parts(self.query.shape[2], self.key_length, self.chunk_length)
+
+    def _rotated(self, relation: Relation) -> tuple[torch.Tensor, int]:
+        """The rows that have a use in a relation, and the first of them."""
         if relation not in self.ready:
             chunks = {Relation.INTRA: 0, Relation.SUCCESSIVE: 1, Relation.INTER: 2}[relation]
             start = max(0, chunks * self.chunk_length - self.first)
             rotated = self.rotations.forward(self.query[:, :, start:], relation, slice(start, None))
-            self.ready[relation] = torch.nn.functional.pad(rotated, (0, 0, start, 0)) if start else rotated
+            self.ready[relation] = rotated, start
         return self.ready[relation]
+
+
+def _spans(query: torch.Tensor, first: int, chunk_length: int) -> Iterator[slice]:
+    """The rows of queries that are attended and merged together: on a CPU as many whole chunks as stay in its cache,
+    where memory that is read again and again costs as much as a tenth of the attention; elsewhere all of them."""
+    rows = query.shape[2]
+    if query.device.type != "cpu":
+        yield slice(0, rows)
+        return
+    size, start = max(1, _SPAN // chunk_length) * chunk_length, 0
+    while start < rows:
+        stop = min(rows, (first + start) // size * size + size - first)
+        yield slice(start, stop)
+        start = stop
+
+
+def _attend_parts(queries: _RotatedQueries, key, value, scaling: float, kernel: FlashKernel, out, lse) -> None:
+    """Writes the attention of queries that are the last rows of `key` into `out` and `lse`."""
+    for part in queries.parts():
+        folded = queries.of(part), fold_keys(key, part), fold_keys(value, part)
+        _merge(out, lse, *kernel.forward(*folded, part.causal, scaling), part)
 
 
 def _blocks(x: torch.Tensor, start: int, length: int, count: int, step: int) -> torch.Tensor:

@@ -103,6 +103,13 @@ def rotate(
     hold the factor already; the other dimensions have only that."""
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     before, a, b, after = layout.split(wide, cos.shape[-1])
+    if layout == HALF_SPLIT and not after.shape[-1] and not torch.is_grad_enabled():
+        lead = torch.broadcast_shapes(a.shape, cos.shape)
+        out = torch.empty_like(wide) if lead == a.shape else wide.new_empty(*lead[:-1], wide.shape[-1])
+        first, second = out.chunk(2, dim=-1)
+        torch.mul(a, cos, out=first).addcmul_(b, sin, value=-1)
+        torch.mul(b, cos, out=second).addcmul_(a, sin)
+        return out.to(x.dtype)
     first, second = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
     before, after = (_scaled_as(first, other, factor) for other in (before, after))
     return layout.join(before, first, second, after).to(x.dtype)

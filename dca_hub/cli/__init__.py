@@ -26,6 +26,7 @@ from dca_hub.cli import (
 )
 from dca_hub.cli.fixes import words_for
 from dca_hub.errors import DcaHubError
+from dca_hub.processor import settle_threads
 from dca_hub.version import VERSION
 
 COMMANDS = (
@@ -44,6 +45,9 @@ examples:
   dca-hub verify qwen-dca
   dca-hub needle demo --lengths 512,2k,8k --plain --out needle.jsonl     what it finds, by depth and length
 
+threads on a CPU: one for each core that this process may use, by its cgroup's limit too, and hyper-threads of a core
+counted once; OMP_NUM_THREADS=N takes another number
+
 exit codes: 0 done, 1 a check failed, 2 wrong usage or input (the message says what to do), 130 stopped with Ctrl-C
 """
 
@@ -51,6 +55,7 @@ exit codes: 0 done, 1 a check failed, 2 wrong usage or input (the message says w
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
     args = _parser().parse_args(argv)
+    settle_threads()
     try:
         return args.run(args)
     except DcaHubError as error:

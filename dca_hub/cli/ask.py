@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if note := getattr(conversation.loaded, "note", None):
         say(f"note: {note}")
     say(_window(conversation))
+    say(f"runs on {conversation.loaded.runs_on}")
     answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature))
     _report(answered, args, say)
     return 0

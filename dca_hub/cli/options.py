@@ -20,6 +20,8 @@ _SPARSE = (
     "(default: 0.9), or by vertical_slash with a checkpoint's own sizes"
 )
 
+DTYPES = "float32, bfloat16 or float16 (default: the checkpoint's own; on a CPU the one that is fast there)"
+
 
 def positive(text: str) -> int:
     """A positive whole number of tokens; `16k` is 16,384 and `1m` 1,048,576."""
@@ -74,7 +76,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     """Options that `load` takes."""
     group = parser.add_argument_group("loading")
     group.add_argument("--device", help=_DEVICES)
-    group.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the checkpoint's own)")
+    group.add_argument("--dtype", help=DTYPES)
     quantization = group.add_mutually_exclusive_group()
     for bits in ("4bit", "8bit"):
         quantization.add_argument(

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from dca_hub.catalogue import Entry
-from dca_hub.devices import free_bytes, usual_dtype
+from dca_hub.devices import free_bytes
+from dca_hub.precision import choose_precision
 
 _SIDE = 1024  # of the matrices whose product is timed
 _SECONDS = 0.15
@@ -28,7 +29,7 @@ class Machine:
         """The dtype of a model's weights here, which for a small one on a CPU is wider than that of its files."""
         if self.dtype not in ("", "auto"):
             return getattr(torch, self.dtype)
-        return usual_dtype(getattr(torch, entry.dtype), entry.parameters, self.device)
+        return choose_precision(getattr(torch, entry.dtype), entry.parameters, self.device).dtype
 
     def needs(self, entry: Entry) -> int:
         """Bytes of the weights and of a cache for a document of some pages."""

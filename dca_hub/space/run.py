@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dca_hub.errors import DcaHubError
+from dca_hub.processor import settle_threads
 from dca_hub.space import zero  # noqa: F401  (before torch, as ZeroGPU asks)
 from dca_hub.space.leftovers import upload_folder
 from dca_hub.space.settings import FILE, read
@@ -14,6 +15,7 @@ from dca_hub.space.settings import FILE, read
 
 def main(folder: Path) -> int:
     """Runs the Space whose own settings file, if there is one, is in `folder`; gives the exit code."""
+    settle_threads()
     try:
         settings = read(file=folder / FILE)
         with _ended_by_signals(), upload_folder():

@@ -39,7 +39,9 @@ class Settings:
     )
     any_model: bool = _option(False, "let visitors load any Hub id or folder; never on a public Space")
     device: str = _option("", "cpu, cuda, cuda:1, mps or auto (default: the best there is)")
-    dtype: str = _option("", "float32, bfloat16 or float16 (default: the checkpoint's own)")
+    dtype: str = _option(
+        "", "float32, bfloat16 or float16 (default: the checkpoint's own; on a CPU the one that is fast there)"
+    )
     quantization: str = _option("", "4bit or 8bit weights for the model to begin with")
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
     port: int = _option(7860, "port to listen on; the next free one is taken if it is in use")
