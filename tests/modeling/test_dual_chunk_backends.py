@@ -6,9 +6,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from op_cases import GEOMETRY, inputs
+from op_cases import GEOMETRY, inputs, naive, relative
 from op_results import Results
 
+from dca_hub.modeling import dual_chunk_backends
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import BACKENDS, Backend, _by_parts, choose_backend
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash, FlashAttnPackage
@@ -163,3 +164,26 @@ def test_backend_that_is_not_general_is_passed_over_in_words(monkeypatch):
     assert chosen is not narrow and "not narrow, it does not take attention sinks" in why
     with pytest.raises(ValueError, match="'narrow' cannot serve these tensors: it does not take attention sinks"):
         choose_backend(q, k, "narrow", special="attention sinks")
+
+
+@pytest.mark.parametrize("span", [1, 50, 130, 10_000])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("queries", [230, 171])
+def test_spans_of_any_size_give_the_same(monkeypatch, span, dtype, queries):
+    *tensors, inv_freq = inputs(GEOMETRY, B=2, Q=queries, K=230)
+    wanted = naive(*tensors, inv_freq)
+    monkeypatch.setattr(dual_chunk_backends, "_SPAN", span)
+    found = dual_chunk_attention(
+        *(x.to(dtype) for x in tensors), inv_freq.float(), geometry=GEOMETRY, backend="cpu_flash"
+    )
+    assert relative(found, wanted) < (1e-6 if dtype == torch.float64 else 1e-2)
+
+
+def test_on_a_cpu_only_what_is_handed_back_is_as_large_as_the_queries(monkeypatch):
+    """Memory that is new for each call costs a CPU as much as a tenth of the attention."""
+    monkeypatch.setattr(dual_chunk_backends, "_SPAN", 64)
+    q, k, v, inv_freq = inputs(GEOMETRY, Q=1024, K=1024, dtype=torch.float32)
+    rotations = relation_rotations(torch.arange(1024), inv_freq.float(), GEOMETRY)
+    with torch.no_grad(), Results() as results:
+        dual_chunk_attention(q, k, v, geometry=GEOMETRY, rotations=rotations, backend="cpu_flash")
+    assert sum(torch.Size(shape).numel() > q.numel() / 4 for shape in results.shapes) == 1
