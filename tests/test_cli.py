@@ -79,9 +79,9 @@ def test_ask(source, pdf):
     spoken = dca_hub("ask", source, "--pdf", pdf, "--max-new-tokens", "6", "--no-dca", "--pages", "2", "What?")
     assert spoken.returncode == 0 and "1 of 2 pages" in spoken.stderr and "DCA is off" in spoken.stderr
     assert "tokens per second" in spoken.stderr
-    assert "runs on cpu, float32 (" in spoken.stderr  # the precision, and why
+    assert ", float32 (" in spoken.stderr  # the precision, and why
     asked = dca_hub("ask", source, "--pdf", pdf, "--max-new-tokens", "2", "--dtype", "bfloat16", "What?")
-    assert "runs on cpu, bfloat16 (as asked)" in asked.stderr
+    assert ", bfloat16 (as asked)" in asked.stderr
 
 
 @pytest.mark.parametrize(
