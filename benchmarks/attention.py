@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dca_hub import processor as cpu
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
@@ -240,6 +242,7 @@ def measure(case: Case, repeats: int, backward: bool) -> dict:
         "queries": case.queries,
         "dtype": str(case.dtype).removeprefix("torch."),
         "processor": processor(case.device),
+        "instruction_sets": () if case.device.startswith("cuda") else cpu.instruction_sets(),
         "backend": backend.name,
         "why": why,
         "relative_error": error,
@@ -258,6 +261,9 @@ def measure(case: Case, repeats: int, backward: bool) -> dict:
         in_graph = seconds([replayed(dca, calls), replayed(plain, calls)], case.device, repeats)
         row["dca_graph_seconds"], row["plain_graph_seconds"] = (taken / calls for taken in in_graph)
         row["bytes_per_second"] = 2 * tensors[1].numel() * tensors[1].element_size() / row["dca_graph_seconds"]
+    elif case.queries == 1:
+        row["bytes_per_second"] = 2 * tensors[1].numel() * tensors[1].element_size() / row["dca_seconds"]
+        row["share_of_read_rate"] = row["bytes_per_second"] / read_rate()
     elif backward:
         found = seconds([backward_of(dca), backward_of(plain)], case.device, repeats)
         row["dca_backward_seconds"], row["plain_backward_seconds"] = found
@@ -272,15 +278,17 @@ def copy_rate(device: str) -> float:
     return 2 * source.numel() / seconds([lambda: target.copy_(source)], device, 10)[0]
 
 
+@cache
+def read_rate() -> float:
+    """Bytes a second at which a CPU reads what is in no cache of it: the sum of a large tensor."""
+    source = torch.ones(1 << 26)
+    return 4 * source.numel() / seconds([source.sum], "cpu", 10)[0]
+
+
 def processor(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = "CPU"
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{cpu.name()}, {torch.get_num_threads()} threads"
 
 
 def line(row: dict) -> str:
@@ -298,7 +306,9 @@ def line(row: dict) -> str:
                 speed(kind),
             ]
     if "bytes_per_second" in row:
-        words.append(f"{row['bytes_per_second'] / 1e12:.2f} TB/s")
+        words.append(f"{row['bytes_per_second'] / 1e9:,.1f} GB/s")
+    if "share_of_read_rate" in row:
+        words.append(f"{row['share_of_read_rate']:.0%} of the rate of reading")
     return " ".join(words)
 
 
@@ -315,7 +325,9 @@ def main() -> int:
     args = parser.parse_args()
     dtype, rows = getattr(torch, args.dtype), []
     on_gpu = args.device.startswith("cuda")
-    print(f"{processor(args.device)}, torch {torch.__version__}; times in ms, plain, DCA, and DCA's speed over plain's")
+    sets = "" if on_gpu else f" ({', '.join(cpu.instruction_sets())})"
+    print(f"{processor(args.device)}{sets}, torch {torch.__version__}")
+    print("times in ms: plain, DCA, and DCA's speed over plain's")
     if on_gpu:
         print(f"a copy moves {copy_rate(args.device) / 1e12:.2f} TB/s", flush=True)
     shapes = GPU_SHAPES if on_gpu else CPU_SHAPES

@@ -294,13 +294,11 @@ def attend_one_query(query, key, value, rotations, geometry, scaling, sinks=None
     if query.device.type == "cpu" and query.dtype.itemsize < 4:
         out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling, sinks)
         return out.to(value.dtype).view(batch, heads, 1, -1)
-    intra, successive, inter = rotations.stacked(query).mul_(scaling).reshape(3, len(keys), -1, size)
-    # One product serves the last two relations; at most two chunks are scored for a relation that is not theirs.
-    last = torch.bmm(torch.cat([successive, intra], dim=1), keys[:, before:].transpose(1, 2))
-    scores = [last[:, : -intra.shape[1], : chunk - before], last[:, -intra.shape[1] :, chunk - before :]]
-    if before:
-        scores.insert(0, torch.bmm(inter, keys[:, :before].transpose(1, 2)))
-    score = torch.cat(scores, dim=-1)
+    intra, successive, inter = rotations.stacked_one(query, scaling).reshape(3, len(keys), -1, size)
+    ranges = ((inter, 0, before), (successive, before, chunk), (intra, chunk, length))
+    # Keys first: the other way round, and for more rows at once, a CPU reads them at half the rate.
+    scores = [torch.bmm(keys[:, a:b], rows.transpose(1, 2)) for rows, a, b in ranges if a < b]
+    score = torch.cat(scores, dim=1).transpose(1, 2)
     weights = _softmax(score.to(torch.promote_types(score.dtype, torch.float32)), sinks)
     return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
 

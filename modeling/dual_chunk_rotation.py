@@ -75,6 +75,20 @@ class RelationRotations:
         shape = (3, *[1] * (5 - self.cos.dim()), *self.cos.shape[1:])
         return rotate(query, self.cos.view(shape), self.sin.view(shape), self.factor, self.layout)
 
+    def stacked_one(self, query: torch.Tensor, scaling: float) -> torch.Tensor:
+        """`stacked` times the scaling, in few operations, for one query a row [B, H, 1, D]. Each layer of a step does
+        this, so what is made of the tables alone is shared."""
+        half = self.cos.shape[-1]
+        wide = query.to(torch.promote_types(query.dtype, self.cos.dtype))
+        if self.layout != HALF_SPLIT or 2 * half != query.shape[-1]:
+            return self.stacked(wide).mul_(scaling).to(query.dtype)
+        if ("one", scaling) not in self.shared:
+            shape = (3, *[1] * (5 - self.cos.dim()), *self.cos.shape[1:-1], 2 * half)
+            cos, sin = torch.cat([self.cos, self.cos], -1), torch.cat([-self.sin, self.sin], -1)
+            self.shared["one", scaling] = (cos * scaling).view(shape), (sin * scaling).view(shape)
+        cos, sin = self.shared["one", scaling]
+        return torch.addcmul(wide * cos, wide.roll(half, -1), sin).to(query.dtype)
+
     def forward(self, query: torch.Tensor, relation: Relation, rows: slice = slice(None)) -> torch.Tensor:
         """Queries [..., Q, D] for one relation; `rows` are the ones the given queries stand in."""
         return self._rotated(query, relation, rows, sign=1)

@@ -316,3 +316,15 @@ def test_soft_caps(queries, monkeypatch):
         q[:, :, -queries:], k, v, 1.5, geometry=WARM, scaling=0.4, rotations=rotations, sinks=sinks
     )
     torch.testing.assert_close(out, expected[:, :, -queries:], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rotated", [16, 8], ids=["all dimensions", "half of them"])
+def test_one_query_rotated_with_the_tables_that_layers_share_is_the_query_of_each_relation(rotated):
+    geometry = DualChunkGeometry(24, 8, 32, temperature=0.2)
+    query = torch.randn(2, 4, 1, 16, generator=torch.Generator().manual_seed(0))
+    rotations = relation_rotations(torch.tensor([70]), inverse_frequencies(rotated, torch.float32), geometry)
+    wanted = 0.3 * rotations.stacked(query.double())
+    for _ in range(2):  # made, and shared
+        torch.testing.assert_close(rotations.stacked_one(query, 0.3).double(), wanted, rtol=1e-6, atol=1e-6)
+    narrow = rotations.stacked_one(query.bfloat16(), 0.3)
+    torch.testing.assert_close(narrow.double(), wanted, rtol=2e-2, atol=2e-2)
