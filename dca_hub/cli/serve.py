@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         args.name,
         tuple(shlex.split(args.vllm)),
     )
-    if not args.dry_run:
+    if wanted.listens and not args.dry_run:
         refuse_port(wanted)
     serve = _vllm if chosen.engine == "vllm" else _transformers
     return serve(args.model, wanted, args.dry_run)
@@ -97,10 +97,12 @@ def _vllm(name: str, wanted, dry_run: bool) -> int:
         return 0
     beside = Path(sys.executable).with_name(launch.command[0])
     program = str(beside) if beside.is_file() else launch.command[0]
-    handle, stage_file = tempfile.mkstemp(prefix="dca-hub-start-")
-    os.close(handle)
-    watch_from_aside(wanted.host, wanted.port, Path(stage_file))
-    environment = os.environ | launch.environment | {STAGE_VARIABLE: stage_file}
+    environment = os.environ | launch.environment
+    if wanted.listens:
+        handle, stage_file = tempfile.mkstemp(prefix="dca-hub-start-")
+        os.close(handle)
+        watch_from_aside(wanted.host, wanted.port, Path(stage_file))
+        environment[STAGE_VARIABLE] = stage_file
     os.execvpe(program, [program, *launch.command[1:]], environment)
 
 

@@ -35,6 +35,15 @@ class Wanted:
     name: str | None = None
     further: tuple[str, ...] = ()
 
+    def options(self) -> set[str]:
+        """The names of the further options of vLLM."""
+        return {option.partition("=")[0] for option in self.further if option.startswith("--")}
+
+    @property
+    def listens(self) -> bool:
+        """Whether vLLM will listen at the address: not at a socket file, nor nowhere, as a node that helps another."""
+        return not self.options() & {"--uds", "--headless"}
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -57,6 +66,8 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     Raises:
         DcaHubError: the model or the length cannot be served so; the message says what can.
     """
+    for option in wanted.options() & {"--host", "--port"}:
+        raise DcaHubError(f"{option} of vLLM is set from the option of `serve`", Fix("give {}", option[2:]))
     context = wanted.context or reach_of(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
     command += ["--host", wanted.host, "--port", str(wanted.port)]
@@ -130,7 +141,7 @@ def refuse_port(wanted: Wanted) -> None:
 
 def public_note(wanted: Wanted) -> str | None:
     """What a person should know of an address that others can reach; None where none can, or they need a key."""
-    has_key = any(option.partition("=")[0] == "--api-key" for option in wanted.further)
+    has_key = "--api-key" in wanted.options()
     if _is_loopback(wanted.host) or has_key or os.environ.get("VLLM_API_KEY"):
         return None
     return (

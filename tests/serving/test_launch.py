@@ -90,6 +90,14 @@ def test_memory_and_further_options_on_a_gpu():
     assert option(command, "--kv-cache-memory-bytes") == str(10 * GIB) and command[-1] == "--enforce-eager"
 
 
+def test_the_address_is_given_once():
+    with pytest.raises(DcaHubError, match="--port of vLLM is set from the option of `serve`: give port"):
+        launch(QWEN_1M, further=("--port=9000",))
+    with pytest.raises(DcaHubError, match="give host"):
+        launch(QWEN_1M, further=("--host", "0.0.0.0"))
+    assert Wanted().listens and not Wanted(further=("--uds", "/tmp/socket")).listens
+
+
 @pytest.mark.parametrize("chunk, local, page", [(4096, 1024, 128), (262144, 8192, 128), (100, 4, 32), (511, 255, 128)])
 def test_pages_divide_chunks(chunk, local, page):
     assert page_size(DualChunkGeometry(chunk, local, chunk)) == page
