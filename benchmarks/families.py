@@ -236,6 +236,10 @@ _OWN: dict[str, dict] = {
 }
 
 
+# Of weights of one dimension, where those of a model are small and much is made of them.
+_SPREAD = {"dory": 0.006}
+
+
 @dataclass(frozen=True)
 class Row:
     """What one model type comes to. `outcome` is served, nothing to change, refused or not built; `checks` are the four
@@ -325,7 +329,7 @@ def build(model_type: str):
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in model.parameters():
-            spread = 0.2 if weight.dim() > 1 else 0.3 * (min(1.0, weight.abs().mean().item()) or 1.0)
+            spread = 0.2 if weight.dim() > 1 else _SPREAD.get(model_type, 0.3)
             drawn = torch.randn(weight.shape, generator=generator) * spread
             weight.copy_(weight.float() + drawn if weight.dim() == 1 else drawn)
     return model.double()
