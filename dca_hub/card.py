@@ -10,7 +10,7 @@ from dca_hub import licenses, results
 from dca_hub.card_text import TRAINING, front_matter, replace_section, section, section_text, with_front_matter
 from dca_hub.errors import DcaHubError
 from dca_hub.plan import Plan
-from dca_hub.results import Result
+from dca_hub.results import Measurement
 
 PAPER = "https://arxiv.org/abs/2402.17463"
 LOADING, MEASURED, REPRODUCING = "How to load it", "Measured results", "How to reproduce it"
@@ -27,7 +27,7 @@ _CITATION = """\
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a package is published: what its card must say that the folder's could not.
 
     `revision` is a tag or commit that readers can pin, or None where there is none yet. `weights` is the repository
@@ -142,7 +142,7 @@ def model_card(plan: Plan) -> str:
     return with_front_matter(metadata(plan), "\n\n".join(parts) + "\n")
 
 
-def published(text: str, place: Place, measured: list[Result], source: str | None) -> str:
+def published(text: str, destination: Destination, measured: list[Measurement], source: str | None) -> str:
     """The card of a package as it reads in its repository: how to load it there, and what was measured.
 
     Args:
@@ -151,12 +151,12 @@ def published(text: str, place: Place, measured: list[Result], source: str | Non
         source: the address of the file that holds them.
     """
     values, body = front_matter(text)
-    body = replace_section(body, LOADING, _loading(place))
+    body = replace_section(body, LOADING, _loading(destination))
     text = with_front_matter(values, body)
-    return with_results(text, place.repository.partition("/")[2], measured, source) if measured else text
+    return with_results(text, destination.repository.partition("/")[2], measured, source) if measured else text
 
 
-def with_results(text: str, name: str, measured: list[Result], source: str | None) -> str:
+def with_results(text: str, name: str, measured: list[Measurement], source: str | None) -> str:
     """A card with these results, in place of any that it had, in its metadata, as a table and as commands.
 
     Args:
@@ -173,16 +173,16 @@ def with_results(text: str, name: str, measured: list[Result], source: str | Non
     return with_front_matter(values, body)
 
 
-def snippet(place: Place) -> str:
+def snippet(destination: Destination) -> str:
     """The Python that loads a published package, with every revision pinned that there is."""
-    pin = f', revision="{place.revision}"' if place.revision else ""
+    pin = f', revision="{destination.revision}"' if destination.revision else ""
     return "\n".join(
         [
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
             "",
-            f'tokenizer = AutoTokenizer.from_pretrained("{place.repository}"{pin}, trust_remote_code=True)',
+            f'tokenizer = AutoTokenizer.from_pretrained("{destination.repository}"{pin}, trust_remote_code=True)',
             "model = AutoModelForCausalLM.from_pretrained(",
-            f'    "{place.repository}"{pin}, trust_remote_code=True, dtype="auto"',
+            f'    "{destination.repository}"{pin}, trust_remote_code=True, dtype="auto"',
             ")",
         ]
     )
@@ -228,20 +228,20 @@ def _what(plan: Plan) -> str:
     )
 
 
-def _loading(place: Place | None) -> str:
-    parts = [f"```python\n{snippet(place or Place('PATH_OR_ID'))}\n```"]
-    if place and place.weights:
-        repository, revision = place.weights
+def _loading(destination: Destination | None) -> str:
+    parts = [f"```python\n{snippet(destination or Destination('PATH_OR_ID'))}\n```"]
+    if destination and destination.weights:
+        repository, revision = destination.weights
         parts.append(
             f"This repository holds no weights: the lines above read those of "
             f"[{repository}](https://huggingface.co/{repository}) at revision `{revision}`, and keep them in the "
             "cache, from where they load without network too."
         )
-        if place.gated:
+        if destination.gated:
             parts.append(
                 f"{repository} is gated: accept its license on its page first, and log in with `hf auth login`."
             )
-    if place and not place.revision:
+    if destination and not destination.revision:
         parts.append("Pin what you have read: give both calls `revision=`, with a commit of this repository.")
     parts.append(
         "The modeling files need torch and transformers (5.10 or later) and nothing else; flash-attn is used on CUDA "
@@ -285,7 +285,7 @@ def _abilities(plan: Plan) -> list[str]:
     return [section(ABILITIES, told)] if told else []
 
 
-def _measured(measured: list[Result], source: str | None) -> str:
+def _measured(measured: list[Measurement], source: str | None) -> str:
     return results.table(measured) + (f"\n\nThe measurements themselves: [{source}]({source})." if source else "")
 
 

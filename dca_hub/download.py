@@ -11,14 +11,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from dca_hub.progress import Progress, Report
+from dca_hub.progress import LoadProgress, OnLoadProgress
 
 _TICK = 0.1  # seconds
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def fetch(repository: str, revision: str | None, patterns: Sequence[str], report: Report) -> None:
-    """Fetches the files that match, calling `report` ten times a second; whatever it raises ends the download.
+def fetch(repository: str, revision: str | None, patterns: Sequence[str], progress: OnLoadProgress) -> None:
+    """Fetches the files that match, calling `progress` ten times a second; whatever it raises ends the download.
 
     The total is 0 until the Hub has said what there is. Failures are not raised here: the same call in this process,
     which must follow, finds the files or says why not.
@@ -40,7 +40,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str], report
         while process.poll() is None:
             total = int(said[0] or 0) if said else 0
             done = _held(repository) - complete if total else 0
-            report(Progress("downloading", min(done, total), total))
+            progress(LoadProgress("downloading", min(done, total), total))
             _sleep(process)
     finally:
         process.kill()

@@ -22,8 +22,8 @@ from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_selection import HEADS_KEY, VERTICAL_SLASH
 from dca_hub.precision import Precision, choose_precision
-from dca_hub.pretrained import Quantization, load_base
-from dca_hub.progress import Report, tensors_told
+from dca_hub.pretrained import Quantization, load_base, tensors_told
+from dca_hub.progress import OnLoadProgress
 from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
 from dca_hub.tokenization import load_tokenizer
@@ -91,7 +91,7 @@ def load(
     revision: str | None = None,
     sparse: str | float | bool | None = None,
     cache_bits: int = 16,
-    report: Report | None = None,
+    progress: OnLoadProgress | None = None,
 ) -> Loaded:
     """Loads a model and its tokenizer.
 
@@ -106,7 +106,7 @@ def load(
         context: the tokens of context that must fit in memory; by default the trained length.
         sparse: read long texts with block-sparse attention, as in `extend`.
         cache_bits: of each number in the caches of `Conversation`: 16, the model's own dtype, or 8.
-        report: told how far it is, every so often; whatever it raises ends the loading and passes through.
+        progress: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
     Raises:
         DcaHubError: there is no such model, it cannot be loaded so, or it does not fit in memory.
@@ -115,11 +115,11 @@ def load(
         raise DcaHubError("Sparse attention is made for Dual Chunk Attention, and the plain model is asked for.")
     if cache_bits not in (8, 16):
         raise DcaHubError(f"cache_bits must be 8 or 16, not {cache_bits!r}.")
-    plan = _plan(name, device, dtype, quantization, revision, report, cache_bits)
+    plan = _plan(name, device, dtype, quantization, revision, progress, cache_bits)
     source, need = plan.source, plan.need
     _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
-    folder = _weights_source(name, source, revision, report)
-    with tensors_told(report):
+    folder = _weights_source(name, source, revision, progress)
+    with tensors_told(progress):
         base = load_base(folder, plan.native, need.device, plan.precision.dtype, quantization)
     if sparse == VERTICAL_SLASH:
         _read_heads(base.config, source)
@@ -146,7 +146,7 @@ def fetch(
     dtype: str | torch.dtype | None = None,
     quantization: Quantization | None = None,
     freed: int = 0,
-    report: Report | None = None,
+    progress: OnLoadProgress | None = None,
 ) -> None:
     """Brings everything that `load` of the same arguments needs onto this machine, and loads nothing.
 
@@ -154,9 +154,9 @@ def fetch(
 
     Raises DcaHubError as `load` does; before the weights are fetched if they would not fit.
     """
-    plan = _plan(name, device, dtype, quantization, None, report)
+    plan = _plan(name, device, dtype, quantization, None, progress)
     _refuse_too_large(plan.source, replace(plan.need, free=plan.need.free + freed), plan.geometry.pretraining_length)
-    _weights_source(name, plan.source, None, report)
+    _weights_source(name, plan.source, None, progress)
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ class _Plan:
     need: Need
 
 
-def _plan(name, device, dtype, quantization, revision, report, cache_bits: int = 16) -> _Plan:
-    source = sources.resolve(name, weights=False, revision=revision, report=report)
+def _plan(name, device, dtype, quantization, revision, progress, cache_bits: int = 16) -> _Plan:
+    source = sources.resolve(name, weights=False, revision=revision, progress=progress)
     native, device = _native_config(source), check_device(device or best_device())
     precision = _pick_precision(native, dtype, device)
     need = memory_need(source, precision.dtype, quantization, device, cache_bits)
@@ -246,7 +246,7 @@ def _pick_precision(native, dtype: str | torch.dtype | None, device: str) -> Pre
     return choose_precision(stated, Architecture.from_config(native.to_dict()).parameters, device)
 
 
-def _weights_source(name: str, source: Source, revision: str | None, report: Report | None) -> str:
+def _weights_source(name: str, source: Source, revision: str | None, progress: OnLoadProgress | None) -> str:
     """Where the weights are: in the folder or, for a package without weights, with the base that its manifest names."""
     if (source.folder / manifest.NAME).is_file():
         held = manifest.read(source.folder)
@@ -255,10 +255,10 @@ def _weights_source(name: str, source: Source, revision: str | None, report: Rep
                 raise DcaHubError(
                     f"{source.folder.name!r} holds no weights and names no base model: package it with them."
                 )
-            return str(sources.resolve(held.base, revision=held.revision, report=report).folder)
+            return str(sources.resolve(held.base, revision=held.revision, progress=progress).folder)
     if source.base is None:
         folder = source.folder
     else:
-        folder = sources.resolve(name, revision=revision or source.revision, report=report).folder
+        folder = sources.resolve(name, revision=revision or source.revision, progress=progress).folder
     find_weights(folder)
     return str(folder)

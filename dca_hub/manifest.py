@@ -12,7 +12,6 @@ from dca_hub.sources import read_json
 
 NAME = "dca_package.json"
 _BLOCK = 1 << 20  # bytes
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

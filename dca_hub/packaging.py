@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from typing import Any
 from dca_hub import card, gguf_files, licenses, manifest, sources, tokenization
 from dca_hub.errors import DcaHubError, Fix
 from dca_hub.plan import Plan, WeightsMode, make_plan, package_config
+from dca_hub.progress import OnProgress
 from dca_hub.sizes import Asked
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def package(
     weights: WeightsMode = "copy",
     revision: str | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Package:
     """Packages a checkpoint as a DCA model.
 
@@ -116,7 +115,7 @@ def _assembled(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(plan: Plan, folder: Path, notes: list[str], progress: Progress | None) -> None:
+def _write(plan: Plan, folder: Path, notes: list[str], progress: OnProgress | None) -> None:
     hashes: dict[str, str] = {}
     source = plan.source.folder
     _write_json(folder / "config.json", package_config(plan))
@@ -185,7 +184,7 @@ def _write_licenses(plan: Plan, folder: Path, notes: list[str]) -> None:
         (folder / license.notice_file).write_text(license.notice + "\n", encoding="utf-8")
 
 
-def _put_weights(plan: Plan, folder: Path, hashes: dict[str, str], progress: Progress | None) -> None:
+def _put_weights(plan: Plan, folder: Path, hashes: dict[str, str], progress: OnProgress | None) -> None:
     total, done = plan.weights.bytes, 0
 
     def advance(count: int) -> None:

@@ -1,18 +1,25 @@
 """A plain base model out of a folder: every weight from the checkpoint, quantized or shared out as asked."""
 
 import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from tqdm.std import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from dca_hub.devices import TENSOR_PARALLEL
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.families import FAMILIES
+from dca_hub.progress import LoadProgress, OnLoadProgress
 
 Quantization = Literal["4bit", "8bit"]
+_one_loads_at_a_time = threading.Lock()
 
 
 def load_base(
@@ -124,3 +131,41 @@ def _unpackable(native: PreTrainedConfig) -> list[str] | None:
             Fix("leave {} out", "quantization"),
         )
     return sorted(odd | head) if odd else None
+
+
+@contextmanager
+def tensors_told(progress: OnLoadProgress | None) -> Iterator[None]:
+    """Within it, a model that this thread loads is reported tensor by tensor.
+
+    The library's hook for its progress bars is the one place where it hands control back between tensors. The hook is
+    the whole process's: bars of other threads stay what they were, and two loads do not overlap.
+    """
+    if progress is None:
+        yield
+        return
+    own = threading.get_ident()
+
+    def bar(factory: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
+        if threading.get_ident() != own or not args:
+            return factory(*args, **options)
+        return _Told(args[0], progress)
+
+    with _one_loads_at_a_time:
+        before = logging.set_tqdm_hook(bar)
+        try:
+            yield
+        finally:
+            logging.set_tqdm_hook(before)
+
+
+class _Told(tqdm):
+    """A bar that is not drawn but told."""
+
+    def __init__(self, items: Iterable, progress: OnLoadProgress):
+        super().__init__(items, disable=True)
+        self._progress = progress
+
+    def __iter__(self) -> Iterator[Any]:
+        for done, item in enumerate(self.iterable):
+            self._progress(LoadProgress("loading", done, self.total or done + 1))
+            yield item

@@ -53,7 +53,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class Result:
+class Measurement:
     """One measurement; see the table of this module."""
 
     task: str
@@ -76,7 +76,7 @@ class Result:
         return _NAMES.get(self.task, self.task)
 
 
-def read(path: Path) -> list[Result]:
+def read(path: Path) -> list[Measurement]:
     """The measurements in a file of them; DcaHubError naming the line that is not one."""
     text = json_lines.read_text(path, "results")
     found = [_result(value, where) for where, value in json_lines.parse(text, path.name, _FIX)]
@@ -85,11 +85,11 @@ def read(path: Path) -> list[Result]:
     return found
 
 
-def _result(value: dict[str, Any], where: str) -> Result:
+def _result(value: dict[str, Any], where: str) -> Measurement:
     for key in ("task", "metric", "value", "length", "dca", "model"):
         if key not in value:
             raise DcaHubError(f"{where} lacks {key!r}: give a file that the evaluation wrote.")
-    known = {field.name: value[field.name] for field in fields(Result) if value.get(field.name) is not None}
+    known = {field.name: value[field.name] for field in fields(Measurement) if value.get(field.name) is not None}
     for key, held in known.items():
         # bool is an int to Python: without the second test `length: true` would pass as 1.
         if not isinstance(held, _TYPES[key]) or (isinstance(held, bool) and _TYPES[key] is not bool):
@@ -98,10 +98,10 @@ def _result(value: dict[str, Any], where: str) -> Result:
         raise DcaHubError(f"{where}: value must be a finite number and length positive.")
     if known["dca"] and "dual_chunk_attention_config" not in known:
         raise DcaHubError(f"{where} says nothing of the sizes it was measured with (dual_chunk_attention_config).")
-    return Result(**known)
+    return Measurement(**known)
 
 
-def refuse_foreign(results: list[Result], names: set[str], sizes: dict[str, Any]) -> None:
+def refuse_foreign(results: list[Measurement], names: set[str], sizes: dict[str, Any]) -> None:
     """DcaHubError unless every measurement is of this base, and of these sizes where it is one of DCA.
 
     Args:
@@ -122,7 +122,7 @@ def refuse_foreign(results: list[Result], names: set[str], sizes: dict[str, Any]
             )
 
 
-def model_index(results: list[Result], name: str, source: str | None) -> list[dict[str, Any]]:
+def model_index(results: list[Measurement], name: str, source: str | None) -> list[dict[str, Any]]:
     """The `model-index` of a model card, DCA results only: those of the base are not of this model.
 
     Args:
@@ -143,9 +143,9 @@ def model_index(results: list[Result], name: str, source: str | None) -> list[di
     return [{"name": name, "results": entries}] if entries else []
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Measurement]) -> str:
     """The measurements as a Markdown table, DCA and base side by side."""
-    cells: dict[tuple, dict[bool, Result]] = {}
+    cells: dict[tuple, dict[bool, Measurement]] = {}
     for result in results:
         cells.setdefault((result.task, result.metric, result.data or "", result.length), {})[result.dca] = result
     lines = ["| task | data | tokens | with DCA | base model | samples | by |", "|---|---|---:|---:|---:|---:|---|"]
@@ -158,18 +158,18 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def to_lines(results: list[Result]) -> str:
+def to_lines(results: list[Measurement]) -> str:
     """A file of measurements: what `read` reads again."""
     lines = [{key: value for key, value in asdict(result).items() if value is not None} for result in results]
     return "".join(map(json_lines.line, lines))
 
 
-def commands(results: list[Result]) -> list[str]:
+def commands(results: list[Measurement]) -> list[str]:
     """The command lines that give the numbers again, each once."""
     return list(dict.fromkeys(result.command for result in results if result.command))
 
 
-def _cell(result: Result | None) -> str:
+def _cell(result: Measurement | None) -> str:
     if result is None:
         return "-"
     spread = f" ± {result.error:.2g}" if result.error is not None else ""

@@ -10,7 +10,7 @@ from dca_hub import catalogue, download, gguf_files
 from dca_hub.catalogue import Entry
 from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
-from dca_hub.progress import Report
+from dca_hub.progress import OnLoadProgress
 
 ADAPTER = "adapter_config.json"
 _VOCABULARIES = re.compile(
@@ -58,14 +58,16 @@ class Source:
         return self.config["model_type"]
 
 
-def resolve(name: str, *, weights: bool = True, revision: str | None = None, report: Report | None = None) -> Source:
+def resolve(
+    name: str, *, weights: bool = True, revision: str | None = None, progress: OnLoadProgress | None = None
+) -> Source:
     """The files of a model: a folder as it is, anything else through the Hub client and its cache.
 
     Args:
         name: a catalogue name, a Hub id (`owner/name`), or the path of a folder or of a GGUF file.
         weights: whether the weights are needed too, or only configuration, tokenizer and texts.
         revision: branch, tag or commit on the Hub.
-        report: told how far a download is; whatever it raises ends it.
+        progress: told how far a download is; whatever it raises ends it.
 
     Raises:
         DcaHubError: there is no such model, or it cannot be had; the message says what to do.
@@ -80,7 +82,7 @@ def resolve(name: str, *, weights: bool = True, revision: str | None = None, rep
     repository = entry.base if entry is not None else name
     if entry is None and (repository.count("/") != 1 or name.startswith((".", "/", "~"))):
         catalogue.find(name)  # raises, with the names that come close
-    folder = _download(repository, weights, revision, report)
+    folder = _download(repository, weights, revision, progress)
     return Source(folder, repository, folder.name, entry, read_config(folder))
 
 
@@ -140,12 +142,12 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
     return value
 
 
-def _download(repository: str, weights: bool, revision: str | None, report: Report | None) -> Path:
+def _download(repository: str, weights: bool, revision: str | None, progress: OnLoadProgress | None) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
-    if report is not None:
-        download.fetch(repository, revision, patterns, report)
+    if progress is not None:
+        download.fetch(repository, revision, patterns, progress)
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError:

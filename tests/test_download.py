@@ -23,7 +23,7 @@ def report(progress):
         raise GivenUp
 
 try:
-    loading.fetch("org/tiny", report=report)
+    loading.fetch("org/tiny", progress=report)
 except GivenUp:
     pass
 print(json.dumps({{"told": told, "ending": time.monotonic() - begun}}))

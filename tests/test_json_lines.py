@@ -41,7 +41,7 @@ def test_lines_that_are_not_objects_are_named():
 
 
 def test_measurements_and_dialogues_hold_any_character(tmp_path):
-    measured = results.Result("passkey", "accuracy", 1.0, 512, False, "m", data=ODD)
+    measured = results.Measurement("passkey", "accuracy", 1.0, 512, False, "m", data=ODD)
     (tmp_path / "r.jsonl").write_bytes(("\ufeff" + results.to_lines([measured])).encode())
     assert results.read(tmp_path / "r.jsonl") == [measured]
     said = [{"role": "user", "content": ODD}, {"role": "assistant", "content": "Yes."}]

@@ -173,7 +173,7 @@ def test_no_network_is_said(monkeypatch):
 
 def test_loading_is_told_tensor_by_tensor_and_can_be_given_up(source):
     told = []
-    load(str(source), report=told.append)
+    load(str(source), progress=told.append)
     total = told[0].total
     assert [(p.stage, p.done, p.total) for p in told] == [("loading", n, total) for n in range(total)] and total > 10
 
@@ -185,7 +185,7 @@ def test_loading_is_told_tensor_by_tensor_and_can_be_given_up(source):
             raise GivenUp
 
     with pytest.raises(GivenUp):
-        load(str(source), report=give_up)
+        load(str(source), progress=give_up)
     told.clear()
     assert load(str(source)).model is not None and not told  # nobody listens any more
 

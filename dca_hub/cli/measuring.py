@@ -10,11 +10,8 @@ from pathlib import Path
 from dca_hub.cli.options import add_loading, positive, progress_bar, quiet
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import spread
+from dca_hub.evaluation.names import COMPARED, USUAL_FACTOR
 
-COMPARED = (
-    *("plain", "no-temperature", "intra", "intra+inter", "sparse-0.8", "sparse-0.9", "sparse-0.95"),
-    *("linear", "ntk", "yarn", "dca+linear", "dca+ntk", "dca+yarn"),
-)
 RANDOM = "random"
 _EVERY = 30.0  # seconds between two lines about progress where there is no terminal
 
@@ -38,8 +35,8 @@ def add_measuring(parser: argparse.ArgumentParser, lengths: str) -> None:
         help="how far linear, ntk and yarn stretch (default: as far as each text is longer than the trained length)",
     )  # fmt: skip
     group.add_argument(
-        "--dca-factor", type=float, default=2.0, metavar="F",
-        help="how far they stretch beside DCA, whose sizes grow with it (default: 2)",
+        "--dca-factor", type=float, default=USUAL_FACTOR, metavar="F",
+        help=f"how far they stretch beside DCA, whose sizes grow with it (default: {USUAL_FACTOR:g})",
     )  # fmt: skip
     add_output(parser)
     add_loading(parser)

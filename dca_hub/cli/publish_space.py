@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         "dry_run": args.dry_run,
     }
     if not args.dry_run:
-        values["commit"] = space.carry_out(plan)
+        values["commit"] = space.upload(plan)
         say(f"published: {plan.repository} at {values['commit']}")
         if args.wait:
             space.wait(plan, values["commit"], args.wait, say)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, BinaryIO
@@ -15,8 +15,8 @@ from dca_hub.documents.process import Crashed, Overrun, run_worker
 from dca_hub.documents.ranges import example_range, spoken
 from dca_hub.documents.source import open_pdf
 from dca_hub.documents.text import join_hyphens, unwrap
+from dca_hub.progress import OnProgress
 
-Progress = Callable[[int, int], None]
 _MOST_CRASHES = 4
 
 
@@ -26,7 +26,7 @@ def read_pdf(
     pages: str | None = None,
     password: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Document:
     """The text of a PDF, page by page, extracted in a worker process that is bounded by `limits`.
 
@@ -53,7 +53,7 @@ def read_document(
     pages: str | None = None,
     password: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Document:
     """As `read_pdf`, and text files too: those whose name ends in .txt, .text, .md or .markdown, whatever is in them.
 
@@ -92,7 +92,7 @@ def _run(request: dict[str, Any], file: BinaryIO, limits: Limits, reading: "_Rea
 class _Reading:
     """What has come back from the worker so far."""
 
-    def __init__(self, name: str, limits: Limits, progress: Progress | None) -> None:
+    def __init__(self, name: str, limits: Limits, progress: OnProgress | None) -> None:
         self.name, self.limits, self.progress = name, limits, progress
         self.page_count = 0
         self.chosen = 0

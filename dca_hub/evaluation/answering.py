@@ -1,6 +1,6 @@
 """Answers of a model to the requests of lm-evaluation-harness: greedy text, and the likelihood of given words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,9 @@ from dca_hub import thoughts
 from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.evaluation.cutting import cut, unmarked
 from dca_hub.generation import PIECE, PromptCache, Sampling, decode
+from dca_hub.progress import OnProgress
 from dca_hub.prompts import Prompter
 
-Progress = Callable[[int, int], None]
 _USUAL_ROOM = 256  # tokens of an answer where a task says nothing
 
 
@@ -67,7 +67,7 @@ def answer(
     reader: Reader,
     request: Request,
     length: int,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     cache: PromptCache | None = None,
 ) -> dict[str, Any]:
     """What a sample holds: `answer`, or `logprob` and `greedy`; and `cut`, the tokens that were cut off the prompt.
@@ -111,7 +111,7 @@ def _end(text: str, stops: Sequence[str]) -> int | None:
     return min((text.find(stop) for stop in stops if stop and stop in text), default=None)
 
 
-def _read(cache: PromptCache, ids: list[int], total: int, progress: Progress | None) -> None:
+def _read(cache: PromptCache, ids: list[int], total: int, progress: OnProgress | None) -> None:
     for done in cache.read(ids, PIECE, whole_pieces=True):
         if progress:
             progress(done, total)

@@ -22,9 +22,8 @@ from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
 from dca_hub.generation import PIECE
 from dca_hub.loading import Loaded
+from dca_hub.progress import OnProgress
 from dca_hub.version import VERSION
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def measure_perplexity(
     stride: int = 256,
     windows: int = 20,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Run:
     """The perplexity of texts for every length and variant.
 
@@ -130,23 +129,23 @@ def measure_perplexity(
     settings |= {"longest": lengths[-1], "places": len(by_length[lengths[-1]])} if last else {}
     bos = next(iter(opening_tokens(tokenizer)), None) if last else None
 
-    def measure(at: Sample, tell: Progress) -> Sample:
+    def measure(at: Sample, report: OnProgress) -> Sample:
         model = subject.named(at["variant"]).model_for(at["length"])
         # The authors read `length` tokens and score the one behind each: one more than a context of that length has.
         context, scored = (at["length"], stride) if last else (at["length"] + 1, at["length"])
         started = time.monotonic()
         value = perplexity.nats(
-            model, ids[at["document"]], at["end"], context, bos=bos, scored=scored, progress=tell, piece=PIECE
+            model, ids[at["document"]], at["end"], context, bos=bos, scored=scored, progress=report, piece=PIECE
         )
         return {"tokens": scored, "nats": value, "seconds": round(time.monotonic() - started, 3)}
 
-    at = [
+    wanted = [
         ({"variant": variant.name, "length": length, "document": window.document, "end": window.end}, length)
         for variant in subject.variants
         for length in lengths
         for window in by_length[length]
     ]
-    return carry_out(subject, "perplexity", settings, at, measure, out, progress)
+    return run_experiment(subject, "perplexity", settings, wanted, measure, out, progress)
 
 
 def measure_needles(
@@ -156,7 +155,7 @@ def measure_needles(
     *,
     text: str = "",
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Run:
     """Needles in a haystack for every cell of the grid and every variant; all are asked the same.
 
@@ -169,33 +168,33 @@ def measure_needles(
     maker = needle.prompts(subject.loaded.tokenizer, grid, text)
     settings = needle.settings(subject.loaded.tokenizer, grid)
 
-    def measure(at: Sample, tell: Progress) -> Sample:
+    def measure(at: Sample, report: OnProgress) -> Sample:
         variant = subject.named(at["variant"])
-        place = at["length"], at["depth"], at["trial"]
-        asked = needle.ask(variant.model_for(at["length"]), maker, grid.seed, place, progress=tell, piece=PIECE)
+        trial_key = at["length"], at["depth"], at["trial"]
+        asked = needle.ask(variant.model_for(at["length"]), maker, grid.seed, trial_key, progress=report, piece=PIECE)
         about = {"model": subject.model, "dca": variant.dca, "haystack": grid.haystack, "seed": grid.seed}
         return {**about, **asked._asdict()}
 
-    at = [
+    wanted = [
         ({"variant": variant.name, "length": length, "depth": depth, "trial": trial}, length)
         for variant in subject.variants
-        for length, depth, trial in grid.places()
+        for length, depth, trial in grid.trial_keys()
     ]
-    return carry_out(subject, task, settings, at, measure, out, progress)
+    return run_experiment(subject, task, settings, wanted, measure, out, progress)
 
 
-def carry_out(
+def run_experiment(
     subject: Subject,
     task: str,
     settings: dict[str, Any],
-    places: list[tuple[Sample, int]],
-    measure: Callable[[Sample, Progress], Sample],
+    wanted: list[tuple[Sample, int]],
+    measure: Callable[[Sample, OnProgress], Sample],
     out: Path | None,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> Run:
-    """`log.carry_out` by all processes that a launcher has started, under the header of this subject and task."""
+    """`log.run_samples` by all processes that a launcher has started, under the header of this subject and task."""
     group = processes.join()
     about = header(subject, task, settings)
     share = {"writes": group.rank == 0} if subject.shared else {"rank": group.rank, "count": group.count}
     log = Log(out, about, **share)
-    return logs.carry_out(log, places, measure, wait=group.wait, progress=progress)
+    return logs.run_samples(log, wanted, measure, wait=group.wait, progress=progress)

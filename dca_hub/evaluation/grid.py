@@ -42,7 +42,7 @@ class Grid:
     def prompts(self) -> int:
         return len(self.lengths) * len(self.depths) * self.trials
 
-    def places(self) -> Iterator[tuple[int, float, int]]:
+    def trial_keys(self) -> Iterator[tuple[int, float, int]]:
         """(length, depth, trial) of every prompt, short ones first."""
         return ((n, d, t) for n in self.lengths for d in self.depths for t in range(self.trials))
 

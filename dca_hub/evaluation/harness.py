@@ -24,6 +24,7 @@ from dca_hub.evaluation.experiments import Subject
 from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.generation import PromptCache
 from dca_hub.loading import Loaded
+from dca_hub.progress import OnProgress
 
 # Metrics of the harness that are shares of 1; RULER's is called accuracy here.
 _SHARES = ("accuracy", "acc", "acc_norm", "exact_match", "f1", "em")
@@ -58,7 +59,7 @@ def _check(names: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], name: str):
-    """The harness's idea of a model: hands every request to `respond`, with the name of its place."""
+    """The harness's idea of a model: hands every request to `respond`, with its key."""
     from lm_eval.api.model import LM
 
     safe = ControlTokens(loaded.tokenizer).defused
@@ -66,11 +67,12 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
     class Model(LM):
         def generate_until(self, requests, disable_tqdm: bool = False):
             return [
-                respond(_place(one), Request("generate_until", one.args[0], "", dict(one.args[1]))) for one in requests
+                respond(_request_key(one), Request("generate_until", one.args[0], "", dict(one.args[1])))
+                for one in requests
             ]
 
         def loglikelihood(self, requests, disable_tqdm: bool = False):
-            return [respond(_place(one), Request("loglikelihood", *one.args)) for one in requests]
+            return [respond(_request_key(one), Request("loglikelihood", *one.args)) for one in requests]
 
         def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
             raise DcaHubError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
@@ -96,7 +98,7 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
     return Model()
 
 
-def _place(instance) -> str:
+def _request_key(instance) -> str:
     """What tells a request from all others, its words included: an answer to other words is none to it."""
     asked = hashlib.sha256(repr(instance.args).encode()).hexdigest()[:8]
     return f"{instance.task_name}/{instance.doc_id}/{instance.idx}/{asked}"
@@ -159,7 +161,7 @@ def measure_tasks(
     limit: int | None = None,
     chat: bool | None = None,
     out: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Run]:
     """The scores of tasks for every variant at every length, a run for each task.
 
@@ -188,7 +190,7 @@ def measure_tasks(
     for length in sorted(set(lengths)):
         wanted[length] = _collect(subject, names, {**metadata, "max_seq_lengths": [length]}, limit, chat)
     reader = Reader(loaded.tokenizer, chat)
-    places = [
+    keys = [
         ({"variant": variant.name, "length": length, "id": at}, min(length, len(request.context) // 3 + request.room))
         for variant in subject.variants
         for length, requests in wanted.items()
@@ -197,14 +199,14 @@ def measure_tasks(
 
     held: list[PromptCache] = []
 
-    def measure(at: Sample, tell) -> Sample:
+    def measure(at: Sample, report: OnProgress) -> Sample:
         model = subject.named(at["variant"]).model_for(at["length"])
         if not held or held[0].model is not model:
             held[:] = [PromptCache(model)]
-        return answer(model, reader, wanted[at["length"]][at["id"]], at["length"], tell, held[0])
+        return answer(model, reader, wanted[at["length"]][at["id"]], at["length"], report, held[0])
 
     kept = out.with_name(f"{out.stem}.answers.jsonl") if out else None
-    answers = experiments.carry_out(subject, "answers", settings, places, measure, kept, progress)
+    answers = experiments.run_experiment(subject, "answers", settings, keys, measure, kept, progress)
     if processes.join().rank > 0:
         return []
     found = _score(subject, answers, names, sorted(wanted), metadata, limit, chat, out)
@@ -216,7 +218,7 @@ def measure_tasks(
 
 
 def _collect(subject: Subject, names, metadata: dict, limit, chat: bool) -> dict[str, Request]:
-    """What the tasks want to know, by place; what they are told is of no consequence yet."""
+    """What the tasks want to know, by key; what they are told is of no consequence yet."""
     wanted: dict[str, Request] = {}
 
     def note(at: str, request: Request):
@@ -231,11 +233,11 @@ def _score(
     subject: Subject, answers: Run, names, lengths, metadata: dict, limit, chat: bool, out: Path | None
 ) -> list[Run]:
     """The harness's metrics of the answers: a run for each task and metric."""
-    by_place = {(one["variant"], one["length"], one["id"]): one for one in answers.samples}
+    by_key = {(one["variant"], one["length"], one["id"]): one for one in answers.samples}
     found: dict[tuple[str, str], list[Sample]] = {}
     for variant in subject.variants:
         for length in lengths:
-            known = {at: one for (name, n, at), one in by_place.items() if (name, n) == (variant.name, length)}
+            known = {at: one for (name, n, at), one in by_key.items() if (name, n) == (variant.name, length)}
 
             taken: dict[str, Sample] = {}
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, place, read
+from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, read, sample_key
+from dca_hub.progress import OnProgress
 
 
 class Log:
@@ -46,18 +47,18 @@ class Log:
                 ) from None
 
     def known(self) -> dict[tuple, Sample]:
-        """The samples that are there already, by place. Raises DcaHubError for a file of another run."""
+        """The samples that are there already, by key. Raises DcaHubError for a file of another run."""
         if self.path is None or not self.path.is_file() or not self.path.stat().st_size:
             return dict(self._memory)
         known: dict[tuple, Sample] = {}
         for run in read(self.path):
             self._refuse_other(run.header)
-            known |= {place(sample): sample for sample in run.samples}
+            known |= {sample_key(sample): sample for sample in run.samples}
         return known
 
     def add(self, sample: Sample) -> None:
         """Writes a sample down."""
-        self._memory[place(sample)] = sample
+        self._memory[sample_key(sample)] = sample
         if self.path is None or not self.writes:
             return
         with self._mine.open("a", encoding="utf-8") as file:
@@ -107,26 +108,26 @@ def _difference(key: str, held: Any, asked: Any) -> str:
 
 
 def _mend(path: Path) -> None:
-    """Takes away a last line that was cut off, so that the next one begins at its own place."""
+    """Takes away a last line that was cut off, so that the next one begins a line of its own."""
     with contextlib.suppress(FileNotFoundError):
         content = path.read_bytes()
         if content and not content.endswith(b"\n"):
             path.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
-def carry_out(
+def run_samples(
     log: Log,
-    places: Iterable[tuple[Sample, int]],
-    measure: Callable[[Sample, Callable[[int, int], None]], Sample],
+    wanted: Iterable[tuple[Sample, int]],
+    measure: Callable[[Sample, OnProgress], Sample],
     *,
     wait: Callable[[], None] = lambda: None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> Run:
     """Measures what is not measured yet, this process its share of it, and gives the whole run.
 
     Args:
-        places: where samples are to be taken, each with what it costs (in tokens), in the order of the work.
-        measure: gives what was measured at a place; it tells (done, in all) as it goes.
+        wanted: the keys of the samples, each with what it costs (in tokens), in the order of the work.
+        measure: gives what was measured for a key; it reports (done, in all) as it goes.
         wait: returns when all processes have called it.
         progress: told (tokens done, tokens in all) by this process; raising from it stops the work, and what was
             finished stays.
@@ -134,15 +135,15 @@ def carry_out(
     log.begin()
     wait()
     known = log.known()
-    left = [(at, cost) for at, cost in places if place(at) not in known][log.rank :: log.count]
+    left = [(at, cost) for at, cost in wanted if sample_key(at) not in known][log.rank :: log.count]
     total, done = sum(cost for _, cost in left), 0
     for at, cost in left:
 
-        def tell(read: int, of: int, done: int = done, cost: int = cost) -> None:
+        def report(read: int, of: int, done: int = done, cost: int = cost) -> None:
             if progress:
                 progress(done + cost * read // max(1, of), total)
 
-        log.add({**at, **measure(at, tell)})
+        log.add({**at, **measure(at, report)})
         done += cost
         if progress:
             progress(done, total)

@@ -1,9 +1,10 @@
-"""Scores of answers, each from 0 to 1, as the authors' experiments have them.
+"""Scores of answers, each from 0 to 1, as the authors' experiments have them, and means over samples.
 
 SCROLLS (Shaham et al., arXiv 2201.03533): F1, exact match and the geometric mean of ROUGE-1, -2 and -L. L-Eval (An et
-al., arXiv 2307.11088): the exam score, as published and corrected.
+al., arXiv 2307.11088): the exam score, as published and corrected. Needs neither torch nor transformers.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -17,6 +18,18 @@ _ARTICLE = re.compile(
     r"(?<![A-Za-z])A(?= (?!(?:is|was|are|and|or|because|since|as|for|but|not|would|should|seems|states|says)\b)[a-z])"
 )
 _PARTLY = 0.25  # of a point for some of several right letters and no wrong one, as L-Eval has it
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and its standard error: 0 for a single value."""
+    middle = sum(values) / len(values)
+    variance = sum((value - middle) ** 2 for value in values) / max(1, len(values) - 1)
+    return middle, math.sqrt(variance / len(values))
+
+
+def perplexity(nats: float) -> float:
+    """Of a mean negative log-likelihood a token; infinite where a number cannot hold it."""
+    return math.exp(nats) if nats < 700 else math.inf
 
 
 def normalize(text: str) -> str:

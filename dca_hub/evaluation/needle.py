@@ -6,7 +6,7 @@ exactly. The trials of a run are JSON lines that any page or command can show, a
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from dca_hub.evaluation.grid import Grid, Style
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
 from dca_hub.evaluation.prompting import has_chat_format, require_chat_format
 from dca_hub.generation import PromptCache, Sampling, decode
+from dca_hub.progress import OnProgress
 from dca_hub.prompts import Prompter
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
@@ -28,11 +29,9 @@ GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. The
 _FIX = "give the file that a run of the needle test has written"
 _AROUND = 240  # characters of a prompt that are shown on each side of the needle
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Result:
+class Trial:
     """One trial. `around` is the prompt near the needle; `seconds` what reading and answering took."""
 
     model: str
@@ -49,9 +48,14 @@ class Result:
     seconds: float
 
     @property
-    def place(self) -> tuple:
+    def trial_key(self) -> tuple[int, float, int]:
+        """What tells a trial from the others of its grid; see `Grid.trial_keys`."""
+        return self.length, self.depth, self.trial
+
+    @property
+    def identity(self) -> tuple:
         """What tells a trial from all others."""
-        return (self.model, self.dca, self.haystack, self.seed, self.length, self.depth, self.trial)
+        return (self.model, self.dca, self.haystack, self.seed, *self.trial_key)
 
 
 def haystack_text(kind: str, own: str = "") -> str:
@@ -117,27 +121,27 @@ def run(
     name: str,
     dca: bool,
     text: str = "",
-    done: Iterable[Result] = (),
+    done: Iterable[Trial] = (),
     wording: Wording | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Result]:
+    progress: OnProgress | None = None,
+) -> Iterator[Trial]:
     """The trials of the grid that are not among `done`, short ones first, each when it is finished.
 
-    name, dca: how the model is called in the results. text: the haystack, where the grid's is one's own.
+    name, dca: how the model is called in the trials. text: the haystack, where the grid's is one's own.
     progress: called with (tokens read, tokens of this prompt) after each piece; raising from it stops the work.
     The prompts depend on the grid alone, so that two models are asked the same.
     """
-    known = {result.place for result in done}
+    known = {trial.identity for trial in done}
     maker = prompts(tokenizer, grid, text)
-    for length, depth, trial in grid.places():
+    for length, depth, trial in grid.trial_keys():
         if (name, dca, grid.haystack, grid.seed, length, depth, trial) in known:
             continue
         asked = ask(model, maker, grid.seed, (length, depth, trial), wording=wording, progress=progress)
-        yield Result(name, dca, grid.haystack, grid.seed, length, depth, trial, *asked)
+        yield Trial(name, dca, grid.haystack, grid.seed, length, depth, trial, *asked)
 
 
 class Asked(NamedTuple):
-    """What one prompt gave; the last fields of a `Result`."""
+    """What one prompt gave; the last fields of a `Trial`."""
 
     key: str
     answer: str
@@ -150,17 +154,17 @@ def ask(
     model: PreTrainedModel,
     maker: Maker,
     seed: int,
-    place: tuple[int, float, int],
+    trial_key: tuple[int, float, int],
     *,
     wording: Wording | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     piece: int | None = None,
 ) -> Asked:
     """One prompt, at (length, depth, trial) of a grid, and the answer to it.
 
     piece: tokens that are read at a time; by default as many as keep a stop within reach.
     """
-    length, depth, trial = place
+    length, depth, trial = trial_key
     prompt = maker.prompt(length, depth, random.Random(f"{seed} {length} {depth} {trial}"), wording)
     started = time.monotonic()
     prompter = Prompter(maker.tokenizer)
@@ -177,7 +181,7 @@ def _answer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt: Prompt,
-    progress: Progress | None,
+    progress: OnProgress | None,
     piece: int | None,
     room: int,
 ) -> str:
@@ -195,20 +199,20 @@ def _surroundings(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     return ("… " if start else "") + text[start:stop].strip() + (" …" if stop < len(text) else "")
 
 
-def scores(results: Iterable[Result]) -> dict[tuple[int, float], float]:
+def scores(trials: Iterable[Trial]) -> dict[tuple[int, float], float]:
     """The share of trials that found the key, 0 to 1, by (length, depth)."""
     cells: dict[tuple[int, float], list[bool]] = {}
-    for result in results:
-        cells.setdefault((result.length, result.depth), []).append(result.found)
+    for trial in trials:
+        cells.setdefault((trial.length, trial.depth), []).append(trial.found)
     return {cell: sum(found) / len(found) for cell, found in cells.items()}
 
 
-def to_line(result: Result) -> str:
+def to_line(trial: Trial) -> str:
     """A trial as a line of a file."""
-    return json_lines.line(asdict(result))
+    return json_lines.line(asdict(trial))
 
 
-def from_text(text: str, name: str = "the file") -> list[Result]:
+def from_text(text: str, name: str = "the file") -> list[Trial]:
     """Trials out of JSON lines; a last line that was cut off in the middle is left out, and so is what a run of the
     command line has beside the DCA model and the plain one.
 
@@ -223,15 +227,15 @@ def from_text(text: str, name: str = "the file") -> list[Result]:
     return found
 
 
-def _from_json(value: dict, where: str) -> Result:
+def _from_json(value: dict, where: str) -> Trial:
     kinds = {"str": str, "bool": bool, "int": int, "float": (int, float)}
-    for f in fields(Result):
+    for f in fields(Trial):
         kind = kinds[f.type if isinstance(f.type, str) else f.type.__name__]
         if not isinstance(value.get(f.name), kind):
             raise DcaHubError(f"{where} is not a trial of a needle test ({f.name}): {_FIX}.")
-    return Result(**{f.name: value[f.name] for f in fields(Result)})
+    return Trial(**{f.name: value[f.name] for f in fields(Trial)})
 
 
-def cell(results: Sequence[Result], length: int, depth: float) -> list[Result]:
+def cell(trials: Sequence[Trial], length: int, depth: float) -> list[Trial]:
     """The trials of one cell, in order."""
-    return sorted((r for r in results if r.length == length and r.depth == depth), key=lambda r: r.trial)
+    return sorted((r for r in trials if r.length == length and r.depth == depth), key=lambda r: r.trial)

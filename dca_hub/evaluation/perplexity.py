@@ -11,7 +11,7 @@ context, so that the number is higher than that of `last` on the same text.
 Memory stays bounded at any length: text is read in pieces, and logits exist for the scored tokens alone, in pieces too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from dca_hub.errors import DcaHubError
-from dca_hub.evaluation import averages
+from dca_hub.evaluation import metrics
 from dca_hub.generation import PIECE, PromptCache
+from dca_hub.progress import OnProgress
 
 Definition = Literal["authors", "last"]
 DEFINITIONS: tuple[Definition, ...] = ("authors", "last")
 LOGITS_AT_ONCE = 128  # positions; a large vocabulary makes 75 MB of them
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Perplexity:
     @property
     def value(self) -> float:
         """The perplexity; infinite where a number cannot hold it."""
-        return averages.perplexity(self.nats)
+        return metrics.perplexity(self.nats)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def nats(
     *,
     bos: int | None = None,
     scored: int = 256,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     piece: int = PIECE,
 ) -> float:
     """The negative log-likelihood, in nats, of the `scored` tokens of `ids` before `end`, `context` tokens in all.
@@ -125,7 +125,7 @@ def measure(
     scored: int = 256,
     windows: int = 20,
     first: int = 0,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     piece: int = PIECE,
 ) -> list[Perplexity]:
     """Perplexity of `ids` for each context length in tokens, `bos` included where there is one.
@@ -148,11 +148,11 @@ def measure(
         sums = []
         for end in ends:
 
-            def tell(done: int, _: int, read: int = read) -> None:
+            def report(done: int, _: int, read: int = read) -> None:
                 if progress:
                     progress(read + done, total)
 
-            sums.append(nats(model, ids, end, context, bos=bos, scored=scored, progress=tell, piece=piece))
+            sums.append(nats(model, ids, end, context, bos=bos, scored=scored, progress=report, piece=piece))
             read += context
         found.append(mean(context, sums, scored))
     return found
@@ -160,23 +160,23 @@ def measure(
 
 def mean(context: int, sums: Sequence[float], scored: int) -> Perplexity:
     """The perplexity of windows whose `scored` tokens have these negative log-likelihoods, in nats."""
-    middle, error = averages.mean_and_error([value / scored for value in sums])
+    middle, error = metrics.mean_and_error([value / scored for value in sums])
     return Perplexity(context, scored * len(sums), middle, error)
 
 
-def _nats(model: PreTrainedModel, window: list[int], scored: int, progress: Progress | None, piece: int) -> float:
+def _nats(model: PreTrainedModel, window: list[int], scored: int, progress: OnProgress | None, piece: int) -> float:
     first, cache, total = len(window) - scored, PromptCache(model), 0.0
 
-    def tell(read: int) -> None:
+    def report(read: int) -> None:
         if progress:
             progress(read, len(window))
 
     for done in cache.read(window[:first], piece):
-        tell(done)
+        report(done)
     for start in range(first, len(window), LOGITS_AT_ONCE):
         targets = torch.tensor(window[start : start + LOGITS_AT_ONCE], device=model.device)
         # One token earlier: the token before a target is the one that predicts it.
         logits = cache.forward(window[start - 1 : start - 1 + len(targets)], logits_to_keep=0).float()
         total += F.cross_entropy(logits, targets.to(logits.device), reduction="sum").item()
-        tell(start + len(targets))
+        report(start + len(targets))
     return total

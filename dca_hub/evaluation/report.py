@@ -11,7 +11,7 @@ from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import plots, runs, summary
 from dca_hub.evaluation.predictions import FOLDER
 from dca_hub.evaluation.runs import Run
-from dca_hub.results import Result
+from dca_hub.results import Measurement
 
 MARKDOWN, PAGE = "report.md", "report.html"
 ANSWERS = "answers"  # the task of what `evaluate` keeps beside its results
@@ -126,7 +126,7 @@ def _table(markdown: str) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
-def into_package(folder: Path, measured: list[Result]) -> None:
+def into_package(folder: Path, measured: list[Measurement]) -> None:
     """Puts measurements into a package: its card's metadata and tables, a file beside it, and the manifest.
 
     Raises DcaHubError when it is no package, or they are of another model or other sizes.

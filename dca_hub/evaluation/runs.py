@@ -15,7 +15,7 @@ it. A file may hold several runs, one after another, and files may be joined.
 | `settings` | everything else that the samples depend on |
 | `versions`, `device`, `dtype`, `processes`, `command`, `date` | what it ran on |
 
-A sample has `variant` and `length` (tokens of context), more keys of `PLACE`, which tell it from all others of its
+A sample has `variant` and `length` (tokens of context), more keys of `SAMPLE_KEY`, which tell it from all others of its
 run, and what was measured.
 """
 
@@ -30,7 +30,7 @@ from dca_hub.errors import DcaHubError
 FORMAT = 2
 _FIX = "give a file that the evaluation wrote"
 # In the order of a file: first what a table has columns for.
-PLACE = ("variant", "length", "document", "end", "depth", "trial", "id")
+SAMPLE_KEY = ("variant", "length", "document", "end", "depth", "trial", "id")
 # What two headers of one run have in common.
 SAME = ("task", "model", "revision", "trained", "settings", "dtype")
 _HEADER = {"task": str, "model": str, "trained": int, "variants": dict, "settings": dict}
@@ -41,7 +41,7 @@ Sample = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its last header, with the variants of all, and its samples in order of their places."""
+    """One run: its last header, with the variants of all, and its samples in order of their keys."""
 
     header: Header
     samples: tuple[Sample, ...]
@@ -64,9 +64,9 @@ class Run:
         return sorted({sample["length"] for sample in self.samples})
 
 
-def place(sample: Sample) -> tuple:
+def sample_key(sample: Sample) -> tuple:
     """What tells a sample from all others of its run."""
-    return tuple(sample.get(key) for key in PLACE)
+    return tuple(sample.get(key) for key in SAMPLE_KEY)
 
 
 def is_run(path: Path) -> bool:
@@ -79,7 +79,7 @@ def is_run(path: Path) -> bool:
 
 
 def read(path: Path) -> list[Run]:
-    """The runs in a file; of two samples of one place the later counts. A last line that was cut off is left out.
+    """The runs in a file; of two samples with one key the later counts. A last line that was cut off is left out.
 
     Raises DcaHubError naming the line that is neither a header nor a sample.
     """
@@ -97,7 +97,7 @@ def read(path: Path) -> list[Run]:
             )
         else:
             _check_sample(value, header, where)
-            samples[place(value)] = value
+            samples[sample_key(value)] = value
     if not found:
         raise DcaHubError(f"{path.name!r} holds no results: {_FIX}.")
     return [assemble(header, samples) for header, samples in found.values()]
@@ -113,11 +113,11 @@ def _joined(found: dict, header: Header) -> tuple[Header, dict]:
 
 
 def assemble(header: Header, samples: dict) -> Run:
-    """A run out of its header and its samples by place."""
+    """A run out of its header and its samples by key."""
     names = list(header["variants"])
 
     def order(sample: Sample) -> tuple:
-        return names.index(sample["variant"]), [_sortable(value) for value in place(sample)[1:]]
+        return names.index(sample["variant"]), [_sortable(value) for value in sample_key(sample)[1:]]
 
     return Run(header, tuple(sorted(samples.values(), key=order)))
 

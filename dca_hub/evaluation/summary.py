@@ -12,9 +12,9 @@ from typing import Any
 
 from dca_hub import results
 from dca_hub.evaluation import runs
-from dca_hub.evaluation.averages import mean_and_error, perplexity
+from dca_hub.evaluation.metrics import mean_and_error, perplexity
 from dca_hub.evaluation.runs import Run, Sample
-from dca_hub.results import Result
+from dca_hub.results import Measurement
 
 NEEDLES = ("passkey", "needle")
 _MOST_DEPTHS = 21  # rows of a heat map or a table
@@ -99,7 +99,7 @@ def title(run: Run) -> str:
     return re.sub(r" [0-9a-f]{8}(?=,|$)", "", data(run))
 
 
-def measurements(run: Run) -> list[Result]:
+def measurements(run: Run) -> list[Measurement]:
     """What a model card says of a run: the DCA model and the plain base, and no ablations or scalings."""
     header, found = run.header, []
     for name, by_length in numbers(run).items():
@@ -109,7 +109,7 @@ def measurements(run: Run) -> list[Result]:
         for length, one in by_length.items():
             if math.isfinite(one.value):
                 found.append(
-                    Result(
+                    Measurement(
                         task=run.task,
                         metric=metric(run),
                         value=round(one.value, 6),
@@ -127,7 +127,7 @@ def measurements(run: Run) -> list[Result]:
     return found
 
 
-def read(path: Path) -> list[Result]:
+def read(path: Path) -> list[Measurement]:
     """The measurements in a file: of one or more runs, or of ready ones.
 
     Raises DcaHubError naming the line that is neither.

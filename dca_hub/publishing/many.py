@@ -1,7 +1,7 @@
 """Packages and publishes entries of the catalogue, one after another; one that fails stops none of the others."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -9,10 +9,9 @@ from pathlib import Path
 from dca_hub import licenses
 from dca_hub.catalogue import Entry
 from dca_hub.errors import DcaHubError
+from dca_hub.progress import OnMessage
 from dca_hub.publishing import model
 from dca_hub.publishing.model import Options
-
-Say = Callable[[str], None]
 
 
 class State(Enum):
@@ -50,7 +49,7 @@ def publish(
     entries: list[Entry],
     owner: str,
     options: Options,
-    say: Say,
+    on_message: OnMessage,
     *,
     suffix: str = "-DCA",
     with_weights: bool = False,
@@ -64,18 +63,20 @@ def publish(
     """
     for number, entry in enumerate(entries, 1):
         repository = repository_name(entry, owner, suffix)
-        say(f"[{number}/{len(entries)}] {entry.name} as {repository}")
+        on_message(f"[{number}/{len(entries)}] {entry.name} as {repository}")
         try:
-            yield _one(entry, repository, options, say, with_weights, dry_run)
+            yield _one(entry, repository, options, on_message, with_weights, dry_run)
         except DcaHubError as error:
             yield Outcome(entry.name, repository, State.FAILED, None, str(error))
 
 
-def _one(entry: Entry, repository: str, options: Options, say: Say, with_weights: bool, dry_run: bool) -> Outcome:
+def _one(
+    entry: Entry, repository: str, options: Options, on_message: OnMessage, with_weights: bool, dry_run: bool
+) -> Outcome:
     from dca_hub.packaging import package
 
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / entry.name
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / entry.name
         package(entry.name, folder, weights="copy" if entry.is_local else "none")
         options = replace(options, weights="copy" if entry.is_local else "reference")
         plan = model.plan(folder, repository, options)
@@ -84,8 +85,8 @@ def _one(entry: Entry, repository: str, options: Options, say: Say, with_weights
             words = f"{len(changes.added)} new, {len(changes.changed)} changed, {len(changes.removed)} removed"
             return Outcome(entry.name, repository, State.PLANNED, None, f"{plan.choice.mode}: {words}")
         if plan.changes or plan.state is None:
-            model.verify(folder, plan.choice, say, with_weights=with_weights)
-        published = model.carry_out(plan)
+            model.verify(folder, plan.choice, on_message, with_weights=with_weights)
+        published = model.upload(plan)
         detail = "there already, and loaded back then"
         if published.new or not model.is_tagged(published):
             detail = model.load_back(published, with_weights=with_weights or entry.is_local)

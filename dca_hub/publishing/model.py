@@ -1,13 +1,13 @@
 """Publishes a package: from a folder that passes its verification to a revision on the Hub that loads."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from dca_hub import card, licenses, manifest
 from dca_hub.errors import DcaHubError
 from dca_hub.manifest import Manifest
+from dca_hub.progress import OnMessage
 from dca_hub.publishing import comparison, failures
 from dca_hub.publishing.contents import Changes
 from dca_hub.publishing.hub import SILENCE, Commit, Hub, State
@@ -17,8 +17,6 @@ from dca_hub.publishing.weights import Choice, Mode, choose, find_base, own_weig
 _OWNER_NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?/[A-Za-z0-9_]([\w.-]*[A-Za-z0-9_])?")
 # What a person may have put beside a package on its page, and no loader ever reads.
 _KEPT = {".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf"}
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -66,36 +64,36 @@ class Published:
 
 
 def publish(
-    folder: str | Path, repository: str, options: Options = Options(), say: Say = lambda words: None
+    folder: str | Path, repository: str, options: Options = Options(), on_message: OnMessage = lambda words: None
 ) -> Published:
     """Publishes a package: plans, verifies, uploads one commit, loads it back from the Hub, and tags it.
 
     Args:
         folder: what `package` made.
         repository: owner/name on the Hub; made where there is none. The token is the Hub client's own.
-        say: is given each line about the course of things.
+        on_message: is given each line about the course of things.
 
     Returns what came of it; `loaded_back` is None where that very revision was published, checked and tagged before.
 
     Raises:
         DcaHubError: the package, the name or the Hub does not allow it, or what comes back is not what was sent.
     """
-    return publish_plan(plan(folder, repository, options), say)
+    return publish_plan(plan(folder, repository, options), on_message)
 
 
-def publish_plan(plan: Plan, say: Say = lambda words: None) -> Published:
+def publish_plan(plan: Plan, on_message: OnMessage = lambda words: None) -> Published:
     """`publish` of what has been planned."""
     if plan.changes or plan.state is None:
-        verify(plan.folder, plan.choice, say)
-    published = carry_out(plan)
-    say(f"{'published' if published.new else 'there already'}: {plan.repository} at {published.commit.commit}")
+        verify(plan.folder, plan.choice, on_message)
+    published = upload(plan)
+    on_message(f"{'published' if published.new else 'there already'}: {plan.repository} at {published.commit.commit}")
     if published.commit.pull_request:
-        say(f"as a pull request: {published.commit.pull_request}")
-    say(f"\n{published.snippet}\n")
+        on_message(f"as a pull request: {published.commit.pull_request}")
+    on_message(f"\n{published.snippet}\n")
     if published.new or not is_tagged(published):
         published = replace(published, loaded_back=load_back(published))
         tag(published)
-        say(f"loaded back from the Hub: {published.loaded_back}")
+        on_message(f"loaded back from the Hub: {published.loaded_back}")
     return published
 
 
@@ -139,7 +137,7 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
     return Plan(folder, repository, options, held, choice, prepared, state, _changes(prepared, state))
 
 
-def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True) -> None:
+def verify(folder: Path, choice: Choice, on_message: OnMessage, *, with_weights: bool = True) -> None:
     """Verifies a package, with the base's weights where it holds none, unless they are too many to fetch or not wanted.
 
     Raises DcaHubError with the first finding that failed.
@@ -149,7 +147,7 @@ def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True)
     borrowed = choice.base if with_weights and choice.base and choice.base.bytes <= comparison.LIMIT else None
     with comparison.completed(folder, borrowed) as whole:
         for finding in verify(whole):
-            say(str(finding))
+            on_message(str(finding))
             if finding.outcome is Outcome.FAILED:
                 raise DcaHubError(
                     f"{folder.name!r} fails its verification ({finding.check.value}: {finding.detail}): package it "
@@ -157,7 +155,7 @@ def verify(folder: Path, choice: Choice, say: Say, *, with_weights: bool = True)
                 )
 
 
-def carry_out(plan: Plan) -> Published:
+def upload(plan: Plan) -> Published:
     """Makes the revision that was planned; with nothing to change there is none to make.
 
     Raises:
@@ -168,8 +166,8 @@ def carry_out(plan: Plan) -> Published:
         commit, new = Commit(plan.state.commit), False
     else:
         commit, new = _commit(plan, hub), True
-    place = replace(plan.prepared.place, revision=commit.commit)
-    return Published(plan, commit, new, card.snippet(place))
+    destination = replace(plan.prepared.destination, revision=commit.commit)
+    return Published(plan, commit, new, card.snippet(destination))
 
 
 def load_back(published: Published, *, with_weights: bool = True) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dca_hub import card, catalogue, manifest, results, sources
-from dca_hub.card import Place
+from dca_hub.card import Destination
 from dca_hub.checkpoints import INDEX
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import summary
@@ -15,7 +15,7 @@ from dca_hub.modeling.dual_chunk_weights import WEIGHTS_KEY
 from dca_hub.publishing import allowed, weights
 from dca_hub.publishing.contents import Contents, File, Source
 from dca_hub.publishing.weights import Choice
-from dca_hub.results import Result
+from dca_hub.results import Measurement
 
 _README, _CONFIG = "README.md", "config.json"
 
@@ -25,7 +25,7 @@ class Prepared:
     """What will be published. `tag` is the name that its card pins; `place` what the card says of it."""
 
     contents: Contents
-    place: Place
+    destination: Destination
     tag: str | None
 
 
@@ -56,11 +56,11 @@ def prepare(
         lines = File.of(results.FILE, results.to_lines(found).encode("utf-8"))
         files = [*(file for file in files if file.name != results.FILE), lines]
     pointed = (choice.base.repository, choice.base.commit) if choice.mode == "reference" else None
-    place = Place(repository, None, pointed, bool(pointed and choice.base.gated))
+    destination = Destination(repository, None, pointed, bool(pointed and choice.base.gated))
     if tagged:
-        untagged = _complete(files, held, choice, place, found)
-        place = replace(place, revision=tag or f"dca-{untagged.fingerprint()}")
-    return Prepared(_complete(files, held, choice, place, found), place, place.revision)
+        untagged = _complete(files, held, choice, destination, found)
+        destination = replace(destination, revision=tag or f"dca-{untagged.fingerprint()}")
+    return Prepared(_complete(files, held, choice, destination, found), destination, destination.revision)
 
 
 def _small_files(folder: Path, held: Manifest) -> list[File]:
@@ -120,7 +120,7 @@ def _with_weights_of(base: weights.Base | None, file: File) -> File:
     return File.of(_CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
-def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]:
+def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Measurement]:
     found = [result for path in measured for result in summary.read(path)]
     if found:
         sizes = sources.read_config(folder)[CONFIG_KEY]
@@ -128,12 +128,14 @@ def _results(folder: Path, held: Manifest, measured: list[Path]) -> list[Result]
     return found
 
 
-def _complete(files: list[File], held: Manifest, choice: Choice, place: Place, found: list[Result]) -> Contents:
-    """All files with the card for that place and a manifest of them all."""
+def _complete(
+    files: list[File], held: Manifest, choice: Choice, destination: Destination, found: list[Measurement]
+) -> Contents:
+    """All files with the card for that destination and a manifest of them all."""
     by_name = {file.name: file for file in files}
     text = by_name[_README].content.decode("utf-8")
-    source = f"https://huggingface.co/{place.repository}/blob/main/{results.FILE}" if found else None
-    by_name[_README] = File.of(_README, card.published(text, place, found, source).encode("utf-8"))
+    source = f"https://huggingface.co/{destination.repository}/blob/main/{results.FILE}" if found else None
+    by_name[_README] = File.of(_README, card.published(text, destination, found, source).encode("utf-8"))
     listed = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(by_name.items())}
     mode = "none" if choice.mode == "reference" else "copy"
     revision = choice.base.commit if choice.base else held.revision

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from huggingface_hub import constants
 
 from dca_hub import card_text
 from dca_hub.errors import DcaHubError
+from dca_hub.progress import OnMessage
 from dca_hub.publishing import allowed, failures
 from dca_hub.publishing.contents import Changes, Contents, File
 from dca_hub.publishing.hub import SILENCE, Hub, State
@@ -19,8 +19,6 @@ _README = "README.md"
 _UNDER_WAY = {"BUILDING", "RUNNING_BUILDING", "APP_STARTING", "RUNNING_APP_STARTING"}
 _SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)$", re.I)
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
     return Plan(repository, options, values["sdk"], contents, left_out, state, changes)
 
 
-def carry_out(plan: Plan) -> str:
+def upload(plan: Plan) -> str:
     """Makes or updates the Space; returns its commit. DcaHubError when that fails; it then runs what it ran before."""
     options, hub, state = plan.options, Hub(plan.repository, "space", silence=plan.options.silence), plan.state
     if state is None:
@@ -96,7 +94,7 @@ def carry_out(plan: Plan) -> str:
     return commit
 
 
-def wait(plan: Plan, commit: str, seconds: float, say: Say) -> None:
+def wait(plan: Plan, commit: str, seconds: float, on_message: OnMessage) -> None:
     """Waits until the Space runs that commit, saying each stage once.
 
     Raises:
@@ -110,7 +108,7 @@ def wait(plan: Plan, commit: str, seconds: float, say: Say) -> None:
         stage = str(getattr(runtime.stage, "value", runtime.stage))
         runs_it = runtime.raw.get("sha", commit) == commit  # for a while after a push, the version before it runs on
         if stage != told:
-            say(f"{stage.lower().replace('_', ' ')}{'' if runs_it else ' (the version before)'}")
+            on_message(f"{stage.lower().replace('_', ' ')}{'' if runs_it else ' (the version before)'}")
             told = stage
         if stage == "RUNNING" and runs_it:
             return

@@ -17,7 +17,7 @@ from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
 from dca_hub.loading import Loaded, fetch, load
 from dca_hub.pretrained import Quantization
-from dca_hub.progress import Report
+from dca_hub.progress import OnLoadProgress
 from dca_hub.prompts import Prompter
 from dca_hub.serving import client
 from dca_hub.serving.client import Served, connect
@@ -73,7 +73,7 @@ class Host:
             return self._take(connect(settings.model, settings.endpoint), Choice(settings.model))
         self._load(Choice(settings.model, settings.quantization or None, settings.device or None))
 
-    def fetch(self, choice: Choice, report: Report | None = None) -> None:
+    def fetch(self, choice: Choice, progress: OnLoadProgress | None = None) -> None:
         """Brings a model's files onto this machine, where they are not, while the loaded one goes on being used.
 
         Raises DcaHubError when the model may not or cannot be had, or would not fit in memory even alone.
@@ -81,12 +81,12 @@ class Host:
         self.check(choice.name)
         fetch(
             choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
-            freed=self.freed(choice.device), report=report,
+            freed=self.freed(choice.device), progress=progress,
         )  # fmt: skip
 
-    def change(self, choice: Choice, report: Report | None = None) -> None:
+    def change(self, choice: Choice, progress: OnLoadProgress | None = None) -> None:
         """Frees the model and loads another one, whose files are fetched already; runs in the lane, where nothing else
-        uses the model. Whatever `report` raises gives it up.
+        uses the model. Whatever `progress` raises gives it up.
 
         Raises DcaHubError when the model may not or cannot be loaded. The one before is then loaded again, as when
         the loading was given up.
@@ -95,7 +95,7 @@ class Host:
         before = self._chosen
         self._free()
         try:
-            self._load(choice, report)
+            self._load(choice, progress)
         except BaseException:
             self._free()
             self._load(before)
@@ -166,10 +166,10 @@ class Host:
             return 0
         return self._loaded.base.get_memory_footprint()
 
-    def _load(self, choice: Choice, report: Report | None = None) -> None:
+    def _load(self, choice: Choice, progress: OnLoadProgress | None = None) -> None:
         loaded = load(
             choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
-            report=report,
+            progress=progress,
         )  # fmt: skip
         if Path(loaded.name).is_dir():  # no path of this machine on a stranger's screen
             loaded = dataclasses.replace(loaded, name=Path(loaded.name).resolve().name)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from dca_hub import catalogue
 from dca_hub.errors import DcaHubError
-from dca_hub.progress import Progress
+from dca_hub.progress import LoadProgress
 from dca_hub.space import host as hosts
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.failures import sentence
@@ -145,7 +145,7 @@ def _line(words: str) -> str:
     return tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
 
 
-def _progress(name: str, progress: Progress) -> str:
+def _progress(name: str, progress: LoadProgress) -> str:
     done, total = progress.done, progress.total
     if not total:
         return _line(f"Asking the Hub for {name}")

@@ -14,7 +14,7 @@ from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.experiments import Subject, header
 from dca_hub.evaluation.grid import Grid
-from dca_hub.evaluation.needle import Result
+from dca_hub.evaluation.needle import Trial
 from dca_hub.evaluation.variants import build
 from dca_hub.loading import Loaded
 from dca_hub.space.turns import SIDES, Mode
@@ -27,12 +27,12 @@ _LARGEST_GRID = 10_000  # prompts: a map of more would take the server and the b
 class Saved:
     """What a file holds: results, and what its run was to measure, all of them included."""
 
-    results: list[Result]
+    results: list[Trial]
     grid: Grid
     mode: Mode
 
 
-def content(results: Sequence[Result], grid: Grid, mode: Mode, loaded: Loaded) -> bytes:
+def content(results: Sequence[Trial], grid: Grid, mode: Mode, loaded: Loaded) -> bytes:
     """JSON lines: what was measured, then one trial a line."""
     variants = [variant for variant in build(loaded, ["plain"]) if any(r.dca == variant.dca for r in results)]
     names = {variant.dca: variant.name for variant in variants}

@@ -21,10 +21,10 @@ def work(context: Context, session: Session, mode: str, own: str, tell: Tell) ->
 
 
 def _measure(session: Session, grid: Grid, loaded: Loaded, mode: str, own: str, tell: Tell) -> None:
-    total, order = grid.prompts * len(SIDES[mode]), list(grid.places())
+    total, order = grid.prompts * len(SIDES[mode]), list(grid.trial_keys())
     for side in SIDES[mode]:
         model, dca = (loaded.model, True) if side == "dca" else (loaded.base, False)
-        known = {r.place[-3:] for r in session.needle if r.dca == dca}
+        known = {r.trial_key for r in session.needle if r.dca == dca}
         waiting = iter([key for key in order if key not in known])
         at = _Position(side, next(waiting, None))
 
@@ -44,14 +44,14 @@ def _measure(session: Session, grid: Grid, loaded: Loaded, mode: str, own: str, 
 class _Position:
     """The prompt that is being asked."""
 
-    def __init__(self, side: str, place: tuple | None):
-        self.side, self.place, self._told = side, place, False
+    def __init__(self, side: str, trial_key: tuple | None):
+        self.side, self.trial_key, self._told = side, trial_key, False
 
-    def go_to(self, place: tuple | None) -> None:
-        self.place, self._told = place, True
+    def go_to(self, trial_key: tuple | None) -> None:
+        self.trial_key, self._told = trial_key, True
 
     def key(self) -> str:
-        return view.key_of(self.side, *self.place[:2]) if self.place else ""
+        return view.key_of(self.side, *self.trial_key[:2]) if self.trial_key else ""
 
     def fresh(self) -> bool:
         """Whether the map does not show this prompt as running yet."""
@@ -59,14 +59,14 @@ class _Position:
         return not told
 
     def words(self) -> str:
-        length, depth, _ = self.place or (0, 0, 0)
+        length, depth, _ = self.trial_key or (0, 0, 0)
         return f"{'DCA' if self.side == 'dca' else 'Plain'}, {length:,} tokens, depth {100 * depth:.0f} %"
 
 
 def asked(session: Session, grid: Grid, mode: str) -> int:
     """How many of the grid's prompts have been asked."""
-    wanted = set(grid.places())
-    return sum(r.place[-3:] in wanted and ("dca" if r.dca else "plain") in SIDES[mode] for r in session.needle)
+    wanted = set(grid.trial_keys())
+    return sum(r.trial_key in wanted and ("dca" if r.dca else "plain") in SIDES[mode] for r in session.needle)
 
 
 def summary(session: Session, mode: str) -> str:

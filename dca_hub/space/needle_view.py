@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
-from dca_hub.evaluation.needle import Result
+from dca_hub.evaluation.needle import Trial
 from dca_hub.loading import Loaded
 from dca_hub.space import needle_file
 from dca_hub.space.markup import download, seconds, steps, tag
@@ -18,7 +18,7 @@ _BEGIN = steps(
 )
 
 
-def maps(results: Sequence[Result], grid: Grid | None, trained: int, sides: Sequence[str], running: str = "") -> str:
+def maps(results: Sequence[Trial], grid: Grid | None, trained: int, sides: Sequence[str], running: str = "") -> str:
     """A map for each side; `running` names the cell that is being measured, as `key_of` does."""
     if grid is None:
         return _BEGIN
@@ -29,7 +29,7 @@ def key_of(side: str, length: int, depth: float) -> str:
     return f"{side}/{length}/{depth}"
 
 
-def _map(results: Sequence[Result], grid: Grid, trained: int, side: str, running: str) -> str:
+def _map(results: Sequence[Trial], grid: Grid, trained: int, side: str, running: str) -> str:
     own = [r for r in results if r.dca == (side == "dca")]
     scores = needle.scores(own)
     last = max((n for n in grid.lengths if n <= trained), default=None)
@@ -74,7 +74,7 @@ def _cell(key: str, score: float | None, running: bool) -> str:
     )
 
 
-def detail(results: Sequence[Result], key: str) -> str:
+def detail(results: Sequence[Trial], key: str) -> str:
     """The trials of one cell: what stood around the needle, the key, the answer."""
     try:
         side, length, depth = key[:_LONGEST_KEY].split("/")
@@ -87,7 +87,7 @@ def detail(results: Sequence[Result], key: str) -> str:
     return tag("section", head, *map(_trial, found), class_="dh-detail", aria_label="Trials of this cell")
 
 
-def _trial(result: Result) -> str:
+def _trial(result: Trial) -> str:
     before, key, after = result.around.partition(result.key)
     verdict = "Found" if result.found else "Missed"
     facts = tag(
@@ -101,7 +101,7 @@ def _trial(result: Result) -> str:
     return tag("div", facts, tag("p", before, tag("mark", key), (after)), class_="dh-trial")
 
 
-def links(results: Sequence[Result], grid: Grid | None, mode: Mode, loaded: Loaded) -> str:
+def links(results: Sequence[Trial], grid: Grid | None, mode: Mode, loaded: Loaded) -> str:
     """The loaded model's results as JSON lines and as a picture."""
     results = [result for result in results if result.model == loaded.name]
     if not results or grid is None:

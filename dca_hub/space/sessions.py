@@ -17,7 +17,7 @@ from dca_hub.conversation import Conversation, Reading
 from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import Grid
-from dca_hub.evaluation.needle import Result
+from dca_hub.evaluation.needle import Trial
 from dca_hub.space import folders
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Job
@@ -71,7 +71,7 @@ class Session:
     claimed: set[str] = field(default_factory=set)
     loading: Job | None = None
     used: float = field(default_factory=time.monotonic)
-    needle: list[Result] = field(default_factory=list)
+    needle: list[Trial] = field(default_factory=list)
     grid: Grid | None = None
     why_gone: str = ""  # what happened to the session before it in the same tab, with all it had
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))

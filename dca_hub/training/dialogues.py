@@ -50,8 +50,8 @@ class OddDialogue(DcaHubError):
     """One dialogue cannot be used; others can."""
 
 
-def read(path: Path, say: Callable[[str], None] = lambda note: None) -> list[list[Message]]:
-    """The dialogues in a file, with roles user, assistant and system; `say` is told what was left out, and why.
+def read(path: Path, on_message: Callable[[str], None] = lambda note: None) -> list[list[Message]]:
+    """The dialogues in a file, with roles user, assistant and system; `on_message` is told what was left out, and why.
 
     Raises DcaHubError for a file that is not JSON, and when no entry can be used.
     """
@@ -59,10 +59,10 @@ def read(path: Path, say: Callable[[str], None] = lambda note: None) -> list[lis
     entries = list(_entries(text, path.name))
     if not entries:
         raise DcaHubError(f"{path.name!r} holds no dialogues: give a JSON list or JSON lines of them.")
-    return usable(entries, lambda one: _dialogue(one[1], one[0]), say)
+    return usable(entries, lambda one: _dialogue(one[1], one[0]), on_message)
 
 
-def usable(given: Sequence[Any], make: Callable[[Any], Any], say: Callable[[str], None]) -> list[Any]:
+def usable(given: Sequence[Any], make: Callable[[Any], Any], on_message: Callable[[str], None]) -> list[Any]:
     """What `make` makes of each dialogue. The odd ones are left out, and how many and why is said.
 
     Raises DcaHubError when all are odd, with what the first one lacks.
@@ -77,7 +77,7 @@ def usable(given: Sequence[Any], make: Callable[[Any], Any], say: Callable[[str]
         raise DcaHubError(odd[0])
     if odd:
         shown = " ".join(odd[:_SHOWN]) + (f" (and {len(odd) - _SHOWN:,} more)" if len(odd) > _SHOWN else "")
-        say(f"note: {len(odd):,} of {len(given):,} dialogues cannot be used and are left out. {shown}")
+        on_message(f"note: {len(odd):,} of {len(given):,} dialogues cannot be used and are left out. {shown}")
     return found
 
 

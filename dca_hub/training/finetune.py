@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ import torch
 from dca_hub.errors import DcaHubError
 from dca_hub.loading import Loaded, load
 from dca_hub.packaging import Package, package
+from dca_hub.progress import OnMessage
 from dca_hub.training import dialogues
 from dca_hub.training.dialogues import TEMPLATE, Document
 from dca_hub.training.saving import save
 from dca_hub.training.stopping import StopAtStep
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,14 @@ class Settings:
 
 
 def finetune(
-    model: str, data: Path, out: Path, settings: Settings, say: Say, *, dtype: str | None = None, force: bool = False
+    model: str,
+    data: Path,
+    out: Path,
+    settings: Settings,
+    on_message: OnMessage,
+    *,
+    dtype: str | None = None,
+    force: bool = False,
 ) -> Package | None:
     """Trains a model, and packages it in `out`; checkpoints are kept in `OUT.training` beside it, and gone on from.
 
@@ -69,11 +74,11 @@ def finetune(
     if out.exists() and not force:
         raise DcaHubError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
     work = out.with_name(f"{out.name}.training")
-    said = dialogues.read(data, say)[: settings.most_dialogues]
+    said = dialogues.read(data, on_message)[: settings.most_dialogues]
     # The trainer moves the model to its device, or shards it there.
     anew = lambda: load(model, device="cpu", dtype=dtype or "float32")
     loaded = anew()
-    documents = prepare(loaded, said, settings, say)
+    documents = prepare(loaded, said, settings, on_message)
     text = f"{data.name} {hashlib.sha256(data.read_bytes()).hexdigest()[:8]}"
     _keep_settings(work, {**asdict(settings), "model": model, "dtype": str(loaded.model.dtype), "data": text})
     trainer = make_trainer(trl, loaded, documents, settings, work)
@@ -81,7 +86,7 @@ def finetune(
     trainer.add_callback(stop)
     checkpoint = _last_checkpoint(work)
     if checkpoint:
-        say(f"going on from {Path(checkpoint).name}")
+        on_message(f"going on from {Path(checkpoint).name}")
     with stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     if stop.asked:
@@ -114,30 +119,30 @@ def require(*names: str):
     return found[0]
 
 
-def prepare(loaded: Loaded, said: list, settings: Settings, say: Say) -> list[Document]:
+def prepare(loaded: Loaded, said: list, settings: Settings, on_message: OnMessage) -> list[Document]:
     """The dialogues as tokens, none longer than a row. What is cut or left out is said."""
     tokenizer = loaded.tokenizer
     if not tokenizer.chat_template:
         tokenizer.chat_template = TEMPLATE
-        say("note: the model has no chat format; it gets that of Vicuna, which the package will carry.")
+        on_message("note: the model has no chat format; it gets that of Vicuna, which the package will carry.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tokenized = dialogues.usable(said, lambda one: (one, dialogues.tokenize(tokenizer, one)), say)
+    tokenized = dialogues.usable(said, lambda one: (one, dialogues.tokenize(tokenizer, one)), on_message)
     whole = [document for _, document in tokenized]
     if settings.concatenate:
         random.Random(settings.seed).shuffle(tokenized)
         sizes = {id(one): len(document.input_ids) for one, document in tokenized}
         longer = dialogues.joined([one for one, _ in tokenized], settings.length, lambda one: sizes[id(one)])
-        whole = dialogues.usable(longer, lambda one: dialogues.tokenize(tokenizer, one), say)
+        whole = dialogues.usable(longer, lambda one: dialogues.tokenize(tokenizer, one), on_message)
     cut = [document.cut(settings.length) for document in whole]
     found = [document for document in cut if document.teaches]
     longer = sum(len(document.input_ids) > settings.length for document in whole)
     if longer:
-        say(
+        on_message(
             f"note: {longer:,} of {len(whole):,} dialogues have more than {settings.length:,} tokens and are cut there."
         )
     if len(found) < len(cut):
-        say(f"note: {len(cut) - len(found):,} dialogues hold no answer within the length and are left out.")
+        on_message(f"note: {len(cut) - len(found):,} dialogues hold no answer within the length and are left out.")
     if not found:
         raise DcaHubError(f"No dialogue has an answer within {settings.length:,} tokens: give a greater --length.")
     return found

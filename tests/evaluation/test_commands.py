@@ -89,7 +89,7 @@ def test_two_processes_that_share_one_model_give_what_one_gives(measured, folder
     done = launch(2, "-m", "dca_hub", *command, "--out", str(out))
     assert done.returncode == 0, done.stderr
     mine, alone = numbers(out), numbers(measured / "perplexity.jsonl")
-    assert [runs.place(one) for one in mine] == [runs.place(one) for one in alone]
+    assert [runs.sample_key(one) for one in mine] == [runs.sample_key(one) for one in alone]
     assert [one["nats"] for one in mine] == pytest.approx([one["nats"] for one in alone], rel=1e-4)
 
 
@@ -112,11 +112,11 @@ def test_ctrl_c_loses_nothing(folder, tmp_path):
     assert 3 <= len(held) < 200
     fewer = ["passkey", str(folder), "--lengths", "400", "--depths", "5", "--trials", "1", "--out", str(out)]
     assert cli.main(fewer) == 0
-    after = {runs.place(one): one for one in numbers(out)}
+    after = {runs.sample_key(one): one for one in numbers(out)}
     whole = tmp_path / "whole.jsonl"
     assert cli.main([*fewer[:-1], str(whole)]) == 0
-    assert {runs.place(one) for one in held} <= after.keys()
-    assert all(after[runs.place(one)] == one for one in numbers(whole)), "as if it had never been stopped"
+    assert {runs.sample_key(one) for one in held} <= after.keys()
+    assert all(after[runs.sample_key(one)] == one for one in numbers(whole)), "as if it had never been stopped"
 
 
 def test_plot_draws_several_files_into_one_picture(measured, tmp_path, capsys):

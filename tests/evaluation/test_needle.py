@@ -8,7 +8,7 @@ from PIL import Image
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, plots
 from dca_hub.evaluation.grid import Grid, spread
-from dca_hub.evaluation.needle import Result
+from dca_hub.evaluation.needle import Trial
 from dca_hub.loading import load
 
 
@@ -27,17 +27,17 @@ def results(demo, grid):
     return list(needle.run(demo.model, demo.tokenizer, grid, name="demo", dca=True))
 
 
-def _result(**changes) -> Result:
+def _result(**changes) -> Trial:
     values = {
         "model": "m", "dca": True, "haystack": "prose", "seed": 0, "length": 256, "depth": 0.5, "trial": 0,
         "key": "12345", "answer": "12345", "found": True, "around": "is 12345.", "seconds": 0.1,
     }  # fmt: skip
-    return Result(**{**values, **changes})
+    return Trial(**{**values, **changes})
 
 
 def test_the_grid_is_sorted_and_checked():
     assert Grid((512, 256, 512), (1.0, 0.0)).lengths == (256, 512)
-    assert list(Grid((256,), (0.0, 1.0), 2).places())[:2] == [(256, 0.0, 0), (256, 0.0, 1)]
+    assert list(Grid((256,), (0.0, 1.0), 2).trial_keys())[:2] == [(256, 0.0, 0), (256, 0.0, 1)]
     for wrong in (((), (0.5,)), ((256,), ()), ((256,), (1.5,)), ((0,), (0.5,))):
         with pytest.raises(DcaHubError):
             Grid(*wrong)
@@ -45,7 +45,7 @@ def test_the_grid_is_sorted_and_checked():
 
 
 def test_the_demo_model_finds_the_keys_and_the_prompts_hold_them(results, grid):
-    assert [r.place[-3:] for r in results] == list(grid.places())
+    assert [r.trial_key for r in results] == list(grid.trial_keys())
     assert sum(r.found for r in results) >= 5
     assert all(r.key in r.around and len(r.key) == 5 for r in results)
 
@@ -60,7 +60,7 @@ def test_a_stopped_run_goes_on(demo, grid, results):
     known = needle.from_text("".join(map(needle.to_line, results[:2])))
     assert known == results[:2]
     rest = list(needle.run(demo.model, demo.tokenizer, grid, name="demo", dca=True, done=known))
-    assert [(r.place, r.key, r.answer) for r in [*known, *rest]] == [(r.place, r.key, r.answer) for r in results]
+    assert [(r.identity, r.key, r.answer) for r in [*known, *rest]] == [(r.identity, r.key, r.answer) for r in results]
 
 
 def test_progress_can_stop_a_prompt_while_it_is_read(demo):

@@ -8,9 +8,9 @@ import pytest
 
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import runs
-from dca_hub.evaluation.log import Log, carry_out
+from dca_hub.evaluation.log import Log, run_samples
 
-PLACES = [({"variant": "DCA", "length": n, "trial": t}, n) for n in (64, 128) for t in (0, 1)]
+SAMPLES = [({"variant": "DCA", "length": n, "trial": t}, n) for n in (64, 128) for t in (0, 1)]
 
 
 def header(**changes):
@@ -27,8 +27,8 @@ def measure(at, tell):
 
 
 def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
-    whole = carry_out(Log(tmp_path / "whole.jsonl", header()), PLACES, measure)
-    for stop in range(1, len(PLACES)):
+    whole = run_samples(Log(tmp_path / "whole.jsonl", header()), SAMPLES, measure)
+    for stop in range(1, len(SAMPLES)):
         path, calls = tmp_path / f"{stop}.jsonl", []
 
         def stopping(at, tell, calls=calls, stop=stop):
@@ -38,7 +38,7 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
             return measure(at, tell)
 
         with pytest.raises(KeyboardInterrupt):
-            carry_out(Log(path, header()), PLACES, stopping)
+            run_samples(Log(path, header()), SAMPLES, stopping)
         with path.open("a") as file:
             file.write('{"variant": "DC')  # and the machine died in the middle of a line
         assert len(runs.read(path)[0].samples) == stop
@@ -48,22 +48,22 @@ def test_a_run_that_was_stopped_anywhere_goes_on_to_the_same_end(tmp_path):
             again.append(at)
             return measure(at, tell)
 
-        resumed = carry_out(Log(path, header()), PLACES, counting)
+        resumed = run_samples(Log(path, header()), SAMPLES, counting)
         assert resumed.samples == whole.samples == runs.read(path)[0].samples
-        assert len(again) == len(PLACES) - stop
+        assert len(again) == len(SAMPLES) - stop
 
 
 def test_what_is_there_is_not_measured_again_and_nothing_is_written(tmp_path):
     path = tmp_path / "r.jsonl"
-    carry_out(Log(path, header()), PLACES, measure)
+    run_samples(Log(path, header()), SAMPLES, measure)
     before = path.read_bytes()
-    carry_out(Log(path, header()), PLACES, lambda at, tell: pytest.fail("measured again"))
+    run_samples(Log(path, header()), SAMPLES, lambda at, tell: pytest.fail("measured again"))
     assert path.read_bytes() == before
 
 
 def test_progress_counts_what_is_left_by_its_cost():
     told = []
-    carry_out(Log(None, header()), PLACES, measure, progress=lambda *one: told.append(one))
+    run_samples(Log(None, header()), SAMPLES, measure, progress=lambda *one: told.append(one))
     assert told[0] == (32, 384) and told[-1] == (384, 384)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
@@ -74,7 +74,7 @@ def together(path, measure, count=2):
 
     def work(rank):
         try:
-            found[rank] = carry_out(Log(path, header(), rank, count), PLACES, measure, wait=barrier.wait)
+            found[rank] = run_samples(Log(path, header(), rank, count), SAMPLES, measure, wait=barrier.wait)
         except (KeyboardInterrupt, threading.BrokenBarrierError):
             barrier.abort()
 
@@ -87,7 +87,7 @@ def together(path, measure, count=2):
 
 
 def test_several_processes_measure_what_one_does(tmp_path):
-    alone = carry_out(Log(tmp_path / "alone.jsonl", header()), PLACES, measure)
+    alone = run_samples(Log(tmp_path / "alone.jsonl", header()), SAMPLES, measure)
     found = together(tmp_path / "r.jsonl", measure)
     assert found[0].samples == found[1].samples == alone.samples == runs.read(tmp_path / "r.jsonl")[0].samples
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["alone.jsonl", "r.jsonl"]
@@ -97,7 +97,7 @@ def test_what_several_processes_had_finished_survives_a_stop(tmp_path):
     path = tmp_path / "r.jsonl"
 
     def stopping(at, tell):
-        if at == PLACES[3][0]:
+        if at == SAMPLES[3][0]:
             other = tmp_path / "r.jsonl.part-0"
             while not other.is_file() or other.read_text().count("\n") < 3:  # its header and both its samples
                 time.sleep(0.01)
@@ -107,15 +107,15 @@ def test_what_several_processes_had_finished_survives_a_stop(tmp_path):
     together(path, stopping)
     assert list(tmp_path.glob("*.part-*")), "left for the next start"
     again = []
-    carry_out(Log(path, header()), PLACES, lambda at, tell: again.append(at) or measure(at, tell))
-    assert again == [PLACES[3][0]] and not list(tmp_path.glob("*.part-*"))
+    run_samples(Log(path, header()), SAMPLES, lambda at, tell: again.append(at) or measure(at, tell))
+    assert again == [SAMPLES[3][0]] and not list(tmp_path.glob("*.part-*"))
     assert len(runs.read(path)[0].samples) == 4
 
 
 def test_files_may_be_joined_and_hold_several_runs(tmp_path):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    carry_out(Log(first, header()), PLACES, measure)
-    carry_out(Log(second, header(task="needle")), PLACES[:1], measure)
+    run_samples(Log(first, header()), SAMPLES, measure)
+    run_samples(Log(second, header(task="needle")), SAMPLES[:1], measure)
     both = tmp_path / "both.jsonl"
     both.write_bytes(second.read_bytes() + first.read_bytes() + second.read_bytes())
     assert [(run.task, len(run.samples)) for run in runs.read(both)] == [("needle", 1), ("passkey", 4)]
@@ -131,9 +131,9 @@ def test_files_may_be_joined_and_hold_several_runs(tmp_path):
 )
 def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
     path = tmp_path / "r.jsonl"
-    carry_out(Log(path, header()), PLACES, measure)
+    run_samples(Log(path, header()), SAMPLES, measure)
     with pytest.raises(DcaHubError, match=words):
-        carry_out(Log(path, header(**changes)), PLACES, measure)
+        run_samples(Log(path, header(**changes)), SAMPLES, measure)
 
 
 @pytest.mark.parametrize(
@@ -162,15 +162,15 @@ def test_an_older_file_is_not_gone_on_with(tmp_path):
     path.write_text(json.dumps(header(run=1)) + "\n")
     before = path.read_bytes()
     with pytest.raises(DcaHubError, match="measure again, into another --out"):
-        carry_out(Log(path, header()), PLACES, measure)
+        run_samples(Log(path, header()), SAMPLES, measure)
     assert path.read_bytes() == before
 
 
 def test_a_run_reads_what_it_has_written_whatever_the_characters(tmp_path):
     path, odd = tmp_path / "r.jsonl", "a\u2028b\u2029c\x85d\x0be\x1cf"
-    written = carry_out(Log(path, header()), PLACES, lambda at, tell: {"found": True, "answer": odd})
+    written = run_samples(Log(path, header()), SAMPLES, lambda at, tell: {"found": True, "answer": odd})
     assert runs.read(path)[0].samples == written.samples and written.samples[0]["answer"] == odd
-    carry_out(Log(path, header()), PLACES, lambda at, tell: pytest.fail("measured again"))
+    run_samples(Log(path, header()), SAMPLES, lambda at, tell: pytest.fail("measured again"))
 
 
 def test_several_processes_need_a_file_and_a_file_needs_a_place(tmp_path):
@@ -178,4 +178,4 @@ def test_several_processes_need_a_file_and_a_file_needs_a_place(tmp_path):
         Log(None, header(), 0, 2)
     (tmp_path / "file").write_text("")
     with pytest.raises(DcaHubError, match="cannot be written"):
-        carry_out(Log(tmp_path / "file" / "r.jsonl", header()), PLACES, measure)
+        run_samples(Log(tmp_path / "file" / "r.jsonl", header()), SAMPLES, measure)

@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import variants
-from dca_hub.evaluation.ablation import ablate
-from dca_hub.evaluation.scaling import rescaled, rope_parameters
+from dca_hub.evaluation.variants import ablate, rescaled, rope_parameters
 from dca_hub.generation import PromptCache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
@@ -97,12 +96,6 @@ def test_variants_share_weights_and_say_what_they_are(loaded):
     combined = by_name["DCA + linear"]
     assert combined.describes["dual_chunk_attention_config"]["original_max_position_embeddings"] == 512
     assert combined.dca and not by_name["linear"].dca
-
-
-def test_the_command_line_offers_what_there_is():
-    from dca_hub.cli import measuring
-
-    assert tuple(variants.COMPARED) == measuring.COMPARED
 
 
 def test_what_cannot_be_compared_is_named(loaded, plain):

@@ -115,7 +115,7 @@ def push(machine):
             "hub._PAUSE = 0.05\n"
             f"options = model.Options(**{options!r})\n"
             "try:\n"
-            f"    done = model.carry_out(model.plan({str(folder)!r}, {repository!r}, options))\n"
+            f"    done = model.upload(model.plan({str(folder)!r}, {repository!r}, options))\n"
             "    model.tag(done)\n"
             "    said = {'commit': done.commit.commit, 'new': done.new, 'weights': done.plan.choice.mode,\n"
             "            'why': done.plan.choice.why, 'tag': done.plan.prepared.tag, 'snippet': done.snippet,\n"

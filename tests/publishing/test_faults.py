@@ -62,7 +62,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(hub, package_folder, pus
     hub.faults = [Fault("PUT /lfs/", seconds=60, skip=3, times=9)]
     code = (
         "from dca_hub.publishing import model as m\n"
-        f"m.carry_out(m.plan({str(package_folder)!r}, {NAME!r}, m.Options(weights='copy')))"
+        f"m.upload(m.plan({str(package_folder)!r}, {NAME!r}, m.Options(weights='copy')))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env=user.environment(), stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60

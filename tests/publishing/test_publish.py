@@ -131,7 +131,7 @@ def test_from_python_in_one_call(hub, on_hub, machine):
     publisher, name = machine(), "me/Tiny-Python"
     publisher.dca_hub("package", BASE, "--out", "tiny-dca", "--weights", "link")
     code = "import json\nfrom dca_hub import publish\nlines = []\n"
-    code += f"done = publish('tiny-dca', {name!r}, say=lines.append)\n"
+    code += f"done = publish('tiny-dca', {name!r}, on_message=lines.append)\n"
     code += "print(json.dumps(dict(commit=done.commit.commit, back=done.loaded_back, new=done.new, lines=len(lines))))"
     said = publisher.json(code)
     assert said["commit"] == hub.model(name).head and said["new"] and said["lines"] > 2

@@ -10,7 +10,7 @@ from tiny_checkpoints import write_checkpoint
 
 from dca_hub import catalogue
 from dca_hub.errors import DcaHubError
-from dca_hub.progress import Progress
+from dca_hub.progress import LoadProgress
 from dca_hub.space.host import Choice
 from dca_hub.space.machine import Machine
 from dca_hub.space.markup import amount
@@ -158,7 +158,7 @@ def test_what_fits_comes_first_and_one_model_that_does_is_recommended(monkeypatc
 
 
 def test_progress_is_said_in_figures():
-    assert "1.0 GB of 4.0 GB" in _progress("m", Progress("downloading", 10**9, 4 * 10**9))
-    assert "3 of 12 tensors" in _progress("m", Progress("loading", 3, 12))
-    assert "Asking the Hub for m" in _progress("m", Progress("downloading", 0, 0))
+    assert "1.0 GB of 4.0 GB" in _progress("m", LoadProgress("downloading", 10**9, 4 * 10**9))
+    assert "3 of 12 tensors" in _progress("m", LoadProgress("loading", 3, 12))
+    assert "Asking the Hub for m" in _progress("m", LoadProgress("downloading", 0, 0))
     assert Choice("m").device is None

@@ -8,11 +8,11 @@ import pytest
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import runs
 from dca_hub.evaluation.grid import Grid
-from dca_hub.evaluation.needle import Result
+from dca_hub.evaluation.needle import Trial
 from dca_hub.space import needle_file
 
 _GRID = Grid((256, 512, 1024), (0.0, 0.5, 1.0), 2)
-_RESULT = Result(
+_RESULT = Trial(
     model="demo", dca=True, haystack="prose", seed=0, length=256, depth=0.5, trial=0, key="12345", answer="12345",
     found=True, around="12345", seconds=0.1,
 )  # fmt: skip

@@ -29,11 +29,11 @@ def _lines(name: str, data: str | None, default: str | None, what: str) -> list[
     return found
 
 
-def _find(name: str, place: str | None, what: str) -> Path:
-    if place is None:
+def _find(name: str, given: str | None, what: str) -> Path:
+    if given is None:
         raise DcaHubError(f"{name} is not on the Hub: give --data, the folder that holds {what}.")
-    folder = Path(place).expanduser()
-    if not folder.is_dir() and not _HUB_NAME.fullmatch(place):
+    folder = Path(given).expanduser()
+    if not folder.is_dir() and not _HUB_NAME.fullmatch(given):
         raise DcaHubError(f"There is no folder {folder.name!r}: give the folder of {what}.")
     if folder.is_dir():
         found = next(iter(sorted(folder.rglob(name))), None)
@@ -43,15 +43,15 @@ def _find(name: str, place: str | None, what: str) -> Path:
     from huggingface_hub import hf_hub_download, list_repo_files
 
     try:
-        files = [file for file in list_repo_files(place, repo_type="dataset") if file.rpartition("/")[2] == name]
+        files = [file for file in list_repo_files(given, repo_type="dataset") if file.rpartition("/")[2] == name]
         if files:
-            return Path(hf_hub_download(place, files[0], repo_type="dataset"))
+            return Path(hf_hub_download(given, files[0], repo_type="dataset"))
     except Exception as error:  # the client raises what its transport does
         raise DcaHubError(
-            f"{place} could not be had from the Hub ({type(error).__name__}): connect to the network, or give --data, "
+            f"{given} could not be had from the Hub ({type(error).__name__}): connect to the network, or give --data, "
             f"the folder of {what}."
         ) from None
-    raise DcaHubError(f"The data set {place} holds no {name}: give --data, the folder of {what}.")
+    raise DcaHubError(f"The data set {given} holds no {name}: give --data, the folder of {what}.")
 
 
 def _want(entry: dict, kinds: dict[str, type], name: str) -> None:
