@@ -28,6 +28,8 @@ def _attach(name: str) -> None:
     spec = _spec_from_file_location(
         f"{__name__}.{name}", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder} is not a package", name=f"{__name__}.{name}")
     module = _module_from_spec(spec)
     _sys.modules[spec.name] = globals()[name] = module
     spec.loader.exec_module(module)

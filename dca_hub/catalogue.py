@@ -17,7 +17,7 @@ from dca_hub.licenses import LICENSES
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.strict import read_yaml
+from dca_hub.schema import read_yaml
 
 Family = Literal[
     "llama",

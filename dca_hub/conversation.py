@@ -76,7 +76,7 @@ class Conversation:
     dca: bool = True
     max_context: int | None = None
     turns: list[Turn] = field(default_factory=list)
-    reader: Reader | None = None
+    reader: Reader = None  # type: ignore[assignment] # __post_init__ sets it
 
     def __post_init__(self):
         self.prompter = Prompter(self.loaded.tokenizer)

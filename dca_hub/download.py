@@ -33,7 +33,9 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str], progre
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
     )
     said: list[bytes] = []
-    listening = threading.Thread(target=lambda: said.append(process.stdout.readline()), daemon=True)
+    assert process.stdout is not None  # it is a pipe
+    answers = process.stdout
+    listening = threading.Thread(target=lambda: said.append(answers.readline()), daemon=True)
     listening.start()
     complete = _held(repository, unfinished=False)
     try:
@@ -46,7 +48,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str], progre
         process.kill()
         process.wait()
         listening.join()
-        process.stdout.close()
+        answers.close()
 
 
 def _sleep(process: subprocess.Popen) -> None:
@@ -76,7 +78,7 @@ def _main(request: str) -> None:
 
     wanted = json.loads(request)
     files = snapshot_download(**wanted, dry_run=True)
-    print(sum(file.file_size for file in files if file.will_download), flush=True)
+    print(sum(file.file_size or 0 for file in files if file.will_download), flush=True)
     snapshot_download(**wanted)
 
 

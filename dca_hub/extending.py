@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from typing import Any
 
 import torch
 from torch import nn
@@ -92,21 +93,20 @@ def extend(
             f"{type(model).__name__} computes its attention in its own code, where Dual Chunk Attention has no way in."
         ) from None
     plain = text_model(model)
-    rotary = copy.copy(
-        getattr(plain, rotary_name(plain))
-    )  # a shell of its own: its buffers may be replaced, never changed
+    # A shell of its own: its buffers may be replaced, never changed.
+    rotary: Any = copy.copy(getattr(plain, rotary_name(plain)))
     rotary._buffers = dict(rotary._buffers)
     for name in ("_hf_hook", "_old_forward", "forward"):  # of accelerate, they would call the module that was copied
         vars(rotary).pop(name, None)
     rotary.config = config
-    text_model(extended).rotary_emb.inner = rotary
+    _rotary(extended).inner = rotary
     if model.config.model_type not in families.FAMILIES:
         _try_out(model, extended)
     if not getattr(config_class, "auto_classes", None):
         warnings.warn(
             f"{type(model).__name__} is not in the list of supported models ({', '.join(families.FAMILIES)}); its "
             "rotary positions fit Dual Chunk Attention and it is extended all the same, in memory only. "
-            f"{extended.dual_chunk_plan.describe()}",
+            f"{_rotary(extended).plan.describe()}",
             stacklevel=2,
         )
     return extended
@@ -121,6 +121,10 @@ def _settings(geometry: DualChunkGeometry, sparse, said: dict | None) -> dict:
         return settings
     wanted.check(geometry)
     return {**settings, SPARSE_KEY: wanted.as_config(), **wanted.heads_as_config()}
+
+
+def _rotary(extended) -> DualChunkRotary:
+    return text_model(extended).rotary_emb
 
 
 def sharing(model: PreTrainedModel, cls: type, config) -> PreTrainedModel:
@@ -164,13 +168,15 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
     come out different."""
     if model.device.type == "meta":
         return
-    embedding, rotary = model.get_input_embeddings().weight, text_model(extended).rotary_emb
+    embedding: Any = model.get_input_embeddings().weight
+    rotary = _rotary(extended)
     # Where scores depend on more than distances, keys that are moved are no longer those of the given model.
     length = _EXACT.chunk_size + 1 if rotary.plan.is_relative else _EXACT.chunk_length
     ids = torch.arange(length, device=embedding.device).unsqueeze(0) % len(embedding)
     was_training, geometry, rotary.geometry = model.training, rotary.geometry, _EXACT
     try:
-        model.eval(), extended.eval()
+        model.eval()
+        extended.eval()
         mine, its = (text_model(m)(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
         raise DcaHubError(
@@ -179,7 +185,8 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
         ) from error
     finally:
         rotary.geometry = geometry
-        model.train(was_training), extended.train(was_training)
+        model.train(was_training)
+        extended.train(was_training)
     allowed = 0.01 if model.dtype in (torch.float32, torch.float64) else 0.1
     if not (mine - its).square().mean().sqrt() <= allowed * its.square().mean().sqrt():
         raise DcaHubError(
@@ -199,11 +206,12 @@ def _share(source: nn.Module, target: nn.Module) -> None:
         counterpart = target._modules.get(name)
         if isinstance(counterpart, DualChunkRotary):
             continue
-        if type(child) is type(counterpart) and next(child.children(), None) is not None:
+        if counterpart is not None and type(child) is type(counterpart) and next(child.children(), None) is not None:
             _share(child, counterpart)
         else:
             target._modules[name] = child
-    if hasattr(source, "_hf_hook"):  # last: the hook of a layer looks at once where the weights in it are
+    hook: Any = getattr(source, "_hf_hook", None)
+    if hook is not None:  # last: the hook of a layer looks at once where the weights in it are
         from accelerate.hooks import add_hook_to_module
 
-        add_hook_to_module(target, copy.copy(source._hf_hook))
+        add_hook_to_module(target, copy.copy(hook))

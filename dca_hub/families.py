@@ -62,4 +62,4 @@ def find(model_type: str) -> Family:
 
 def modeling_folder() -> Path:
     """The folder of the modeling files, in a checkout or an installation."""
-    return Path(import_module("dca_hub.modeling").__file__).parent
+    return Path(str(import_module("dca_hub.modeling").__file__)).parent

@@ -85,7 +85,7 @@ class PromptCache:
         Yields how many tokens have been read after each piece. Closing the iterator stops the work there.
         """
         common = self._common(prompt)
-        self.keep(common - common % piece if whole_pieces else common)
+        self.keep(common - common % piece if piece and whole_pieces else common)
         begin, end = len(self.tokens), len(prompt) - 1
         self._cache.reserve(end + _ANSWER)
         size = piece or _FIRST_PIECE
@@ -99,7 +99,7 @@ class PromptCache:
 
     def keep(self, length: int) -> None:
         """Cuts the cache back to its first `length` tokens."""
-        if length < len(self.tokens) and any(layer.is_sliding for layer in self._cache.layers):
+        if length < len(self.tokens) and any(getattr(layer, "is_sliding", False) for layer in self._cache.layers):
             self.clear()  # a sliding window has dropped what would be needed
         elif length < len(self.tokens):
             self._cache.crop(length - len(self.tokens))  # negative: so many tokens off its end
@@ -140,7 +140,8 @@ class PromptCache:
         if is_enough:
             options["stopping_criteria"] = StoppingCriteriaList([_Enough(is_enough, len(prompt))])
         try:
-            out = self.model.generate(
+            model: Any = self.model  # `generate` is declared as a tensor or a module
+            out = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 **with_cache(self.model, self._cache),
@@ -177,7 +178,7 @@ def end_tokens(model: PreTrainedModel) -> set[int]:
 def decode(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, written: Sequence[int]) -> str:
     """The text of an answer, without its end token, which not every tokenizer calls special."""
     ended = written and written[-1] in end_tokens(model)
-    return tokenizer.decode(written[:-1] if ended else written, skip_special_tokens=True)
+    return str(tokenizer.decode(list(written[:-1] if ended else written), skip_special_tokens=True))
 
 
 def _pad_token(model: PreTrainedModel) -> int:

@@ -27,16 +27,17 @@ def run_script(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=dict(environment)
     )
-    complaints: list[str] = []
+    assert process.stdout is not None and process.stderr is not None  # both are pipes
+    answers, errors, complaints = process.stdout, process.stderr, []
     # Read apart: a script that fills one pipe would wait for ever for the reader of the other.
-    listener = threading.Thread(target=lambda: complaints.extend(process.stderr), daemon=True)
+    listener = threading.Thread(target=lambda: complaints.extend(errors), daemon=True)
     listener.start()
     timer = threading.Timer(timeout, process.kill) if timeout else None
     try:
         if timer:
             timer.start()
-        with closing(process.stdout):
-            for line in process.stdout:
+        with closing(answers):
+            for line in answers:
                 if line.startswith("{"):  # a library may print too
                     yield json.loads(line)
         listener.join()

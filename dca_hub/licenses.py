@@ -9,6 +9,7 @@ legal advice.
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dca_hub.errors import DcaHubError
 
@@ -37,7 +38,7 @@ class License:
     states_changes: bool = False
 
 
-def _meta(version: str, title: str, notice: str, **demands: str) -> License:
+def _meta(version: str, title: str, notice: str, **demands: Any) -> License:
     return License(
         key=f"llama{version}", title=title, hub_id=f"llama{version}", notice=notice, notice_file="Notice", **demands
     )

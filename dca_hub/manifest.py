@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dca_hub.errors import DcaHubError
+from dca_hub.schema import build
 from dca_hub.sources import read_json
 
 NAME = "dca_package.json"
@@ -29,6 +30,10 @@ class Manifest:
     context: int | None = None
     tokenizer: dict[str, list[int]] | None = None
 
+    def __post_init__(self):
+        if self.version != 1:
+            raise ValueError(f"version must be 1, not {self.version!r}")
+
     def write(self, folder: Path) -> None:
         (folder / NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
@@ -37,14 +42,12 @@ def read(folder: Path) -> Manifest:
     """The manifest in a folder; DcaHubError where there is none or it is not one."""
     value = read_json(folder / NAME, "a folder that `dca_hub package` made has one")
     try:
-        manifest = Manifest(**value)
-        if manifest.version != 1 or not isinstance(manifest.files, dict):
-            raise TypeError
-    except TypeError:
+        return build(Manifest, value, NAME)
+    except DcaHubError as error:
         raise DcaHubError(
-            f"{NAME} in {folder.name!r} is not a manifest of this version: package the model again."
+            f"{folder.name!r} holds a manifest that this version cannot read ({str(error).removesuffix('.')}): package "
+            "the model again."
         ) from None
-    return manifest
 
 
 def names(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dca_hub import card, gguf_files, licenses, manifest, sources, tokenization
+from dca_hub.checkpoints import Weights
 from dca_hub.errors import DcaHubError, Fix
 from dca_hub.plan import Plan, WeightsMode, make_plan, package_config
 from dca_hub.progress import OnProgress
@@ -129,7 +130,7 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: OnProgress | No
     _write_licenses(plan, folder, notes)
     (folder / "README.md").write_text(card.model_card(plan), encoding="utf-8")
     if plan.weights is not None:
-        _put_weights(plan, folder, hashes, progress)
+        _put_weights(plan.weights, plan.mode, folder, hashes, progress)
     elif plan.source.base is None:
         notes.append("The source is no repository of the Hub, so nobody can get the weights that this package lacks.")
     files = {
@@ -180,12 +181,14 @@ def _write_licenses(plan: Plan, folder: Path, notes: list[str]) -> None:
     if license.copy_needed and not any("licen" in path.name.lower() for path in found):
         notes.append(f"The source holds no copy of its license: add the text of {license.title} ({license.link}).")
     held = "".join((folder / path.name).read_text(encoding="utf-8", errors="replace") for path in found)
-    if license.notice and license.notice not in held:
+    if license.notice and license.notice_file and license.notice not in held:
         (folder / license.notice_file).write_text(license.notice + "\n", encoding="utf-8")
 
 
-def _put_weights(plan: Plan, folder: Path, hashes: dict[str, str], progress: OnProgress | None) -> None:
-    total, done = plan.weights.bytes, 0
+def _put_weights(
+    weights: Weights, mode: WeightsMode, folder: Path, hashes: dict[str, str], progress: OnProgress | None
+) -> None:
+    total, done = weights.bytes, 0
 
     def advance(count: int) -> None:
         nonlocal done
@@ -193,11 +196,11 @@ def _put_weights(plan: Plan, folder: Path, hashes: dict[str, str], progress: OnP
         if progress:
             progress(done, total)
 
-    if plan.mode == "copy" and shutil.disk_usage(folder).free < total:
+    if mode == "copy" and shutil.disk_usage(folder).free < total:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    for name in plan.weights.names:
-        origin = (plan.weights.folder / name).resolve()
-        if plan.mode == "copy":
+    for name in weights.names:
+        origin = (weights.folder / name).resolve()
+        if mode == "copy":
             hashes[name] = manifest.copy(origin, folder / name, advance)
             continue
         try:

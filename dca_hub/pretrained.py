@@ -46,7 +46,8 @@ def load_base(
     # transformers would fill what does not fit with random numbers when told to, and what is missing in any case.
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(folder, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+        model, found = loaded  # with output_loading_info
         _check_whole(folder, found)
         return model.eval() if "device_map" in options or device == TENSOR_PARALLEL else model.to(device).eval()
     except torch.OutOfMemoryError:
@@ -76,7 +77,7 @@ def _check_whole(folder: str, found: dict[str, Any]) -> None:
 
 def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
     """What `from_pretrained` takes to share the layers among processes, by the plan of the model's own class."""
-    from transformers.distributed import DistributedConfig
+    from transformers.distributed.configuration_utils import DistributedConfig
 
     if not torch.distributed.is_initialized():
         raise DcaHubError(

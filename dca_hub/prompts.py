@@ -108,16 +108,17 @@ class Prompter:
             probe = self._render([{"role": "system", "content": "the document"}], add_generation_prompt=False)
         except Exception:  # templates raise what they like where they know no system message
             return False
-        return probe == (self.tokenizer.bos_token or "") + "the document"
+        return probe == f"{self.tokenizer.bos_token or ''}the document"
 
     def _render(self, messages: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
-        return self.tokenizer.apply_chat_template(
+        text = self.tokenizer.apply_chat_template(
             messages,
             chat_template=self._template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,
         )
+        return str(text)  # with tokenize=False it is one
 
 
 def join(documents: Sequence[Document]) -> str:

@@ -11,7 +11,7 @@ import torch
 from transformers import TextIteratorStreamer
 
 from dca_hub.errors import DoesNotFit, Fix
-from dca_hub.generation import PromptCache, Sampling, end_tokens
+from dca_hub.generation import GREEDY, PromptCache, Sampling, end_tokens
 from dca_hub.loading import Loaded
 from dca_hub.prompts import STOP_STRINGS
 
@@ -48,15 +48,27 @@ class Reader(Protocol):
 
     def missing(self, prompt: Sequence[int]) -> int:
         """Tokens of a prompt that `read` would read."""
+        ...
 
-    def read(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Reading]:
+    def holds(self, tokens: Sequence[int]) -> bool:
+        """Whether these tokens need not be read before a prompt that begins with them."""
+        ...
+
+    def read(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Iterator[Reading]:
         """Reads a prompt that is to be answered. Closing the iterator stops the work at the next piece."""
+        ...
 
     def write(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
         """The answer to the prompt that was read, in pieces. Closing the iterator stops the work."""
+        ...
 
     def clear(self) -> None:
         """Frees what it holds."""
+        ...
+
+    def fork(self) -> "Reader":
+        """Another reader that begins with what this one has read."""
+        ...
 
 
 class LocalReader:
@@ -69,7 +81,8 @@ class LocalReader:
         self.model = loaded.model if dca else loaded.base
         self.tokenizer, self.is_chat = loaded.tokenizer, is_chat
         self.cache = PromptCache(self.model, loaded.cache_bits)
-        self.written, self.ended = 0, "model"
+        self.written: int = 0
+        self.ended: Ended = "model"
 
     @property
     def cached_tokens(self) -> int:
@@ -82,7 +95,7 @@ class LocalReader:
         """Whether the cache begins with these tokens."""
         return self.cache.tokens[: len(tokens)] == list(tokens)
 
-    def read(self, prompt: Sequence[int], sampling: Sampling | None = None) -> Iterator[Reading]:
+    def read(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Iterator[Reading]:
         total, started = self.cache.missing(prompt), time.monotonic()
         try:
             for done in self.cache.read(prompt):

@@ -20,31 +20,16 @@ runs (a header and samples) too, as what they come to.
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
+from dca_hub.schema import build
 
 _FIX = "give a file that the evaluation wrote"
 FILE = "results.jsonl"  # what a package and its repository call the measurements beside the card
-_NUMBER = (int, float)
-_TYPES = {
-    "task": str,
-    "metric": str,
-    "value": _NUMBER,
-    "length": int,
-    "dca": bool,
-    "model": str,
-    "dual_chunk_attention_config": dict,
-    "data": str,
-    "samples": int,
-    "error": _NUMBER,
-    "by": str,
-    "date": str,
-    "command": str,
-}
 _NAMES = {
     "perplexity": "Perplexity",
     "passkey": "Pass key found",
@@ -70,6 +55,12 @@ class Measurement:
     date: str | None = None
     command: str | None = None
 
+    def __post_init__(self):
+        if not math.isfinite(self.value) or self.length < 1:
+            raise ValueError("value must be a finite number and length positive")
+        if self.dca and self.dual_chunk_attention_config is None:
+            raise ValueError("dual_chunk_attention_config, the sizes it was measured with, is missing")
+
     @property
     def name(self) -> str:
         """The task in words."""
@@ -79,26 +70,10 @@ class Measurement:
 def read(path: Path) -> list[Measurement]:
     """The measurements in a file of them; DcaHubError naming the line that is not one."""
     text = json_lines.read_text(path, "results")
-    found = [_result(value, where) for where, value in json_lines.parse(text, path.name, _FIX)]
+    found = [build(Measurement, value, where, lenient=True) for where, value in json_lines.parse(text, path.name, _FIX)]
     if not found:
         raise DcaHubError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
     return found
-
-
-def _result(value: dict[str, Any], where: str) -> Measurement:
-    for key in ("task", "metric", "value", "length", "dca", "model"):
-        if key not in value:
-            raise DcaHubError(f"{where} lacks {key!r}: give a file that the evaluation wrote.")
-    known = {field.name: value[field.name] for field in fields(Measurement) if value.get(field.name) is not None}
-    for key, held in known.items():
-        # bool is an int to Python: without the second test `length: true` would pass as 1.
-        if not isinstance(held, _TYPES[key]) or (isinstance(held, bool) and _TYPES[key] is not bool):
-            raise DcaHubError(f"{where}: {key!r} cannot be {held!r}.")
-    if not math.isfinite(known["value"]) or known["length"] < 1:
-        raise DcaHubError(f"{where}: value must be a finite number and length positive.")
-    if known["dca"] and "dual_chunk_attention_config" not in known:
-        raise DcaHubError(f"{where} says nothing of the sizes it was measured with (dual_chunk_attention_config).")
-    return Measurement(**known)
 
 
 def refuse_foreign(results: list[Measurement], names: set[str], sizes: dict[str, Any]) -> None:
@@ -151,7 +126,7 @@ def table(results: list[Measurement]) -> str:
     lines = ["| task | data | tokens | with DCA | base model | samples | by |", "|---|---|---:|---:|---:|---:|---|"]
     for key in sorted(cells):
         with_dca, base = cells[key].get(True), cells[key].get(False)
-        one = with_dca or base
+        one = with_dca or cells[key][False]
         by = ", ".join(part for part in (one.by, one.date) if part) or "-"
         measured = f"{_cell(with_dca)} | {_cell(base)} | {one.samples if one.samples is not None else '-'}"
         lines.append(f"| {one.name} ({one.metric}) | {one.data or '-'} | {one.length:,} | {measured} | {by} |")

@@ -52,8 +52,8 @@ def dual_chunk_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     special = _special(rotations, sinks)
     attend = attention_backend(query, key, backend, geometry.chunk_length, special)
-    sinks = {} if sinks is None else {"sinks": sinks.to(query.device)}
-    return attend(query, key, value, rotations.to(query.device), geometry, scaling, **sinks)
+    options = {} if sinks is None else {"sinks": sinks.to(query.device)}
+    return attend(query, key, value, rotations.to(query.device), geometry, scaling, **options)
 
 
 def _special(rotations: RelationRotations, sinks: torch.Tensor | None) -> str | None:

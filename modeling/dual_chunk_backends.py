@@ -167,7 +167,8 @@ class _PartsAttention(torch.autograd.Function):
             add_queries(grad_query[part.relation], shares[0], part)
             add_keys(grad_key, shares[1], part)
             add_keys(grad_value, shares[2], part)
-        total = sum(ctx.rotations.transpose(share, relation) for relation, share in grad_query.items())
+        first, *others = (ctx.rotations.transpose(share, relation) for relation, share in grad_query.items())
+        total = sum(others, first)
         grad_sinks = None if sinks is None else _sinks_gradient(grad_out, out, lse, sinks)
         grads = (total.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype))
         return *grads, None, None, None, None, grad_sinks

@@ -24,9 +24,8 @@ class GrowingLayer(DynamicLayer):
         length = self.get_seq_length()
         end = length + key_states.shape[-2]
         if not self._continues(length, end):
-            self._held = tuple(
-                self._grown(x, new, end) for x, new in ((self.keys, key_states), (self.values, value_states))
-            )
+            self._held = self._grown(self.keys, key_states, end), self._grown(self.values, value_states, end)
+        assert self._held is not None
         for held, new in zip(self._held, (key_states, value_states)):
             held[..., length:end, :] = new
         self.keys, self.values = (held[..., :end, :] for held in self._held)
@@ -39,16 +38,17 @@ class GrowingLayer(DynamicLayer):
             return False
         current = (self.keys, self.values)
         return all(
-            x.data_ptr() == held.data_ptr() and x.stride() == held.stride() for x, held in zip(current, self._held)
+            x is not None and x.data_ptr() == held.data_ptr() and x.stride() == held.stride()
+            for x, held in zip(current, self._held)
         )
 
-    def _grown(self, current: torch.Tensor, new: torch.Tensor, end: int) -> torch.Tensor:
+    def _grown(self, current: torch.Tensor | None, new: torch.Tensor, end: int) -> torch.Tensor:
         """A first call gets what it needs and a little more; one that grows, a sixteenth more as well. What is reserved
         is enough if all fits in it."""
-        length = current.shape[-2] if current.numel() else 0
+        length = current.shape[-2] if current is not None and current.numel() else 0
         capacity = self._reserved if self._reserved >= end else end + (end // 16 if length else 0) + 256
         grown = new.new_empty(*new.shape[:-2], capacity, new.shape[-1])
-        if length:
+        if current is not None and length:
             grown[..., :length, :] = current
         return grown
 
@@ -56,7 +56,7 @@ class GrowingLayer(DynamicLayer):
         """A layer of the same keys and values. Neither writes into the tensors they share from here on: what one cuts
         off and writes anew, the other still sees."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
+        vars(other).update(vars(self))
         self._held = other._held = None
         return other
 

@@ -248,7 +248,7 @@ def lay_out_call(model, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dic
                 layouts[table] = segmented(rows, slotting, frequencies, geometry)
     kwargs["dual_chunk"] = _as_call(model, layouts, positions, dense is not None)
     if not torch.compiler.is_compiling():
-        positions.dual_chunk = kwargs["dual_chunk"]
+        positions.dual_chunk = kwargs["dual_chunk"]  # pyright: ignore[reportAttributeAccessIssue]
     kwargs["position_ids"] = positions
     return (), kwargs
 
@@ -297,7 +297,7 @@ def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwar
         if packed:
             kwargs["use_cache"] = False
     elif int(cache.get_seq_length()) == 0:
-        cache.holds_packed = packed
+        cache.holds_packed = packed  # pyright: ignore[reportAttributeAccessIssue]
     elif getattr(cache, "holds_packed", False):
         raise ValueError(
             "the cache holds several documents packed in one row, which cannot be continued: start with an empty "
@@ -370,7 +370,7 @@ def _rope_lengths(model, cache: Cache | None, lengths: list[list[int]]) -> list[
     if cache is None:
         return lengths
     if int(cache.get_seq_length()) == 0:
-        cache.rope_lengths = lengths
+        cache.rope_lengths = lengths  # pyright: ignore[reportAttributeAccessIssue]
         return lengths
     first = getattr(cache, "rope_lengths", [])
     if len(first) != len(lengths):

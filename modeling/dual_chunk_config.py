@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 from .dual_chunk_geometry import DualChunkGeometry
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig as _Base
+
     from .dual_chunk_selection import SparseAttention
+else:
+    _Base = object  # mixed into the configuration class of any family
 
 CONFIG_KEY = "dual_chunk_attention_config"
 # What config.json says. It is registered nowhere: transformers then refuses to load the model without remote code,
@@ -92,7 +96,7 @@ def auto_classes(family: str, name: str, classes: Mapping[str, str] | None = Non
     }
 
 
-class DualChunkConfigMixin:
+class DualChunkConfigMixin(_Base):
     """Mixed into a base model's configuration class; keeps its `model_type`."""
 
     auto_classes = None

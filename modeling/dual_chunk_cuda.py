@@ -72,10 +72,14 @@ class _Squares:
             return CudaFlash(), part.q_length
         return self.kernel, -(-part.q_length // self.unit) * self.unit
 
-    def _inputs(self, part: Part, row: int, rows: int) -> tuple[torch.Tensor, ...]:
-        query = _blocks(self.queries[part.relation][row], part.q_start, rows, part.count, part.q_step)
-        keys = (_blocks(x[row], part.k_start, part.k_length, part.count, part.k_step) for x in (self.key, self.value))
-        return query, *keys
+    def _inputs(self, part: Part, row: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        queries = self.queries[part.relation]
+        assert queries is not None  # there is a part in this relation
+        query = _blocks(queries[row], part.q_start, rows, part.count, part.q_step)
+        key, value = (
+            _blocks(x[row], part.k_start, part.k_length, part.count, part.k_step) for x in (self.key, self.value)
+        )
+        return query, key, value
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
         from .dual_chunk_triton import Share, merge_parts
@@ -106,10 +110,9 @@ class _Squares:
                 for shares, share in zip(found[1:], grads[1:]):
                     shares[-1].append(Share.of_keys(part, share))
         groups, keys = self.key.shape[1:3]
-        return (
-            sum_shares(found[0], self.heads, self.rows, self.size, self.rotations),
-            *(sum_shares(shares, groups, keys, self.size) for shares in found[1:]),
-        )
+        grad_query = sum_shares(found[0], self.heads, self.rows, self.size, self.rotations)
+        grad_key, grad_value = (sum_shares(shares, groups, keys, self.size) for shares in found[1:])
+        return grad_query, grad_key, grad_value
 
 
 def _blocks(x: torch.Tensor, start: int, length: int, count: int, step: int) -> torch.Tensor:
@@ -187,7 +190,9 @@ def flash3_forward(query, key, value, rotations: RelationRotations, geometry: Du
 def _ragged(query, keys, values, sequences, most_queries: int, most_keys: int, causal: bool, scaling: float):
     """FlashAttention-3 over sequences that may share keys: out [1, H, rows, D] and log-sum-exp [1, H, rows]."""
     first_query, first_key, queries, seen = sequences
-    out, lse = import_module(_flash3_module()).flash_attn_varlen_func(
+    name = _flash3_module()
+    assert name is not None  # asked before: see refuse_flash3
+    out, lse = import_module(name).flash_attn_varlen_func(
         query.transpose(0, 1),
         keys,
         values,

@@ -142,7 +142,8 @@ class FlashAttnPackage:
             alibi_slopes=None,
             deterministic=False,
         )
-        return tuple(x.transpose(1, 2) for x in shares)
+        grad_q, grad_k, grad_v = (x.transpose(1, 2) for x in shares)
+        return grad_q, grad_k, grad_v
 
 
 class CudaFlash:

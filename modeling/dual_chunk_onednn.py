@@ -82,10 +82,11 @@ class OneDnnFlash(CpuFlash):
             weights = torch.softmax(score, dim=-1, out=score)
             # The greatest weight is 1 over the sum of exp(score - greatest score).
             part, part_lse = _product(weights, values.T), top - weights.amax(-1).log_()
-            if out is None:
+            if out is None or lse is None:
                 out, lse = part, part_lse
             else:
                 merge_into(out, lse, part, part_lse)
+        assert out is not None and lse is not None  # there is a key at least
         return out, lse
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ class DualChunkRotary(nn.Module):
     changed ones take theirs from the call (`in_chunk`). `sparse` says how long texts are read; `watch`, while
     it is set, is told of it.
     """
+
+    inner: Any  # the wrapped module, of any family: its tables are attributes of many names
 
     def __init__(
         self, inner: nn.Module, geometry: DualChunkGeometry, plan: Plan, sparse: SparseAttention | None = None
@@ -73,12 +76,12 @@ class DualChunkRotary(nn.Module):
         lengths = getattr(position_ids, "document_lengths", None)
         if lengths is None:
             lengths = position_ids.max(dim=-1, keepdim=True).values.expand_as(position_ids) + 1
-        cos = sin = None
-        for length in lengths.unique().tolist():
+        first, *others = lengths.unique().tolist()
+        cos, sin = self._for_length(x, within, first)
+        for length in others:
             its_cos, its_sin = self._for_length(x, within, length)
-            mine = (lengths == length).to(its_cos.device).unsqueeze(-1)
-            cos = its_cos if cos is None else torch.where(mine, its_cos, cos)
-            sin = its_sin if sin is None else torch.where(mine, its_sin, sin)
+            mine = (lengths == length).to(cos.device).unsqueeze(-1)
+            cos, sin = torch.where(mine, its_cos, cos), torch.where(mine, its_sin, sin)
         return cos, sin
 
     def _for_length(self, x: torch.Tensor, within: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,6 +119,8 @@ def inverse_frequencies(rotary: nn.Module, kind: str | None = None) -> torch.Ten
 class PositionEmbeddings(tuple):
     """cos and sin, carrying the call to layers that hand on nothing else."""
 
+    dual_chunk: Any  # a DualChunkCall
+
     @classmethod
     def of(cls, cos_and_sin: tuple, call) -> "PositionEmbeddings":
         made = cls(cos_and_sin)
@@ -125,7 +130,7 @@ class PositionEmbeddings(tuple):
 
 def with_lengths(position_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The same positions [B or 1, Q], carrying to the rotary module the length of the document that each is in."""
-    position_ids.document_lengths = lengths
+    position_ids.document_lengths = lengths  # pyright: ignore[reportAttributeAccessIssue]
     return position_ids
 
 

@@ -6,8 +6,14 @@ safetensors; no code of the base's repository is ever run. A configuration witho
 
 import copy
 import os
+from typing import TYPE_CHECKING, Any
 
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _Base
+else:
+    _Base = object  # mixed into the model class of any family
 
 WEIGHTS_KEY = "weights_of_base"
 # Options of from_pretrained that speak of the repository asked for, not of the one that holds the weights.
@@ -16,7 +22,7 @@ _OF_THE_MODEL = ("dtype", "torch_dtype", "attn_implementation", "experts_impleme
 _OF_THE_CLIENT = ("cache_dir", "force_download", "local_files_only", "proxies", "token", "revision", "subfolder")
 
 
-class WeightsOfBase:
+class WeightsOfBase(_Base):
     """Mixed into a model class, first: `from_pretrained` follows the configuration's `weights_of_base`."""
 
     @classmethod
@@ -30,7 +36,8 @@ class WeightsOfBase:
             # What is no option of the model's may be one of its configuration, as in transformers.
             kept = {name: kwargs[name] for name in (*_OF_THE_CLIENT, *_OF_THE_MODEL) if name in kwargs}
             given = {name: value for name, value in kwargs.items() if name not in _OF_THE_MODEL}
-            config, unused = cls.config_class.from_pretrained(
+            configs: Any = cls.config_class
+            config, unused = configs.from_pretrained(
                 config or pretrained_model_name_or_path, return_unused_kwargs=True, **given
             )
             kwargs = {**unused, **kept}
@@ -57,10 +64,10 @@ def _explain(name, base: dict, error: BaseException, options: dict) -> str:
         error = reason
     where = f"{base['repository']} (revision {base['revision']})"
     words = f"{name} holds no weights of its own, they are those of {where}"
-    found = set()
-    while error is not None:
-        found.update(kind.__name__ for kind in type(error).__mro__)
-        error, last = error.__cause__ or error.__context__, error
+    found, last, cause = set(), error, error
+    while cause is not None:
+        found.update(kind.__name__ for kind in type(cause).__mro__)
+        cause, last = cause.__cause__ or cause.__context__, cause
     if "GatedRepoError" in found:
         return (
             f"{words}, which is gated and to which you have no access: accept its license on its Hub page, then log in "

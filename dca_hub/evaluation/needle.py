@@ -7,7 +7,7 @@ exactly. The trials of a run are JSON lines that any page or command can show, a
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +23,7 @@ from dca_hub.evaluation.prompting import has_chat_format, require_chat_format
 from dca_hub.generation import PromptCache, Sampling, decode
 from dca_hub.progress import OnProgress
 from dca_hub.prompts import Prompter
+from dca_hub.schema import build
 
 # The filler of Mohtashami and Jaggi, arXiv 2305.16300.
 GRASS = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
@@ -223,17 +224,8 @@ def from_text(text: str, name: str = "the file") -> list[Trial]:
         if runs.is_header(value):
             runs.check_header(value, where)
         elif value.get("variant", "DCA") in ("DCA", "plain"):
-            found.append(_from_json(value, where))
+            found.append(build(Trial, value, where, lenient=True))
     return found
-
-
-def _from_json(value: dict, where: str) -> Trial:
-    kinds = {"str": str, "bool": bool, "int": int, "float": (int, float)}
-    for f in fields(Trial):
-        kind = kinds[f.type if isinstance(f.type, str) else f.type.__name__]
-        if not isinstance(value.get(f.name), kind):
-            raise DcaHubError(f"{where} is not a trial of a needle test ({f.name}): {_FIX}.")
-    return Trial(**{f.name: value[f.name] for f in fields(Trial)})
 
 
 def cell(trials: Sequence[Trial], length: int, depth: float) -> list[Trial]:

@@ -21,10 +21,10 @@ from dca_hub.catalogue import Entry
 from dca_hub.conversation import Conversation
 from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
-from dca_hub.generation import Sampling
+from dca_hub.generation import GREEDY, Sampling
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.prompts import STOP_STRINGS, Prompter
-from dca_hub.reading import Reading
+from dca_hub.reading import Ended, Reading
 from dca_hub.sizes import geometry_of, reach_of
 from dca_hub.sources import Source
 from dca_hub.tokenization import load_tokenizer
@@ -291,12 +291,17 @@ class RemoteReader:
 
     def __init__(self, served: Served, is_chat: bool):
         self.served, self.is_chat = served, is_chat
-        self.written, self.ended = 0, "model"
+        self.written: int = 0
+        self.ended: Ended = "model"
 
     def missing(self, prompt: Sequence[int]) -> int:
         return len(prompt) - 1
 
-    def read(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Reading]:
+    def holds(self, tokens: Sequence[int]) -> bool:
+        """True: a server reads only what it answers, so there is nothing to read ahead."""
+        return True
+
+    def read(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Iterator[Reading]:
         """Waits for the first token: by then the server has read everything."""
         started = time.monotonic()
         self._answer = _Answer(self.served, list(prompt), sampling, self.is_chat)
@@ -318,6 +323,9 @@ class RemoteReader:
 
     def clear(self) -> None:
         """There is nothing here to free."""
+
+    def fork(self) -> "RemoteReader":
+        return RemoteReader(self.served, self.is_chat)
 
 
 def converse(served: Served, documents: Sequence[Document], *, dca: bool = True, **options: Any) -> Conversation:

@@ -11,6 +11,7 @@ from pathlib import Path
 from dca_hub import catalogue
 from dca_hub.documents import Limits
 from dca_hub.errors import DcaHubError
+from dca_hub.schema import build
 
 _AT_LEAST_ONE = (
     "max_pages", "max_file_mb", "max_documents", "max_answer", "max_cells", "max_sessions", "store_mb", "cache_mb",
@@ -140,17 +141,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _from_file(file: Path) -> dict:
-    kinds = {f.name: f.type for f in fields(Settings)}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        unfit = [name for name, value in values.items() if type(value) is not kinds.get(name)]
-    except (ValueError, AttributeError):
-        raise DcaHubError(f"{file.name} is not a JSON object: write it again with `dca-hub space`.") from None
-    if unfit:
-        raise DcaHubError(
-            f"{file.name}: {unfit[0]} is not a setting, or has the wrong type; see `python app.py --help`."
-        )
-    return values
+    except ValueError:
+        raise DcaHubError(f"{file.name} is not JSON: write it again with `dca-hub space`.") from None
+    made = build(Settings, values, file.name)
+    return {name: getattr(made, name) for name in values}
 
 
 def _value(f, text: str):

@@ -70,12 +70,12 @@ def test_foreign_results_are_refused(changes, words, hub, package_folder, push, 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"value": None}, "line 1 lacks 'value'"),
-        ({"value": "0.9"}, "'value' cannot be '0.9'"),
-        ({"value": True}, "'value' cannot be True"),
+        ({"value": None}, "line 1: the key value is missing"),
+        ({"value": "0.9"}, "value must be a number, not '0.9'"),
+        ({"value": True}, "value must be a number, not True"),
         ({"value": float("nan")}, "finite"),
         ({"length": 0}, "positive"),
-        ({"dual_chunk_attention_config": None}, "nothing of the sizes"),
+        ({"dual_chunk_attention_config": None}, "dual_chunk_attention_config.*is missing"),
     ],
 )
 def test_damaged_results_are_named(changes, words, tmp_path):

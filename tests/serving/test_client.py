@@ -56,6 +56,14 @@ def test_the_second_question_comes_with_the_first():
     assert second[: len(first)] == first and len(second) > len(first)
 
 
+def test_there_is_nothing_to_read_ahead_and_a_fork_asks_the_same_server():
+    with serving("Yes.") as server:
+        conversation = converse(connect("demo", server.url), [DOCUMENT])
+        assert list(conversation.read_documents()) == [] and conversation.has_read_documents
+        assert list(conversation.fork().ask("What?", SHORT))[-1].text == "Yes."
+        assert len(server.asked) == 1 and not conversation.turns
+
+
 def test_stop_while_the_server_reads_and_while_it_writes():
     with serving(" ".join(["word"] * 200), delay=0.05) as server:
         conversation = converse(connect("demo", server.url), [DOCUMENT])

@@ -1,4 +1,4 @@
-"""YAML into frozen dataclasses, with nothing forgiven: every complaint names the file and the key."""
+"""YAML and JSON into frozen dataclasses, with nothing forgiven: every complaint names the file and the key."""
 
 import dataclasses
 import types
@@ -33,8 +33,9 @@ def read_yaml(path: Path, cls: type[T]) -> T:
     """The file at `path` as an instance of the dataclass `cls`.
 
     Types are checked against the annotations: str, bool, int, float (a whole number will do), a nested dataclass,
-    `X | None`, `tuple[X, ...]` and `Literal[...]`. Fields without a default must be there; other keys must not. A
-    ValueError that `cls` raises on construction is reported like a wrong type.
+    `X | None`, `tuple[X, ...]`, `Literal[...]` and `dict[...]`, whose values are taken as they are. Fields without a
+    default must be there; other keys must not. A ValueError that `cls` raises on construction is reported like a wrong
+    type.
 
     Raises DcaHubError naming the file and, where there is one, the key.
     """
@@ -48,13 +49,22 @@ def read_yaml(path: Path, cls: type[T]) -> T:
         raise DcaHubError(
             f"{path.name} is not valid YAML, {line}{getattr(error, 'problem', None) or error}."
         ) from error
-    return _build(cls, data, path.name, "")
+    return build(cls, data, path.name)
 
 
-def _build(cls: type[T], data: Any, file: str, prefix: str) -> T:
+def build(cls: type[T], data: Any, file: str, prefix: str = "", *, lenient: bool = False) -> T:
+    """A mapping as an instance of the dataclass `cls`; see `read_yaml`.
+
+    Args:
+        file: what the mapping comes from, for complaints: a file, or a line of one.
+        prefix: what the keys stand below, with a dot behind it.
+        lenient: leave unknown keys out, and take null for a key that is not there.
+    """
     if not isinstance(data, dict):
         raise DcaHubError(f"{file}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values.")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    if lenient:
+        data = {key: value for key, value in data.items() if key in fields and value is not None}
     for key in data:
         if key not in fields:
             raise DcaHubError(f"{file}: unknown key {prefix}{key}; the keys are {', '.join(fields)}.")
@@ -83,8 +93,12 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
         if value not in arguments:
             raise DcaHubError(f"{file}: {key} must be one of {', '.join(arguments)}, not {value!r}.")
         return value
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, file, key + ".")
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, value, file, key + ".")
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise DcaHubError(f"{file}: {key} must be a mapping, not {value!r}.")
+        return value
     return _scalar(hint, value, file, key)
 
 
