@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_checkpoints import write_checkpoint
+
+from support.tiny_checkpoints import write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_PDFS = (
@@ -29,7 +30,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pdf(tmp_path_factory):
-    from pdfs import make_pdf
+    from support.pdfs import make_pdf
 
     path = tmp_path_factory.mktemp("pdf") / "note.pdf"
     path.write_bytes(make_pdf(["The first page is short.", "The second page tells of a lighthouse."]))

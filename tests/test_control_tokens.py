@@ -1,7 +1,6 @@
 """Text of others never becomes a control token, in any layout of a tokenizer, and loses no character."""
 
 import pytest
-from tiny_checkpoints import SPECIAL, byte_tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -9,6 +8,7 @@ from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
 from dca_hub.evaluation.cutting import cut, marked
 from dca_hub.evaluation.passkey import Haystack
 from dca_hub.prompts import Prompter, Turn
+from support.tiny_checkpoints import SPECIAL, byte_tokenizer
 
 LLAMA_3 = (
     "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content }}<|eot_id|>{% endfor %}"

@@ -4,7 +4,6 @@ import time
 
 import pytest
 import torch
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError
 from dca_hub.conversation import Answered, Answering, Conversation, Reading, Sampling
@@ -12,6 +11,7 @@ from dca_hub.documents import Document, Page
 from dca_hub.loading import load
 from dca_hub.packaging import package
 from dca_hub.prompts import Prompter, Turn
+from support.tiny_checkpoints import write_checkpoint
 
 SHORT = Sampling(max_new_tokens=8)
 

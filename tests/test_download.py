@@ -2,9 +2,10 @@
 
 import anyio
 import pytest
-from hub_server import Hub
-from machines import Machine
-from tiny_checkpoints import write_checkpoint
+
+from support.hub_server import Hub
+from support.machines import Machine
+from support.tiny_checkpoints import write_checkpoint
 
 _WATCH = """
 import json, time

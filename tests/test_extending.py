@@ -7,8 +7,6 @@ from dataclasses import asdict
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-from explicit_reference import explicit_logits
-from tiny_models import FAMILIES, GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -29,6 +27,8 @@ from dca_hub import DcaHubError, extend
 from dca_hub.caches import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.sizes import default_sizes
+from support.explicit_reference import explicit_logits
+from support.tiny_models import FAMILIES, GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 
 families = pytest.mark.parametrize("family", FAMILIES)
 SMALL = {

@@ -1,10 +1,10 @@
 """GGUF files as models: what is refused, in words, and that a real one becomes an ordinary checkpoint."""
 
 import pytest
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError, gguf_files, sources
 from dca_hub.packaging import package
+from support.tiny_checkpoints import write_checkpoint
 
 
 def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):

@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 import torch
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError, catalogue, loading
 from dca_hub.loading import load
 from dca_hub.memory import stored_quantization
 from dca_hub.packaging import package
+from support.tiny_checkpoints import write_checkpoint
 
 SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
 

@@ -8,8 +8,6 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_checkpoints import byte_tokenizer, write_checkpoint
-from tiny_models import tiny_config, tokens
 from transformers import AutoTokenizer, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from dca_hub import DcaHubError
@@ -20,6 +18,8 @@ from dca_hub.packaging import package
 from dca_hub.publishing.allowed import in_package
 from dca_hub.verification import Outcome
 from dca_hub.verification.checks import check_files
+from support.tiny_checkpoints import byte_tokenizer, write_checkpoint
+from support.tiny_models import tiny_config, tokens
 
 SIZES = {"pretraining_length": 32, "chunk_size": 24, "local_size": 8}
 

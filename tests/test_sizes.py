@@ -4,8 +4,6 @@ import json
 import shlex
 
 import pytest
-from openai_server import serving
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import catalogue, cli, extend, manifest, sources
 from dca_hub.errors import DcaHubError
@@ -19,6 +17,8 @@ from dca_hub.serving.client import connect
 from dca_hub.sizes import USUAL_REACH, Asked, geometry_of, may_change_length, reach_of, reach_of_entry, sized
 from dca_hub.space.host import Host
 from dca_hub.space.settings import Settings
+from support.openai_server import serving
+from support.tiny_checkpoints import write_checkpoint
 
 QWEN_1M = {"chunk_size": 262144, "local_size": 8192, "original_max_position_embeddings": 262144}
 LINEAR = {"rope_theta": 10000.0, "rope_type": "linear", "factor": 8.0}

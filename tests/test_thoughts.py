@@ -1,11 +1,11 @@
 """Thoughts are kept apart from the answer: shown, not cited, not asked about again, and given room."""
 
 import pytest
-from tiny_checkpoints import byte_tokenizer
 
 from dca_hub.documents import Document, Page, cite
 from dca_hub.prompts import Prompter
 from dca_hub.thoughts import separate
+from support.tiny_checkpoints import byte_tokenizer
 
 CASES = [
     ("<think>\nLet me see.\n</think>\n\nParis.", False, "Let me see.", "Paris."),

@@ -3,13 +3,13 @@
 import math
 
 import pytest
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError, extend
 from dca_hub.evaluation import perplexity
 from dca_hub.loading import load
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.tuning import candidates, tune
+from support.tiny_checkpoints import write_checkpoint
 
 TEXT = "A sentence of prose, which is followed by others of its kind. " * 40
 

@@ -10,8 +10,6 @@ from importlib.resources import files
 
 import pytest
 import torch
-from tiny_checkpoints import write_checkpoint
-from tiny_models import GEOMETRY, tiny_dca, tiny_model, tokens
 
 from dca_hub import DcaHubError
 from dca_hub.manifest import digest
@@ -19,6 +17,8 @@ from dca_hub.manifest import read as read_manifest
 from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.packaging import package
 from dca_hub.verification import Check, Outcome, verify
+from support.tiny_checkpoints import write_checkpoint
+from support.tiny_models import GEOMETRY, tiny_dca, tiny_model, tokens
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import subprocess
 import sys
 import time
 
-import pdfs
 import psutil
 import pytest
 
 from dca_hub.documents import DocumentError, Limits, Reason, read_pdf, render_page
 from dca_hub.documents.failures import Refused
 from dca_hub.documents.pypdf_reading import PypdfReading
+from support import pdfs
 
 MIB = 1 << 20
 TIGHT = Limits(memory_bytes=400 * MIB, seconds=4.0)

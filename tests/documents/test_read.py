@@ -4,11 +4,11 @@ import io
 import os
 import zipfile
 
-import pdfs
 import pytest
 
 from dca_hub.documents import DocumentError, Limits, Reason, page_mark, read_pdf
 from dca_hub.errors import DcaHubError
+from support import pdfs
 
 THREE = ["Herons stand in the shallows.", "Otters sleep on their backs.", "Larks rise at dawn."]
 

@@ -2,12 +2,12 @@
 
 import io
 
-import pdfs
 import pytest
 from PIL import Image
 
 from dca_hub.documents import DocumentError, Reason, render_page
 from dca_hub.documents.find import locate
+from support import pdfs
 
 PAGE = "The heron stands on one leg in the shal-\nlow water and waits for an un-\nwary frog. Nobody else is there."
 

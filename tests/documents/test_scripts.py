@@ -2,10 +2,10 @@
 
 import unicodedata
 
-import pdfs
 import pytest
 
 from dca_hub.documents import Document, Grade, cite, read_pdf
+from support import pdfs
 
 V, L = Grade.VERBATIM, Grade.LIKELY
 CHINESE = [

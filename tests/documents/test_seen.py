@@ -4,13 +4,13 @@ import io
 import os
 from pathlib import Path
 
-import pdfs
 import pytest
 from PIL import Image
 
 from dca_hub.documents import DocumentError, Limits, Reason, judge, read_pdf, render_page
 from dca_hub.documents.process import run_worker
 from dca_hub.documents.right_to_left import in_logical_order
+from support import pdfs
 
 FAULTS = Path(os.environ.get("DCA_HUB_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "faults"
 RIGHT = {

@@ -4,13 +4,13 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import pdfs
 import pytest
 
 from dca_hub.cli import main
 from dca_hub.documents import DocumentError, Limits, Reason, read_document
 from dca_hub.documents.text import clean, unwrap
 from dca_hub.documents.web import downloaded
+from support import pdfs
 
 PDF = pdfs.make_pdf(["Herons stand in the shallows.", ""])
 

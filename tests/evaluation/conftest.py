@@ -1,7 +1,8 @@
 """A tiny checkpoint that every test of the evaluation can load in no time, and a text to measure it on."""
 
 import pytest
-from tiny_checkpoints import write_checkpoint
+
+from support.tiny_checkpoints import write_checkpoint
 
 TEXT = "".join(
     f"In the year {1700 + k} the {('heron', 'miller', 'ferry')[k % 3]} of number {k * 37 % 101} came down the river. "

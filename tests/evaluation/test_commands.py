@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from launching import ENVIRONMENT, launch
 
 from dca_hub import cli, results
 from dca_hub.cli import measuring
 from dca_hub.evaluation import runs, summary
+from support.launching import ENVIRONMENT, launch
 
 PERPLEXITY = ("--lengths", "64,128,256", "--stride", "32", "--windows", "3", "--plain")
 PASSKEY = ("--lengths", "200,400", "--depths", "3", "--plain")

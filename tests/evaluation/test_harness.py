@@ -8,8 +8,6 @@ from importlib.metadata import version
 import pytest
 import torch
 import yaml
-from launching import launch
-from tiny_checkpoints import byte_tokenizer
 
 from dca_hub import cli, json_lines
 from dca_hub.errors import DcaHubError
@@ -18,6 +16,8 @@ from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.cutting import cut, marked, unmarked
 from dca_hub.generation import PromptCache
 from dca_hub.loading import load
+from support.launching import launch
+from support.tiny_checkpoints import byte_tokenizer
 
 NEEDED = "needs the optional packages: pip install -r requirements-evaluate.txt"
 FEW = ("narrative_qa", "qasper", "quality", "qmsum")

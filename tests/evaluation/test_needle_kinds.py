@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from tiny_checkpoints import byte_tokenizer
 
 from dca_hub.control_tokens import opening_tokens
 from dca_hub.errors import DcaHubError
@@ -11,6 +10,7 @@ from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Pairs, is_found
 from dca_hub.loading import load
+from support.tiny_checkpoints import byte_tokenizer
 
 
 def prompt_text(loaded, maker, length, depth, seed=0):

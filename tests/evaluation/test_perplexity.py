@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_dca, tokens
 
 from dca_hub import cli
 from dca_hub.errors import DcaHubError
@@ -13,6 +12,7 @@ from dca_hub.evaluation import perplexity, summary, texts, variants
 from dca_hub.evaluation.experiments import Subject, measure_perplexity
 from dca_hub.evaluation.perplexity import Window
 from dca_hub.loading import load
+from support.tiny_models import tiny_dca, tokens
 
 TEXT = "".join(f"In the year {1700 + k} the heron of number {k * 37 % 101} came down the river. " for k in range(60))
 

@@ -52,7 +52,7 @@ def test_one_page_has_everything(folder, capsys):
 
 def test_results_go_into_a_package_that_still_passes(folder, tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
-    from tiny_checkpoints import write_checkpoint
+    from support.tiny_checkpoints import write_checkpoint
 
     out = tmp_path_factory.mktemp("package") / "tiny-dca"
     package(str(write_checkpoint(source / "tiny", max_position_embeddings=128)), out)

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from explicit_reference import explicit_logits
-from tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from transformers import AutoModelForCausalLM
 
 from dca_hub.errors import DcaHubError
@@ -13,6 +11,8 @@ from dca_hub.evaluation import variants
 from dca_hub.evaluation.variants import ablate, rescaled, rope_parameters
 from dca_hub.generation import PromptCache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.explicit_reference import explicit_logits
+from support.tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 
 
 @pytest.fixture(scope="module")

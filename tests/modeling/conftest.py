@@ -1,7 +1,8 @@
 """Fixtures of the model tests."""
 
 import pytest
-from tiny_models import FAMILIES, as_dca, tiny_model
+
+from support.tiny_models import FAMILIES, as_dca, tiny_model
 
 
 @pytest.fixture(params=FAMILIES)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_models import GEOMETRY, as_dca, tiny_dca, tiny_model, tokens
 from transformers import DynamicCache, StaticCache
 
 from dca_hub.caches import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.tiny_models import GEOMETRY, as_dca, tiny_dca, tiny_model, tokens
 
 CLOSE = {"rtol": 0, "atol": 5e-5}
 WARM = DualChunkGeometry(24, 8, 32, temperature=0.3)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tiny_models import VOCABULARY, tiny_dca
 
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import BACKENDS
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from support.tiny_models import VOCABULARY, tiny_dca
 
 pytestmark = pytest.mark.gpu
 

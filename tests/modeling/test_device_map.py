@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tiny_models import tiny_dca, tokens
 from transformers import AutoModelForCausalLM
+
+from support.tiny_models import tiny_dca, tokens
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])

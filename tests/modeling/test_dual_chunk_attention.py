@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from explicit_reference import explicit_attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import GEOMETRY, WARM, inputs, inverse_frequencies, naive, placed, relative, unrotated
 
 from dca_hub.modeling.dual_chunk_attention import capped_dual_chunk_attention, dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
 from dca_hub.modeling.dual_chunk_rotation import RotaryLayout, relation_rotations
+from support.explicit_reference import explicit_attention
+from support.op_cases import GEOMETRY, WARM, inputs, inverse_frequencies, naive, placed, relative, unrotated
 
 BACKENDS = ("cpu_flash", "portable")
 backends = pytest.mark.parametrize("backend", BACKENDS)

@@ -6,14 +6,14 @@ from types import ModuleType
 
 import pytest
 import torch
-from op_cases import GEOMETRY, inputs, naive, relative
-from op_results import Results
 
 from dca_hub.modeling import dual_chunk_backends
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import BACKENDS, Backend, _by_parts, choose_backend
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash, FlashAttnPackage
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from support.op_cases import GEOMETRY, inputs, naive, relative
+from support.op_results import Results
 
 
 @pytest.mark.parametrize("backend", ["cpu_flash", "portable"])

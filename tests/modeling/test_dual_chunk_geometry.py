@@ -1,11 +1,11 @@
 """The geometry against the definition's table, and the tiling of the causal triangle by parts."""
 
 import pytest
-from explicit_reference import placements, temperature_factor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation, parts, squares
+from support.explicit_reference import placements, temperature_factor
 
 sizes = st.integers(2, 40).flatmap(lambda C: st.tuples(st.just(C), st.integers(0, C - 1), st.integers(C, 64)))
 

@@ -6,8 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import WARM, inputs, inverse_frequencies, naive, relative
-from op_results import Results
 
 from dca_hub.modeling import dual_chunk_onednn
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
@@ -16,6 +14,8 @@ from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_kernels import CpuFlash
 from dca_hub.modeling.dual_chunk_onednn import OneDnnFlash
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from support.op_cases import WARM, inputs, inverse_frequencies, naive, relative
+from support.op_results import Results
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 SMALL = OneDnnFlash(rows=32, keys=40, few=0, least=0)

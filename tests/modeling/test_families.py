@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 import transformers
-from tiny_models import tokens
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, DynamicCache, StaticCache
 
 from benchmarks import families
 from dca_hub import extend
 from dca_hub import families as packaged
 from dca_hub.caches import with_cache
+from support.tiny_models import tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in the list of supported models")
 # A type for each kind of layer, and for each rotary layout.

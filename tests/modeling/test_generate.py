@@ -5,11 +5,11 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from tiny_models import GEOMETRY, VOCABULARY, as_dca, tiny_dca, tiny_model, tokens
 from transformers import DynamicCache, StaticCache
 
 from dca_hub.caches import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.tiny_models import GEOMETRY, VOCABULARY, as_dca, tiny_dca, tiny_model, tokens
 
 NEW = 24  # tokens: enough to cross a chunk border wherever a prompt ends
 

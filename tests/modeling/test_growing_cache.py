@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from tiny_models import tiny_dca, tokens
 from transformers import DynamicCache
 
 from dca_hub.caches import with_cache
 from dca_hub.modeling.dual_chunk_cache import EightBitLayer, GrowingCache, GrowingLayer
+from support.tiny_models import tiny_dca, tokens
 
 
 def filled(layer, *lengths, seed=0):

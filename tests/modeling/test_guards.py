@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 from transformers import DynamicCache, MistralConfig
 
 from dca_hub import DcaHubError, extend
 from dca_hub.caches import with_cache
+from support.tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 
 
 @pytest.mark.parametrize("name", ["sdpa", "eager", "flash_attention_2", "flex_attention", "paged|sdpa", "nothing"])

@@ -4,34 +4,16 @@ import json
 
 import pytest
 import torch
-from explicit_reference import explicit_logits, inverse_frequencies
 from safetensors.torch import load_file
-from tiny_models import GEOMETRY, as_dca, tiny_model, tokens
 from transformers import AutoModelForCausalLM
 
 from dca_hub import extend
 from dca_hub.caches import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.explicit_reference import explicit_logits, inverse_frequencies
+from support.tiny_models import GEOMETRY, SCALINGS, as_dca, tiny_model, tokens
 
 WARM = DualChunkGeometry(24, 8, 32, temperature=0.3)
-SCALINGS = {
-    "linear": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
-    "dynamic": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
-    "yarn": {
-        "rope_type": "yarn",
-        "factor": 4.0,
-        "rope_theta": 10000.0,
-        "original_max_position_embeddings": 32,
-    },
-    "llama3": {
-        "rope_type": "llama3",
-        "factor": 8.0,
-        "rope_theta": 10000.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 32,
-    },
-}
 
 
 @torch.no_grad()

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_models import GEOMETRY, as_dca, tiny_dca, tokens
 from transformers import DynamicCache
 
 from dca_hub.caches import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.tiny_models import GEOMETRY, as_dca, tiny_dca, tokens
 
 CLOSE = {"rtol": 0, "atol": 5e-5}
 LENGTHS = (61, 17, 40, 1, 33)
@@ -172,8 +172,7 @@ def test_padded_rows_have_the_gradients_of_rows_alone(pair):
 @torch.no_grad()
 @pytest.mark.parametrize("scaling", ["linear", "yarn", "llama3"])
 def test_padding_and_packing_under_rope_scaling(scaling):
-    from test_models import SCALINGS
-    from tiny_models import tiny_dca
+    from support.tiny_models import SCALINGS, tiny_dca
 
     dca = tiny_dca("llama", rope_parameters=dict(SCALINGS[scaling]))
     ids, mask, rows = ragged("left")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import FAMILIES, VOCABULARY, as_dca, tiny_config, tiny_dca, tiny_model, tokens
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.tiny_models import FAMILIES, VOCABULARY, as_dca, tiny_config, tiny_dca, tiny_model, tokens
 
 WARM = DualChunkGeometry(24, 8, 32, temperature=0.2)
 IDS = tokens(60)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from op_cases import inverse_frequencies
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from dca_hub import DcaHubError, extend
@@ -22,6 +21,7 @@ from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 from dca_hub.modeling.dual_chunk_selection import Selection, SparseAttention, block_weights, fewest, vertical_slash
 from dca_hub.modeling.dual_chunk_sparse import SparseCall, SparseWatch, attend_sparse
+from support.op_cases import inverse_frequencies
 
 GEOMETRY = DualChunkGeometry(384, 128, 512, temperature=0.1)
 S, D, SCALING = GEOMETRY.chunk_length, 16, 16**-0.5

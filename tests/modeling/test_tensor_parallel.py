@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny_dca, tokens
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.tiny_models import tiny_dca, tokens
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from tiny_models import GEOMETRY, as_dca, tiny_model, tokens
+
+from support.tiny_models import GEOMETRY, as_dca, tiny_model, tokens
 
 
 def gradients(model, **kwargs):

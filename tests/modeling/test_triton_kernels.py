@@ -14,10 +14,12 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs trito
 
 def run(interpreted: bool) -> dict:
     """In a process of its own: the interpreter must be asked for before the kernels are read."""
+    script = Path(__file__).parents[1] / "support" / "triton_cases.py"
+    path = os.pathsep.join([str(script.parents[2]), str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
     given = {"TRITON_INTERPRET": "1"} if interpreted else {}
     finished = subprocess.run(
-        [sys.executable, Path(__file__).with_name("triton_cases.py")],
-        env=os.environ | given,
+        [sys.executable, script],
+        env=os.environ | given | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,

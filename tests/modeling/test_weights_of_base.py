@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from tiny_models import tiny_dca, tiny_model, tokens
 from transformers import AutoModelForSequenceClassification
 
 from dca_hub.modeling.dual_chunk_weights import WEIGHTS_KEY
 from dca_hub.modeling.modeling_dca_qwen2 import DualChunkQwen2ForSequenceClassification
+from support.tiny_models import tiny_dca, tiny_model, tokens
 
 
 def point(folder, base) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import OWNER_TOKEN, Hub
-from machines import BASE, Machine
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dca_hub import manifest
+from support.hub_server import OWNER_TOKEN, Hub
+from support.machines import BASE, Machine
 
 _numbers = itertools.count()
 WORDS = ["the", "a", "pass", "key", "is", "model", "reads", "long", "text", "and", "no", "more", "one", "two", "three"]

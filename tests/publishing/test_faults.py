@@ -6,10 +6,10 @@ import sys
 import time
 
 import pytest
-from hub_server import OWNER_TOKEN, READER_TOKEN, Blob, Fault
-from machines import BASE
 
 from dca_hub.publishing.hub import _TRIES
+from support.hub_server import OWNER_TOKEN, READER_TOKEN, Blob, Fault
+from support.machines import BASE
 
 NAME = "me/tiny-dca"
 

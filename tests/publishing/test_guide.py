@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from machines import ROOT
+from support.machines import ROOT
 
 
 def commands_of(page: str) -> list[str]:

@@ -5,12 +5,12 @@ import re
 
 import pytest
 import torch
-from hub_server import OWNER_TOKEN, READER_TOKEN
-from machines import BASE
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from dca_hub import extend
+from support.hub_server import OWNER_TOKEN, READER_TOKEN
+from support.machines import BASE
 
 IDS = torch.arange(3, 103).remainder(15).add(3)[None]  # 100 tokens, past the trained 64 and over two chunks of 40
 

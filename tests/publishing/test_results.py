@@ -4,10 +4,10 @@ import json
 
 import pytest
 import yaml
-from machines import BASE
 
 from dca_hub import card_text, results
 from dca_hub.errors import DcaHubError
+from support.machines import BASE
 
 SIZES = {"chunk_size": 48, "local_size": 8, "original_max_position_embeddings": 64}
 

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 from gradio_client import Client, handle_file
-from pdfs import make_pdf, save
 
 from dca_hub.publishing.allowed import in_space
+from support.pdfs import make_pdf, save
 
 FRONT = "---\ntitle: A\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\n---\n# A\n"
 NAME = "me/chat"

@@ -3,8 +3,6 @@
 import time
 
 import pytest
-from openai_server import serving
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError
 from dca_hub.conversation import Answered, Answering, Reading, Sampling
@@ -15,6 +13,8 @@ from dca_hub.serving.client import connect, converse
 from dca_hub.space.host import Choice, Host
 from dca_hub.space.settings import Settings
 from dca_hub.tokenization import load_tokenizer
+from support.openai_server import serving
+from support.tiny_checkpoints import write_checkpoint
 
 SHORT = Sampling(max_new_tokens=8)
 DOCUMENT = Document("notes.pdf", (Page(1, "The pass key is 71432. Nothing else matters here."),), 1)

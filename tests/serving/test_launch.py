@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import DcaHubError, cli, sources
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
@@ -13,6 +12,7 @@ from dca_hub.serving import engines
 from dca_hub.serving.launch import GIB, Wanted, page_size, vllm_launch
 from dca_hub.sizes import geometry_of
 from dca_hub.sources import Source
+from support.tiny_checkpoints import write_checkpoint
 
 QWEN_1M = {
     "model_type": "qwen2",

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from openai_server import listening
 
 from dca_hub import cli
 from dca_hub.conversation import Sampling
@@ -21,6 +20,7 @@ from dca_hub.serving.client import connect, converse
 from dca_hub.serving.engines import transformers_refusal
 from dca_hub.serving.transformers_server import Offer, build_app
 from dca_hub.verification import Outcome, verify_endpoint
+from support.openai_server import listening
 
 if transformers_refusal():
     pytest.skip(transformers_refusal(), allow_module_level=True)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from openai_server import serving
 
 from dca_hub import DcaHubError, cli
 from dca_hub.extending import extend
 from dca_hub.loading import load
 from dca_hub.verification import EndpointCheck, Outcome, verify_endpoint
+from support.openai_server import serving
 
 
 @pytest.fixture(scope="module")

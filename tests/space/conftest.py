@@ -1,6 +1,5 @@
 """A running Space with the demo model, browsers at its door, and PDFs to bring."""
 
-import importlib.util
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from dca_hub.documents.example import write_example
 from dca_hub.space.build import build, serve
 from dca_hub.space.context import Context
 from dca_hub.space.settings import Settings
+from support import pdfs as pdf_builders
 
 _ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(os.environ.get("DCA_SCREENSHOTS", _ROOT / "screenshots"))
@@ -26,17 +26,9 @@ _PARAGRAPHS = (
 )
 
 
-def _load_pdfs():
-    """The PDF builders of the tests of documents."""
-    spec = importlib.util.spec_from_file_location("pdfs", _ROOT / "tests" / "documents" / "pdfs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def builders():
-    return _load_pdfs()
+    return pdf_builders
 
 
 @dataclass

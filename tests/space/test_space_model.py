@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_checkpoints import write_checkpoint
 
 from dca_hub import catalogue
 from dca_hub.errors import DcaHubError
@@ -15,6 +14,7 @@ from dca_hub.space.host import Choice
 from dca_hub.space.machine import Machine
 from dca_hub.space.markup import amount
 from dca_hub.space.model import _facts, _Model, _progress, _table
+from support.tiny_checkpoints import write_checkpoint
 
 
 @pytest.fixture

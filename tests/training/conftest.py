@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from tiny_checkpoints import write_checkpoint
+
+from support.tiny_checkpoints import write_checkpoint
 
 TURNS = [("What is the {n}th number?", "It is {n}."), ("And after it?", "That is {m}, of course.")]
 

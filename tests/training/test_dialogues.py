@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from tiny_checkpoints import byte_tokenizer
 
 from dca_hub.errors import DcaHubError
 from dca_hub.loading import load
 from dca_hub.training import dialogues
 from dca_hub.training.dialogues import IGNORED, TEMPLATE
+from support.tiny_checkpoints import byte_tokenizer
 
 SAID = [
     {"role": "system", "content": "Be brief."},

@@ -2,9 +2,8 @@
 
 import json
 
-from tiny_checkpoints import byte_tokenizer
-
 from dca_hub.training import dialogues, example
+from support.tiny_checkpoints import byte_tokenizer
 
 
 def test_the_example_dialogues_hold_what_they_ask_for(tmp_path):

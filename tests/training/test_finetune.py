@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from launching import launch
 from safetensors.torch import load_file
 from transformers import TrainerControl
 
@@ -22,6 +21,7 @@ from dca_hub.training.finetune import Settings, finetune, make_trainer, prepare
 from dca_hub.training.saving import merged, save
 from dca_hub.training.stopping import StopAtStep
 from dca_hub.verification import Outcome, verify
+from support.launching import launch
 
 trl = pytest.importorskip("trl", reason="needs the optional packages: pip install -r requirements-finetune.txt")
 peft = pytest.importorskip("peft", reason="needs the optional packages: pip install -r requirements-finetune.txt")

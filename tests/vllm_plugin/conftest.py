@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import as_dca, tiny_model
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.tiny_models import as_dca, tiny_model
 
 ENGINE = Path(__file__).with_name("engine.py")
 # vLLM's CPU kernels take head sizes from 32 on; s = 48 is no multiple of the pages of 32 tokens.

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_engine import prompt
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.engine_results import prompt
 
 pytestmark = [pytest.mark.vllm, pytest.mark.gpu]
 # s = 128: one page, of the size that FA3 reads through the GPU's copy engine.

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_spans import sequences, some_steps
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
 from dca_hub.vllm_plugin.cuda.key_copy import KeyCopyPolicy, key_copy
 from dca_hub.vllm_plugin.cuda.layout import DecodeMemory, FlashSequences, Layout, lay_out
 from dca_hub.vllm_plugin.cuda.reference import lay_out_decode
 from dca_hub.vllm_plugin.spans import pieces, positions, spans
+from support.engine_steps import sequences, some_steps
 
 PAGE, WIDTH = 4, 40
 GATHERING = KeyCopyPolicy(least_queries=60, most_tokens=10_000)

@@ -3,9 +3,9 @@
 from importlib.util import find_spec
 
 import pytest
-from test_engine import apart, check_written, prompt
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.engine_results import apart, check_written, prompt
 
 pytestmark = pytest.mark.vllm
 EMULATED = {"first": ["emulated_cuda"], "block_size": 32}

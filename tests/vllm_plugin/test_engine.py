@@ -1,29 +1,14 @@
 """vLLM's own engine on a CPU gives what the DCA models of transformers give, however it schedules the requests."""
 
 import pytest
-from tiny_models import FAMILIES, tokens
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.engine_results import apart, check_written, prompt
+from support.tiny_models import FAMILIES
 
 pytestmark = pytest.mark.vllm
 AUTHORS = DualChunkGeometry(chunk_size=48, local_size=8, pretraining_length=64)
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64}
-
-
-def prompt(length: int, seed: int = 1) -> list[int]:
-    return tokens(length, seed=seed)[0].tolist()
-
-
-def apart(found: list[float], expected: list[float]) -> float:
-    assert len(found) == len(expected)
-    return max(abs(a - b) for a, b in zip(found, expected))
-
-
-def check_written(served, ids: list[int], result: dict) -> None:
-    """The tokens are the greedy ones, with the log-probabilities of one whole forward over all of them."""
-    written = result["tokens"]
-    assert written == served.greedy(ids, len(written))
-    assert apart(result["logprobs"], served.logprobs(ids + written)[-len(written) :]) < 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)

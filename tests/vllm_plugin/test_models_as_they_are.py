@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from test_engine import apart, check_written, prompt
 
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from support.engine_results import apart, check_written, prompt
 
 pytestmark = pytest.mark.vllm
 HOOKS = "dca_hub.vllm_plugin.hooks"

@@ -1,7 +1,8 @@
 """Whatever vLLM's scheduler does to a request, a DCA model writes what it writes alone."""
 
 import pytest
-from test_engine import check_written, prompt
+
+from support.engine_results import check_written, prompt
 
 pytestmark = pytest.mark.vllm
 

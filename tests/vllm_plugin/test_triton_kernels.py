@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton: pip install triton")
 if find_spec("triton"):
-    from kernel_cases import CASES, allowed, error
+    from support.kernel_cases import CASES, allowed, error
 else:
     CASES = {"none": None}
 
@@ -19,7 +19,7 @@ else:
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, float]:
     """The errors in the interpreter; it must be asked for before the kernels are read, so in a process of its own."""
-    script = Path(__file__).with_name("kernel_cases.py")
+    script = Path(__file__).parents[1] / "support" / "kernel_cases.py"
     path = os.pathsep.join([str(script.parents[2]), os.environ.get("PYTHONPATH", "")])
     finished = subprocess.run(
         [sys.executable, script],

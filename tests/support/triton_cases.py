@@ -9,19 +9,16 @@ import itertools
 import json
 import os
 import sys
-from pathlib import Path
 from types import ModuleType
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+import torch
 
-import torch  # noqa: E402
-from op_cases import inputs, inverse_frequencies, relative  # noqa: E402
-
-from dca_hub.modeling import dual_chunk_cuda, dual_chunk_decode, dual_chunk_kernels  # noqa: E402
-from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention  # noqa: E402
-from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry  # noqa: E402
-from dca_hub.modeling.dual_chunk_layout import PositionedLayout  # noqa: E402
-from dca_hub.modeling.dual_chunk_rotation import relation_rotations  # noqa: E402
+from dca_hub.modeling import dual_chunk_cuda, dual_chunk_decode, dual_chunk_kernels
+from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_layout import PositionedLayout
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from support.op_cases import inputs, inverse_frequencies, relative
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 SMALL = DEVICE == "cpu"

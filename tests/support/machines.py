@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from hub_server import OWNER_TOKEN, Hub
+from support.hub_server import OWNER_TOKEN, Hub
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "org/tiny-llama"

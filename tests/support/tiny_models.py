@@ -14,6 +14,24 @@ from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
 
 VOCABULARY = 97
+SCALINGS = {
+    "linear": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
+    "yarn": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": 32,
+    },
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "rope_theta": 10000.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    },
+}
 # A chunk length (s = 16) that no length of a test is a multiple of by accident, and a window that fits a short test.
 GEOMETRY = DualChunkGeometry(chunk_size=24, local_size=8, pretraining_length=32)
 

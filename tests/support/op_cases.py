@@ -1,11 +1,11 @@
 """Inputs of the operation, and its results by the naive twin and by the definition, for the tests of the operation."""
 
 import torch
-from explicit_reference import rotate
 
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from support.explicit_reference import rotate
 
 GEOMETRY = DualChunkGeometry(24, 8, 32)
 WARM = DualChunkGeometry(24, 8, 32, temperature=0.3)

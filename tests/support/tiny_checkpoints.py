@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from tiny_models import tiny_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from support.tiny_models import tiny_model
 
 SPECIAL = ("<pad>", "<bos>", "<eos>")
 

@@ -1,0 +1,1 @@
+"""What several tests share: tiny models and checkpoints, servers on this machine, references to compare with."""
