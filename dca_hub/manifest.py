@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dca_hub.errors import DcaHubError
 from dca_hub.schema import build
 from dca_hub.sources import read_json
 
@@ -41,13 +40,7 @@ class Manifest:
 def read(folder: Path) -> Manifest:
     """The manifest in a folder; DcaHubError where there is none or it is not one."""
     value = read_json(folder / NAME, "a folder that `dca_hub package` made has one")
-    try:
-        return build(Manifest, value, NAME)
-    except DcaHubError as error:
-        raise DcaHubError(
-            f"{folder.name!r} holds a manifest that this version cannot read ({str(error).removesuffix('.')}): package "
-            "the model again."
-        ) from None
+    return build(Manifest, value, f"{NAME} in {folder.name!r}", fix="package the model again")
 
 
 def names(folder: Path) -> list[str]:

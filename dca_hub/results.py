@@ -70,7 +70,10 @@ class Measurement:
 def read(path: Path) -> list[Measurement]:
     """The measurements in a file of them; DcaHubError naming the line that is not one."""
     text = json_lines.read_text(path, "results")
-    found = [build(Measurement, value, where, lenient=True) for where, value in json_lines.parse(text, path.name, _FIX)]
+    found = [
+        build(Measurement, value, where, lenient=True, fix=_FIX)
+        for where, value in json_lines.parse(text, path.name, _FIX)
+    ]
     if not found:
         raise DcaHubError(f"{path.name!r} holds no results: give a file that the evaluation wrote.")
     return found

@@ -52,14 +52,23 @@ def read_yaml(path: Path, cls: type[T]) -> T:
     return build(cls, data, path.name)
 
 
-def build(cls: type[T], data: Any, file: str, prefix: str = "", *, lenient: bool = False) -> T:
+def build(cls: type[T], data: Any, file: str, *, lenient: bool = False, fix: str | None = None) -> T:
     """A mapping as an instance of the dataclass `cls`; see `read_yaml`.
 
     Args:
         file: what the mapping comes from, for complaints: a file, or a line of one.
-        prefix: what the keys stand below, with a dot behind it.
         lenient: leave unknown keys out, and take null for a key that is not there.
+        fix: what to do about a complaint, as the end of its sentence.
     """
+    try:
+        return _build(cls, data, file, "", lenient)
+    except DcaHubError as error:
+        if fix is None:
+            raise
+        raise DcaHubError(f"{str(error).removesuffix('.')}: {fix}.") from None
+
+
+def _build(cls: type[T], data: Any, file: str, prefix: str, lenient: bool = False) -> T:
     if not isinstance(data, dict):
         raise DcaHubError(f"{file}: {prefix.rstrip('.') or 'the file'} must be a mapping of keys to values.")
     fields = {field.name: field for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
@@ -94,7 +103,7 @@ def _convert(hint: Any, value: Any, file: str, key: str) -> Any:
             raise DcaHubError(f"{file}: {key} must be one of {', '.join(arguments)}, not {value!r}.")
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return build(hint, value, file, key + ".")
+        return _build(hint, value, file, key + ".")
     if origin is dict:
         if not isinstance(value, dict):
             raise DcaHubError(f"{file}: {key} must be a mapping, not {value!r}.")

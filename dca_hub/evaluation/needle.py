@@ -224,7 +224,7 @@ def from_text(text: str, name: str = "the file") -> list[Trial]:
         if runs.is_header(value):
             runs.check_header(value, where)
         elif value.get("variant", "DCA") in ("DCA", "plain"):
-            found.append(build(Trial, value, where, lenient=True))
+            found.append(build(Trial, value, where, lenient=True, fix=_FIX))
     return found
 
 

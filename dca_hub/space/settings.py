@@ -145,7 +145,7 @@ def _from_file(file: Path) -> dict:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise DcaHubError(f"{file.name} is not JSON: write it again with `dca-hub space`.") from None
-    made = build(Settings, values, file.name)
+    made = build(Settings, values, file.name, fix="see `python app.py --help`, or write it again with `dca-hub space`")
     return {name: getattr(made, name) for name in values}
 
 

@@ -93,7 +93,7 @@ def test_lines_that_are_no_results_are_refused():
     line = needle.to_line(_result(around="one\u2028two\x85three"))
     assert needle.from_text(line + "\n" + line[:20]) == [_result(around="one\u2028two\x85three")]
     for bad in ("{}", line + "nonsense\n" + line, "[]\n" + line, line.replace("256", '"256"') + line):
-        with pytest.raises(DcaHubError, match=r"line [12] is not"):
+        with pytest.raises(DcaHubError, match=r"line [12](:| is not).*: give the file"):
             needle.from_text(bad)
     with pytest.raises(DcaHubError, match="format 1"):
         needle.from_text('{"run": 1, "task": "needle"}\n' + line)
