@@ -54,13 +54,14 @@ def package(
         chunk_size, local_size: C and w, in tokens; by default the catalogue's, the config's own, or the rule of
             `dca_hub.sizes`.
         temperature: f of the attention temperature; by default the catalogue's or the config's own, else none.
-        weights: "copy" them, "link" to them (hard links, or symbolic ones across disks), or "none".
+        weights: "copy" them, "link" to them (hard links, or symbolic ones across disks), or "reference": leave them
+            with the base model.
         progress: told (bytes done, bytes in all).
 
     Raises:
         DcaHubError: the source or the sizes will not do, or the folder cannot be written. Nothing is left behind.
     """
-    found = sources.resolve(source, weights=weights != "none", revision=revision)
+    found = sources.resolve(source, weights=weights != "reference", revision=revision)
     plan = make_plan(found, Asked(pretraining_length, chunk_size, local_size, temperature), weights)
     target = _free_target(Path(out).expanduser(), found.folder, force)
     notes: list[str] = []
@@ -137,7 +138,8 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: OnProgress | No
         name: {"sha256": hashes.get(name) or manifest.digest(folder / name), "size": (folder / name).stat().st_size}
         for name in manifest.names(folder)
     }
-    held = manifest.Manifest(plan.source.base, plan.source.revision, plan.mode, files, context=plan.context)
+    mode = "none" if plan.mode == "reference" else plan.mode
+    held = manifest.Manifest(plan.source.base, plan.source.revision, mode, files, context=plan.context)
     replace(held, tokenizer=tokens).write(folder)
 
 

@@ -17,7 +17,8 @@ from dca_hub.modeling.dual_chunk_guards import refuse_unfit
 from dca_hub.sizes import NOTHING_ASKED, Asked, geometry_of, may_change_length, reach_of
 from dca_hub.sources import ADAPTER, Source
 
-WeightsMode = Literal["copy", "link", "none"]
+# How the weights come into a package; "reference" leaves them with the base model. Its manifest calls that "none".
+WeightsMode = Literal["copy", "link", "reference"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def make_plan(source: Source, asked: Asked = NOTHING_ASKED, mode: WeightsMode = 
         sized = geometry_of(source, asked)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise DcaHubError(f"{name!r} cannot be a DCA model: {one_line(error)}") from None
-    weights = find_weights(source.folder) if mode != "none" else None
+    weights = find_weights(source.folder) if mode != "reference" else None
     context = reach_of(source, sized.geometry)
     return Plan(source, family, sized.geometry, sized.origin, context, weights, mode)
 

@@ -1,10 +1,14 @@
 """One error, in the words of each face: Python, the command line, the browser."""
 
 import argparse
+import ast
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
+import dca_hub
 from dca_hub.cli.fixes import words_for
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix
 from dca_hub.space.failures import sentence
@@ -32,6 +36,25 @@ QUANTIZE = DoesNotFit("It does not fit", Fix("use {}", "quantization", "4bit"), 
 )
 def test_a_command_names_its_own_options_and_no_others(error, options, words):
     assert error.told(words_for(argparse.Namespace(**options))) == words
+
+
+def _worded(call: ast.Call) -> list[str]:
+    return [node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+
+def test_the_library_names_no_options_of_its_commands():
+    """Its errors are shown where those options do not exist: in Python, under another command, in the browser."""
+    root, found = Path(dca_hub.__file__).parent, []
+    for path in root.rglob("*.py"):
+        # The faces name their own options, the plug-in those of vLLM.
+        if path.relative_to(root).parts[0] in ("cli", "vllm_plugin") or path.name in ("settings.py", "build.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("DcaHubError", "DoesNotFit", "Fix"):
+                found += [f"{path.name}: {words}" for words in _worded(node) if re.search(r"(^|\s)--[a-z]", words)]
+    # Of other programs, and of a command that the sentence names.
+    others = ("llama-gguf-split", "torchrun", "dca-hub", "package the model")
+    assert [line for line in found if not any(other in line for other in others)] == []
 
 
 def test_python_names_the_argument():

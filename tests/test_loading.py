@@ -57,7 +57,7 @@ def test_without_dca_there_is_only_the_base(made):
 
 @torch.no_grad()
 def test_a_package_without_weights_reads_them_from_its_base(source, tmp_path, monkeypatch):
-    light = package(str(source), tmp_path / "light", **SIZES, weights="none").folder
+    light = package(str(source), tmp_path / "light", **SIZES, weights="reference").folder
     manifest = json.loads((light / "dca_package.json").read_text())
     (light / "dca_package.json").write_text(json.dumps({**manifest, "base": str(source)}))
     whole = load(str(source), dca=False)

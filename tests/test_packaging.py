@@ -106,7 +106,7 @@ def test_weights_are_the_same_bytes(mode, tmp_path):
 
 
 def test_no_weights(checkpoint, tmp_path):
-    made = package(str(checkpoint), tmp_path / "out", **SIZES, weights="none")
+    made = package(str(checkpoint), tmp_path / "out", **SIZES, weights="reference")
     assert not list(made.folder.glob("*.safetensors"))
     assert read_manifest(made.folder).weights == "none"
     assert any("nobody can get the weights" in note for note in made.notes)

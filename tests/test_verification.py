@@ -66,7 +66,7 @@ def test_weights_that_the_config_asks_for_in_vain_are_found(good, tmp_path):
 
 def test_a_package_that_nobody_can_complete_says_so(tmp_path):
     source = write_checkpoint(tmp_path / "source")
-    folder = package(str(source), tmp_path / "light", pretraining_length=32, weights="none").folder
+    folder = package(str(source), tmp_path / "light", pretraining_length=32, weights="reference").folder
     found = {finding.check: finding for finding in verify(folder)}
     assert found[Check.LOADS].outcome is Outcome.SKIPPED and "names no base model" in found[Check.LOADS].detail
 
@@ -155,7 +155,7 @@ def test_a_tokenizer_that_gives_other_tokens_is_found(good, tmp_path):
 
 
 def test_a_package_without_weights_is_checked_as_far_as_it_goes(good, tmp_path):
-    made = package(str(good), tmp_path / "light", weights="none")
+    made = package(str(good), tmp_path / "light", weights="reference")
     found = outcomes(made.folder)
     assert found[Check.FILES] is Outcome.PASSED and found[Check.LOADS] is Outcome.SKIPPED
 

@@ -8,6 +8,9 @@ from dca_hub.errors import Fix
 # Of each argument, the attributes of the parsed command line that may hold it, with the option of each.
 _OPTIONS = {
     "context": {"max_context": "--max-context", "lengths": "--lengths"},
+    "branch": {"revision": "--revision"},
+    "pull_request": {"create_pr": "--create-pr"},
+    "text": {"text": "--text", "haystack": "--haystack"},
     "quantization": {"quantization": "--load-in-{value}"},
 }
 

@@ -42,7 +42,7 @@ def add(subparsers) -> None:
     parser.add_argument("--device", help="where to run the model for --tune (default: the best there is)")
     parser.add_argument(
         "--weights",
-        choices=("copy", "link", "none"),
+        choices=("copy", "link", "reference"),
         default="copy",
         help="copy the weights, link to them, or leave them with the base model (default: copy)",
     )

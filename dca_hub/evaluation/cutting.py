@@ -6,7 +6,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from dca_hub.control_tokens import encode
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 
 Side = Literal["left", "right"]
 # Private characters around a document within a prompt, which no text holds; the first says which side is cut.
@@ -34,7 +34,9 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, *, special: 
     Raises DcaHubError when what surrounds the document is too long already, or there is no room at all.
     """
     if most < 1:
-        raise DcaHubError("The answers of a task take as many tokens as there are in all: give longer --lengths.")
+        raise DcaHubError(
+            "The answers of a task take as many tokens as there are in all", Fix("give longer {}", "lengths")
+        )
     side = next((side for side, mark in _STARTS.items() if mark in prompt), None)
     if side is None:
         ids = _encode(tokenizer, prompt, special)
@@ -48,7 +50,7 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, *, special: 
     room = most - len(before) - len(after)
     if room < 1:
         around = f"{len(before) + len(after):,} tokens around its document, and {most:,} are left beside the answer"
-        raise DcaHubError(f"A prompt has {around}: give longer --lengths.")
+        raise DcaHubError(f"A prompt has {around}", Fix("give longer {}", "lengths"))
     kept = inner[-room:] if side == "left" else inner[:room]
     return Cut([*before, *kept, *after], len(inner) - len(kept))
 

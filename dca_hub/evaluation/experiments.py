@@ -12,7 +12,7 @@ from typing import Any
 
 from dca_hub import manifest
 from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import log as logs
 from dca_hub.evaluation import needle, perplexity, processes, runs
 from dca_hub.evaluation.grid import Grid
@@ -115,7 +115,9 @@ def measure_perplexity(
     lengths = sorted(set(lengths))
     last = definition == "last"
     if not lengths or (last and lengths[0] <= stride):
-        raise DcaHubError(f"Every length must be longer than the stride of {stride} tokens: give longer --lengths.")
+        raise DcaHubError(
+            f"Every length must be longer than the stride of {stride} tokens", Fix("give longer {}", "lengths")
+        )
     tokenizer = subject.loaded.tokenizer
     safe = ControlTokens(tokenizer).defused
     ids = [encode(tokenizer, safe(text)) if isinstance(text, str) else list(text) for text in texts]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dca_hub.control_tokens import ControlTokens
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import experiments, predictions, processes, ruler, runs
 from dca_hub.evaluation.answering import Reader, Request, answer
 from dca_hub.evaluation.experiments import Subject
@@ -133,8 +133,9 @@ def _evaluate(
     except (OSError, ConnectionError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DcaHubError(
-            f"lm-evaluation-harness could not prepare {', '.join(names)} ({reason:.200}): connect to the network for "
-            "its data, or give --data for ours."
+            f"lm-evaluation-harness could not prepare {', '.join(names)} ({reason:.200})",
+            "connect to the network for its data",
+            Fix("give {} for ours", "data"),
         ) from None
 
 
@@ -177,7 +178,7 @@ def measure_tasks(
     loaded = subject.loaded
     chat = bool(loaded.tokenizer.chat_template) if chat is None else chat
     if chat and not loaded.tokenizer.chat_template:
-        raise DcaHubError("This model has no chat format: leave --chat out.")
+        raise DcaHubError("This model has no chat format", Fix("leave {} out", "chat"))
     metadata = {"tokenizer": str(loaded.source.folder), **({"data": data} if data else {})}
     settings = {
         "tasks": sorted(names),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dca_hub import json_lines
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation.runs import SAME, Header, Run, Sample, assemble, read, sample_key
 from dca_hub.progress import OnProgress
 
@@ -29,7 +29,9 @@ class Log:
 
     def __init__(self, path: Path | None, header: Header, rank: int = 0, count: int = 1, writes: bool = True):
         if path is None and count > 1:
-            raise DcaHubError("Several processes need a file to put their results together: give --out FILE.jsonl.")
+            raise DcaHubError(
+                "Several processes need a file to put their results together", Fix("give {}", "out", "FILE.jsonl")
+            )
         self.path, self.header, self.rank, self.count, self.writes = path, header, rank, count, writes
         self._memory: dict[tuple, Sample] = {}
         self._begun = False
@@ -43,7 +45,7 @@ class Log:
                 self._join_parts()
             except OSError as error:
                 raise DcaHubError(
-                    f"{self.path.name!r} cannot be written ({error.strerror}): choose another --out."
+                    f"{self.path.name!r} cannot be written ({error.strerror})", Fix("choose another {}", "out")
                 ) from None
 
     def known(self) -> dict[tuple, Sample]:
@@ -92,12 +94,15 @@ class Log:
         for key in SAME:
             if held.get(key) != self.header.get(key):
                 raise DcaHubError(
-                    f"{self.path.name!r} holds another run ({_difference(key, held.get(key), self.header.get(key))}): "
-                    "choose another --out, or the same settings to go on with it."
+                    f"{self.path.name!r} holds another run ({_difference(key, held.get(key), self.header.get(key))})",
+                    Fix("choose another {}", "out"),
+                    "give the same settings to go on with it",
                 )
         for name, one in self.header["variants"].items():
             if held["variants"].get(name, one) != one:
-                raise DcaHubError(f"{self.path.name!r} holds another {name!r} than this one: choose another --out.")
+                raise DcaHubError(
+                    f"{self.path.name!r} holds another {name!r} than this one", Fix("choose another {}", "out")
+                )
 
 
 def _difference(key: str, held: Any, asked: Any) -> str:

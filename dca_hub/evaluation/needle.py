@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dca_hub import json_lines, thoughts
 from dca_hub.control_tokens import encode
 from dca_hub.documents.example import PASS_KEY_SENTENCE, example_text
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import passkey, runs
 from dca_hub.evaluation.grid import Grid, Style
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
@@ -110,7 +110,11 @@ def prompts(tokenizer: PreTrainedTokenizerBase, grid: Grid, text: str = "") -> M
         text = haystack_text(grid.haystack, text)
         return build_haystack(tokenizer, text, max(grid.lengths), grid.needles, style)
     if grid.needles != 1:
-        raise DcaHubError("Keys and values are many needles already: leave --needles out, or choose another haystack.")
+        raise DcaHubError(
+            "Keys and values are many needles already",
+            Fix("leave {} out", "needles"),
+            Fix("choose another {}", "haystack"),
+        )
     return Pairs(tokenizer, style)
 
 

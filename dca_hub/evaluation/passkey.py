@@ -15,7 +15,7 @@ from typing import Protocol
 from transformers import PreTrainedTokenizerBase
 
 from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation.grid import Style
 from dca_hub.evaluation.prompting import in_chat_format
 from dca_hub.prompts import Prompter
@@ -167,7 +167,11 @@ class Pairs:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, style: Style = "plain"):
         if style == "authors":
-            raise DcaHubError("The authors have no test with key-value pairs: give another --style or --haystack.")
+            raise DcaHubError(
+                "The authors have no test with key-value pairs",
+                Fix("choose another {}", "style"),
+                Fix("choose another {}", "haystack"),
+            )
         self.tokenizer, self.style = tokenizer, style
 
     def prompt(self, length: int, depth: float, rng: random.Random, wording: Wording | None = None) -> Prompt:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import metrics
 from dca_hub.generation import PIECE, PromptCache
 from dca_hub.progress import OnProgress
@@ -85,8 +85,9 @@ def windows_of_documents(sizes: Sequence[int], longest: int, stride: int, most: 
 
 def _too_short(size: int, longest: int) -> DcaHubError:
     return DcaHubError(
-        f"The longest text has {size:,} tokens and the longest context {longest:,}: give a longer text or shorter "
-        "--lengths."
+        f"The longest text has {size:,} tokens and the longest context {longest:,}",
+        "give a longer text",
+        Fix("give shorter {}", "lengths"),
     )
 
 

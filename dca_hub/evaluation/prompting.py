@@ -3,8 +3,9 @@
 from transformers import PreTrainedTokenizerBase
 
 from dca_hub.control_tokens import encode
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 
+_PLAIN = Fix("use {}", "style", "plain")
 _MARK = "\ue0d0"  # a private character: stands for the long text while a chat format is rendered
 
 
@@ -29,8 +30,8 @@ def in_chat_format(tokenizer: PreTrainedTokenizerBase, before: str, after: str) 
             [message], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
     except Exception as error:  # templates raise what they like
-        raise DcaHubError(f"The chat format refuses a user's message ({error}): give --style plain.") from None
+        raise DcaHubError(f"The chat format refuses a user's message ({error})", _PLAIN) from None
     head, mark, tail = text.partition(_MARK)
     if not mark:
-        raise DcaHubError("The chat format leaves a user's message out: give --style plain.")
+        raise DcaHubError("The chat format leaves a user's message out", _PLAIN)
     return encode(tokenizer, head), encode(tokenizer, tail)

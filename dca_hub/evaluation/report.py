@@ -43,7 +43,7 @@ def collect(folder: Path) -> tuple[list[tuple[Path, Run]], list[Path]]:
     Raises DcaHubError when there is no run, or a file is damaged.
     """
     if not folder.is_dir():
-        raise DcaHubError(f"There is no folder {folder.name!r}: give the one that holds the files of --out.")
+        raise DcaHubError(f"There is no folder {folder.name!r}: give the one that holds the files of the runs.")
     files = [file for file in sorted(folder.rglob("*.jsonl")) if not file.parent.parent.name.endswith(FOLDER)]
     read = [(file, run) for file in files if runs.is_run(file) for run in runs.read(file)]
     found = [(file, run) for file, run in read if run.task != ANSWERS]

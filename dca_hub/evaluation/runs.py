@@ -137,7 +137,7 @@ def check_header(value: Header, where: str) -> None:
     if value["run"] == 1:
         raise DcaHubError(
             f"{where}: format 1 was written by a version whose generated answers were wrong after their first token: "
-            "measure again, into another --out."
+            "measure again, into another file."
         )
     if value["run"] != FORMAT:
         raise DcaHubError(f"{where}: expected format {FORMAT}, got {value['run']!r}: update dca_hub, or measure again.")

@@ -10,7 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dca_hub.control_tokens import encode
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 
 PG19 = "emozilla/pg19"  # PG19 (Rae et al., arXiv 1911.05507) as Parquet files, which need no script
 TokenType = Literal["uint16", "uint32"]
@@ -38,16 +38,16 @@ def read_books(source: str | Path) -> list[str]:
     Form feeds part books within a file. Raises DcaHubError when there is no text, or a file is not text.
     """
     path = Path(source)
-    fix = "give --text a .txt or .txt.gz file or a folder of them"
+    fix = Fix("give {} as a .txt or .txt.gz file or a folder of them", "text")
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.name.endswith((".txt", ".txt.gz")))
     elif path.is_file():
         files = [path]
     else:
-        raise DcaHubError(f"There is no file or folder {path}: {fix}.")
+        raise DcaHubError(f"There is no file or folder {path}", fix)
     books = [book for file in files for book in _text(file).split("\f") if book.strip()]
     if not books:
-        raise DcaHubError(f"No text was found in {path}: {fix}.")
+        raise DcaHubError(f"No text was found in {path}", fix)
     return books
 
 
@@ -70,8 +70,9 @@ def read_tokens(source: str, tokenizer: PreTrainedTokenizerBase, kind: TokenType
     ids = np.frombuffer(content, stored)
     if int(ids.max()) >= len(tokenizer) or not _fits(ids, tokenizer):
         raise DcaHubError(
-            f"{path.name} does not hold {kind} tokens of this model's tokenizer: give the file for this model, or "
-            f"--tokens {'uint16' if kind == 'uint32' else 'uint32'}."
+            f"{path.name} does not hold {kind} tokens of this model's tokenizer",
+            "give the file for this model",
+            Fix("give {}", "tokens", "uint16" if kind == "uint32" else "uint32"),
         )
     return ids.tolist(), _named(path, content)
 
@@ -97,7 +98,9 @@ def _text(file: Path) -> str:
     text = content.decode("utf-8", errors="replace")
     if "\0" in text or text.count("\ufffd") > _ODD * len(text):
         raise DcaHubError(
-            f"{file.name} is not UTF-8 text: save it as UTF-8, or give tokens as a {TOKENS} file or with --tokens."
+            f"{file.name} is not UTF-8 text",
+            "save it as UTF-8",
+            Fix(f"give tokens as a {TOKENS} file or with {{}}", "tokens"),
         )
     return text.translate(_DROPPED)
 
@@ -114,5 +117,7 @@ def _pg19() -> list[str]:
     except Exception as error:  # the client raises what its transport does
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DcaHubError(
-            f"PG19 could not be had from the Hub ({reason}): connect to the network, or give --text a file of books."
+            f"PG19 could not be had from the Hub ({reason})",
+            "connect to the network",
+            Fix("give {} as a file of books", "text"),
         ) from None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from huggingface_hub import errors, get_token
 
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 
 _QUOTA = re.compile(r"quota|storage|limit reached|exceed|too large|payment|upgrade", re.IGNORECASE)
 _AGAIN = "run the same command again, and what has arrived is not sent twice"
@@ -52,7 +52,9 @@ def explain(error: BaseException, repository: str) -> DcaHubError | None:
         )
     if isinstance(error, getattr(errors, "FileDuplicationError", ())):
         return DcaHubError(
-            f"The Hub could not copy the weights by itself ({scrub(error)}): use --weights reference or copy."
+            f"The Hub could not copy the weights by itself ({scrub(error)})",
+            Fix("use {}", "weights", "reference"),
+            Fix("use {}", "weights", "copy"),
         )
     return None
 
@@ -147,6 +149,7 @@ def _said(error: errors.HfHubHTTPError) -> str:
 
 def _full(said: str) -> DcaHubError:
     return DcaHubError(
-        f"The Hub has no room left for you ({said.rstrip('.') or 'quota'}): free or buy storage, or publish with "
-        "--weights reference, which needs none."
+        f"The Hub has no room left for you ({said.rstrip('.') or 'quota'})",
+        "free or buy storage",
+        Fix("use {}, which needs none", "weights", "reference"),
     )

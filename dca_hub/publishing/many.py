@@ -77,8 +77,9 @@ def _one(
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / entry.name
-        package(entry.name, folder, weights="copy" if entry.is_local else "none")
-        options = replace(options, weights="copy" if entry.is_local else "reference")
+        weights = "copy" if entry.is_local else "reference"
+        package(entry.name, folder, weights=weights)
+        options = replace(options, weights=weights)
         plan = model.plan(folder, repository, options)
         if dry_run:
             changes = plan.changes

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from dca_hub import card, licenses, manifest
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.manifest import Manifest
 from dca_hub.progress import OnMessage
 from dca_hub.publishing import comparison, failures
@@ -112,7 +112,9 @@ def plan(folder: str | Path, repository: str, options: Options = Options()) -> P
     folder = Path(folder).expanduser()
     check_name(repository)
     if options.pull_request and options.branch not in (None, "main"):
-        raise DcaHubError("A pull request is made against main: leave out --revision, or --create-pr.")
+        raise DcaHubError(
+            "A pull request is made against main", Fix("leave {} out", "branch"), Fix("leave {} out", "pull_request")
+        )
     if not folder.is_dir():
         raise DcaHubError(f"There is no folder {str(folder)!r}: make a package with `dca-hub package`.")
     held = manifest.read(folder)
@@ -242,7 +244,9 @@ def _refuse_repository(repository: str, state: State | None, options: Options) -
         return
     if options.private and not state.private:
         raise DcaHubError(
-            f"{repository} exists already and is public: make it private on its page, or leave out --private."
+            f"{repository} exists already and is public",
+            "make it private on its page",
+            Fix("leave {} out", "private"),
         )
     others = [name for name in state.files if not _is_kept(name) and name != "README.md"]
     if others and manifest.NAME not in state.files:

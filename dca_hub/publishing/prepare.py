@@ -7,7 +7,7 @@ from pathlib import Path
 from dca_hub import card, catalogue, manifest, results, sources
 from dca_hub.card import Destination
 from dca_hub.checkpoints import INDEX
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import summary
 from dca_hub.manifest import Manifest
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
@@ -94,7 +94,7 @@ def _fetched_digest(base: weights.Base, name: str) -> str:
     folder = sources.resolve(base.repository, weights=False, revision=base.commit).folder
     if name != INDEX or not (folder / name).is_file():
         raise DcaHubError(
-            f"{name} of {base.repository} is kept in a way that cannot be copied: use --weights reference."
+            f"{name} of {base.repository} is kept in a way that cannot be copied", Fix("use {}", "weights", "reference")
         )
     return manifest.digest(folder / name)
 

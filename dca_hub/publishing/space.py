@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from dca_hub import card_text
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.progress import OnMessage
 from dca_hub.publishing import allowed, failures
 from dca_hub.publishing.contents import Changes, Contents, File
@@ -148,7 +148,9 @@ def _leads_out(path: Path, folder: Path) -> bool:
 def _refuse_repository(repository: str, state: State | None, options: Options) -> None:
     if state is not None and options.private and not state.private:
         raise DcaHubError(
-            f"{repository} exists already and is public: make it private on its page, or leave out --private."
+            f"{repository} exists already and is public",
+            "make it private on its page",
+            Fix("leave {} out", "private"),
         )
 
 

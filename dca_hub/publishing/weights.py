@@ -72,7 +72,7 @@ def choose(asked: Mode | None, held: Manifest, base: Base | None, license: str |
     obstacles = {mode: obstacle(mode, held, base, license, private) for mode in MODES}
     if asked is not None:
         if obstacles[asked]:
-            raise DcaHubError(f"--weights {asked} does not work here: {obstacles[asked]}.")
+            raise DcaHubError(f"The weights cannot go by {asked!r} here: {obstacles[asked]}.")
         return Choice(asked, "as you asked", base)
     if obstacles["reference"] is None:
         reason = _why_reference(base, license) or obstacles["server-copy"]
@@ -92,7 +92,7 @@ def obstacle(mode: Mode, held: Manifest, base: Base | None, license: str | None,
     own = own_weights(held)
     if mode == "copy":
         if not own:
-            return "the package holds no weights, package it again with --weights copy or link"
+            return "the package holds no weights, package it again with a copy of them or links to them"
         return _may_not_pass_on(held, base, license, private)
     if base is None:
         return "the base model is not on the Hub" if held.base is None else f"{held.base} is not on the Hub any more"

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from dca_hub import catalogue
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.space.settings import FILE, Settings
 
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -63,7 +63,9 @@ def _check_place(out: Path, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise DcaHubError(f"{str(out)!r} already exists: choose another folder, or give --force to replace it.")
+        raise DcaHubError(
+            f"{str(out)!r} already exists", "choose another folder", Fix("replace it with {}", "force", True)
+        )
     if not out.is_dir() or (any(out.iterdir()) and not (out / "app.py").is_file()):
         raise DcaHubError(f"{str(out)!r} is not a Space, so it is not replaced: choose another folder.")
 

@@ -153,12 +153,12 @@ class Host:
     def fits(self, held: int = 0, copies: int = 1) -> int:
         """Tokens that memory and the settings allow, for tests of how far a model reaches."""
         allowed = self.memory_tokens(held) // copies
-        return min(allowed, self.settings.max_tokens or allowed)
+        return min(allowed, self.settings.max_context or allowed)
 
     def limit(self, held: int = 0, copies: int = 1) -> int:
         """Tokens that a prompt and its answer may take: what fits, and unless the settings say otherwise no more than
         the model reaches."""
-        return min(self.fits(held, copies), self.settings.max_tokens or self.loaded.context)
+        return min(self.fits(held, copies), self.settings.max_context or self.loaded.context)
 
     def freed(self, device: str | None) -> int:
         """Bytes that the loaded model would leave on that device."""

@@ -51,7 +51,7 @@ class Settings:
     max_pages: int = _option(1000, "pages that one PDF may be read over")
     max_file_mb: int = _option(50, "size of one PDF, in MB")
     max_documents: int = _option(8, "PDFs in one conversation")
-    max_tokens: int = _option(
+    max_context: int = _option(
         0, "tokens of context for one visitor (default: what the model reaches and memory allows)"
     )
     max_answer: int = _option(1024, "longest answer, in tokens")
@@ -74,7 +74,7 @@ class Settings:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise DcaHubError(f"{_flag(name)} must be at least 1, not {getattr(self, name)}.")
-        for name in ("max_tokens", "max_run_tokens", "max_minutes"):
+        for name in ("max_context", "max_run_tokens", "max_minutes"):
             if getattr(self, name) < 0:
                 raise DcaHubError(f"{_flag(name)} must be at least 0, not {getattr(self, name)}.")
         if self.quantization not in ("", "4bit", "8bit"):

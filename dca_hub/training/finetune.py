@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.loading import Loaded, load
 from dca_hub.packaging import Package, package
 from dca_hub.progress import OnMessage
@@ -72,7 +72,9 @@ def finetune(
     reporting = [] if settings.report_to == "none" else [settings.report_to]
     trl = require("trl", "datasets", *(["peft"] if settings.lora else []), *reporting)
     if out.exists() and not force:
-        raise DcaHubError(f"{out.name!r} exists already: choose another --out, or replace it with --force.")
+        raise DcaHubError(
+            f"{out.name!r} exists already", Fix("choose another {}", "out"), Fix("replace it with {}", "force", True)
+        )
     work = out.with_name(f"{out.name}.training")
     said = dialogues.read(data, on_message)[: settings.most_dialogues]
     # The trainer moves the model to its device, or shards it there.
@@ -144,7 +146,9 @@ def prepare(loaded: Loaded, said: list, settings: Settings, on_message: OnMessag
     if len(found) < len(cut):
         on_message(f"note: {len(cut) - len(found):,} dialogues hold no answer within the length and are left out.")
     if not found:
-        raise DcaHubError(f"No dialogue has an answer within {settings.length:,} tokens: give a greater --length.")
+        raise DcaHubError(
+            f"No dialogue has an answer within {settings.length:,} tokens", Fix("give a greater {}", "length")
+        )
     return found
 
 
@@ -187,7 +191,7 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
     rows, held_out = Dataset.from_list([asdict(document) for document in documents]), None
     if settings.held_out:
         if len(rows) < 2:
-            raise DcaHubError("Holding rows out needs two dialogues at least: leave --held-out away.")
+            raise DcaHubError("Holding rows out needs at least two dialogues", Fix("leave {} out", "held_out"))
         parts = rows.train_test_split(settings.held_out, seed=settings.seed)
         rows, held_out = parts["train"], parts["test"]
     return trl.SFTTrainer(
@@ -213,7 +217,9 @@ def _keep_settings(work: Path, settings: dict[str, Any]) -> None:
     path = work / "settings.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise DcaHubError(
-            f"{work.name!r} holds a training with other settings: choose another --out, or remove that folder."
+            f"{work.name!r} holds a training with other settings",
+            Fix("choose another {}", "out"),
+            "remove that folder",
         )
     work.mkdir(parents=True, exist_ok=True)
     own = path.with_name(f"{path.name}.{os.getpid()}")  # of several processes none may read what another half wrote

@@ -252,7 +252,7 @@ class Checker:
         trained = self.sizes["original_max_position_embeddings"]
         length = min(4 * trained, self.tokens)
         if length < 2 * trained:
-            raise Skipped(f"needs {2 * trained:,} tokens: give --tokens {2 * trained}")
+            raise Skipped(f"needs {2 * trained:,} tokens: raise `tokens` to that")
         model = self.dca(self.whole)
         block = self.ids(trained // 4)
         ids = block.repeat(1, -(-length // block.shape[1]))[:, :length]

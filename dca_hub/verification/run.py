@@ -54,7 +54,7 @@ def verify(
     elif held.weights == "none" and held.base is None:
         yield from _skipped("the package holds no weights and names no base model that has them")
     elif held.weights == "none":
-        yield from _skipped(f"the weights are with the base model, {held.base}: --fetch gets them")
+        yield from _skipped(f"the weights are with the base model, {held.base}: `fetch` gets them")
     else:
         yield from _isolated(folder, *options)
 

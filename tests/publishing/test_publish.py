@@ -94,7 +94,7 @@ def test_from_a_checkpoint_to_a_stranger(hub, on_hub, machine, wanted):
 def test_a_reference_loads_the_weights_of_a_gated_base(hub, on_hub, machine, wanted):
     on_hub.gated, on_hub.readers = "manual", frozenset({"me", "reader"})
     publisher, name = machine(), "me/Tiny-reference"
-    publisher.dca_hub("package", BASE, "--out", "tiny-dca", "--weights", "none")
+    publisher.dca_hub("package", BASE, "--out", "tiny-dca", "--weights", "reference")
     done = publisher.dca_hub("publish", "tiny-dca", name)
     assert "weights: reference, since org/tiny-llama is gated" in done.stdout
     assert "passed   equals the base up to the chunk length" in done.stdout, "verified with the base's weights"

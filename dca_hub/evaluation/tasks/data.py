@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from dca_hub import json_lines
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import metrics
 from dca_hub.evaluation.cutting import marked
 
@@ -31,7 +31,7 @@ def _lines(name: str, data: str | None, default: str | None, what: str) -> list[
 
 def _find(name: str, given: str | None, what: str) -> Path:
     if given is None:
-        raise DcaHubError(f"{name} is not on the Hub: give --data, the folder that holds {what}.")
+        raise DcaHubError(f"{name} is not on the Hub", Fix(f"give {{}}, the folder that holds {what}", "data"))
     folder = Path(given).expanduser()
     if not folder.is_dir() and not _HUB_NAME.fullmatch(given):
         raise DcaHubError(f"There is no folder {folder.name!r}: give the folder of {what}.")
@@ -42,16 +42,17 @@ def _find(name: str, given: str | None, what: str) -> Path:
         return found
     from huggingface_hub import hf_hub_download, list_repo_files
 
+    folder_given = Fix(f"give {{}}, the folder of {what}", "data")
+
     try:
         files = [file for file in list_repo_files(given, repo_type="dataset") if file.rpartition("/")[2] == name]
         if files:
             return Path(hf_hub_download(given, files[0], repo_type="dataset"))
     except Exception as error:  # the client raises what its transport does
         raise DcaHubError(
-            f"{given} could not be had from the Hub ({type(error).__name__}): connect to the network, or give --data, "
-            f"the folder of {what}."
+            f"{given} could not be had from the Hub ({type(error).__name__})", "connect to the network", folder_given
         ) from None
-    raise DcaHubError(f"The data set {given} holds no {name}: give --data, the folder of {what}.")
+    raise DcaHubError(f"The data set {given} holds no {name}", folder_given)
 
 
 def _want(entry: dict, kinds: dict[str, type], name: str) -> None:
