@@ -52,7 +52,7 @@ class _Squares:
     strided tensor, which a view of several rows' blocks is not."""
 
     def __init__(self, kernel: FlashKernel, query, key, value, rotations, chunk_length: int, scaling: float):
-        from .dual_chunk_triton import rotate_queries
+        from .dual_chunk_triton_rotation import rotate_queries
 
         self.kernel, self.query, self.key, self.value = kernel, query, key, value
         self.rotations, self.chunk_length, self.scaling = rotations, chunk_length, scaling
@@ -82,7 +82,7 @@ class _Squares:
         return query, key, value
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        from .dual_chunk_triton import Share, merge_parts
+        from .dual_chunk_triton_merge import Share, merge_parts
 
         shares = []
         for row in range(self.batch):
@@ -94,7 +94,7 @@ class _Squares:
         return merge_parts(shares, self.heads, self.rows, self.size)
 
     def backward(self, grad_out, out, lse) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        from .dual_chunk_triton import Share, sum_shares
+        from .dual_chunk_triton_merge import Share, sum_shares
 
         found, grad_out = [[], [], []], rows_major(grad_out)
         for row in range(self.batch):
@@ -169,7 +169,8 @@ def attend_by_flash3(query, key, value, rotations, geometry, scaling):
 
 def flash3_forward(query, key, value, rotations: RelationRotations, geometry: DualChunkGeometry, scaling: float):
     """Two ragged calls a batch row: each chunk's queries over their own chunk, and over all keys before it."""
-    from .dual_chunk_triton import Share, merge_parts, rotate_with_edge
+    from .dual_chunk_triton_merge import Share, merge_parts
+    from .dual_chunk_triton_rotation import rotate_with_edge
 
     count, length, s = query.shape[2], key.shape[2], geometry.chunk_length
     sequences = _Sequences.shared(rotations, count, length, s, min(geometry.local_size, s), query.device)
@@ -218,7 +219,7 @@ class _Sequences:
     """
 
     def __init__(self, count: int, length: int, s: int, window: int, device: torch.device):
-        from .dual_chunk_triton import window_rows
+        from .dual_chunk_triton_rotation import window_rows
 
         self.first, self.window = length - count, window
         first = self.first

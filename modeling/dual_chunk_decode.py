@@ -26,7 +26,7 @@ def refuse_decode(query: torch.Tensor, key: torch.Tensor, in_graph: bool = False
 
 def attend_decode(query, key, value, rotations: RelationRotations, geometry, scaling):
     """One query at the end of contiguous positions."""
-    from .dual_chunk_triton import decode
+    from .dual_chunk_triton_decode import decode
 
     cos, sin, factor = _tables(rotations)
     arrivals = _arrivals(rotations, query.shape[0] * key.shape[1], query.device)
@@ -40,7 +40,7 @@ def attend_positioned(query, key, value, step: "DecodeStep", chunk_length: int, 
     tensors = (query, key, value, cos, sin, factor, arrivals, step.positions, step.query_positions)
     if torch.compiler.is_compiling():
         return _operator(*tensors, chunk_length, scaling)  # pyright: ignore[reportOptionalCall]
-    from .dual_chunk_triton import decode
+    from .dual_chunk_triton_decode import decode
 
     return decode(*tensors[:7], chunk_length, scaling, *tensors[7:])
 
@@ -100,7 +100,7 @@ def _register():
         chunk_length: int,
         scaling: float,
     ) -> torch.Tensor:
-        from .dual_chunk_triton import decode
+        from .dual_chunk_triton_decode import decode
 
         tensors = (query, key, value, cos, sin, factor, arrivals)
         return decode(*tensors, chunk_length, scaling, positions, query_positions)

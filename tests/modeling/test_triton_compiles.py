@@ -1,9 +1,11 @@
 """The Triton kernels compile for GPUs: down to their machine code, with the assembler that Triton brings along."""
 
+from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+
+from support.triton_compiling import check_compiles
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 LAYER = {"HALF": 64, "WIDE": 64, "REST": 0, "REST_WIDE": 1}
@@ -25,20 +27,13 @@ POINTERS |= dict.fromkeys(("cos", "sin", "factor", "lse", "partial", "statistics
 POINTERS |= {"table": "*i64", "arrivals": "*i32", "positions": "*i32", "query_positions": "*i32", "scaling": "fp32"}
 
 
+MODULES = {"_rotate": "rotation", "_merge": "merge", "_sum": "merge", "_decode": "decode"}
+
+
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("name", KERNELS)
 def test_compiles(name, capability, tmp_path, monkeypatch):
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from dca_hub.modeling import dual_chunk_triton
-
-    if not (Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas").exists():
-        pytest.skip("this triton has no assembler for NVIDIA's GPUs")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel, constants = KERNELS[name]
-    function = getattr(dual_chunk_triton, kernel)
-    types = {arg: "constexpr" if arg in constants else POINTERS.get(arg, "i32") for arg in function.arg_names}
-    made = triton.compile(ASTSource(function, types, constexprs=constants), target=GPUTarget("cuda", capability, 32))
-    assert made.asm["cubin"] and ".local" not in made.asm["ptx"]  # nothing spills
+    module = import_module(f"dca_hub.modeling.dual_chunk_triton_{MODULES[kernel]}")
+    check_compiles(getattr(module, kernel), constants, POINTERS, capability)

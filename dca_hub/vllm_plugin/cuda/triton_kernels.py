@@ -10,16 +10,12 @@ import triton
 import triton.language as tl
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_triton import halves, heads_per_program, load_halves, store_halves
 from dca_hub.vllm_plugin.cuda.ops import Rows
 from dca_hub.vllm_plugin.rotary_table import RotaryTable
 
 # Read one at a time: no kernel is to be compiled anew because of where a step's numbers happen to lie.
 _ROTATE_INDICES = ("positions", "successive", "inter", "slots")
-
-
-def heads_per_program(heads: int) -> int:
-    """Of the heads of a row, how many one program takes: enough bytes to be worth it, and few enough for registers."""
-    return min(16, triton.next_power_of_2(heads))
 
 
 @triton.jit
@@ -41,28 +37,11 @@ def _store_rotated(
     # Exactly 1 where nothing rotates, so that a first chunk is the plain model's to the bit.
     delta_cos = tl.where(source == target, 1.0, (cos_to * cos + sin_to * sin) / squared) * factor
     delta_sin = tl.where(source == target, 0.0, (sin_to * cos - cos_to * sin) / squared) * factor
-    to = out + heads[:, None] * head_stride + i[None, :]
-    mask = (heads < H)[:, None] & (i < HALF)[None, :]
-    kind = out.dtype.element_ty
-    tl.store(to, (a * delta_cos[None, :] - b * delta_sin[None, :]).to(kind), mask=mask)
-    tl.store(to + HALF, (b * delta_cos[None, :] + a * delta_sin[None, :]).to(kind), mask=mask)
-    if REST > 0:
-        j = tl.arange(0, REST_WIDE)
-        to = out + heads[:, None] * head_stride + 2 * HALF + j[None, :]
-        tl.store(to, (rest * factor).to(kind), mask=(heads < H)[:, None] & (j < REST)[None, :])
-
-
-@triton.jit
-def _load_halves(
-    x, heads, head_stride, H, HALF: tl.constexpr, WIDE: tl.constexpr, REST: tl.constexpr, REST_WIDE: tl.constexpr
-):
-    i, j = tl.arange(0, WIDE), tl.arange(0, REST_WIDE)
-    of = x + heads[:, None] * head_stride
-    mask = (heads < H)[:, None] & (i < HALF)[None, :]
-    a = tl.load(of + i[None, :], mask=mask, other=0.0).to(tl.float32)
-    b = tl.load(of + HALF + i[None, :], mask=mask, other=0.0).to(tl.float32)
-    rest = tl.load(of + 2 * HALF + j[None, :], mask=(heads < H)[:, None] & (j < REST)[None, :], other=0.0)
-    return a, b, rest.to(tl.float32)
+    cos_by, sin_by = delta_cos[None, :], delta_sin[None, :]
+    store_halves(
+        out, heads, head_stride, H, a * cos_by - b * sin_by, b * cos_by + a * sin_by, rest * factor,
+        HALF, WIDE, REST, REST_WIDE,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["N"], do_not_specialize_on_alignment=_ROTATE_INDICES)
@@ -76,7 +55,7 @@ def _rotate_queries(
     at = tl.load(positions + row).to(tl.int64)
     i_successive = tl.load(successive + row).to(tl.int64)
     i_inter = tl.load(inter + row).to(tl.int64)
-    a, b, rest = _load_halves(query + row * query_stride, heads, query_head_stride, H, HALF, WIDE, REST, REST_WIDE)
+    a, b, rest = load_halves(query + row * query_stride, heads, query_head_stride, H, HALF, WIDE, REST, REST_WIDE)
     cos, sin = _table(table, table_stride, at, tl.arange(0, WIDE), HALF)
     factor = 1.0
     if TEMPERATURE > 0:
@@ -109,7 +88,7 @@ def rotate_queries(
         query, out, rows.positions, rows.successive, rows.inter, table.cos_sin,
         query.stride(0), query.stride(1), out.stride(0), out.stride(1), table.cos_sin.stride(0), count, heads,
         S=geometry.chunk_length, C=geometry.chunk_size, L=geometry.pretraining_length,
-        TEMPERATURE=geometry.temperature, HEADS=per, **_widths(table, size),
+        TEMPERATURE=geometry.temperature, HEADS=per, **halves(size, table.cos_sin.shape[1] // 2),
     )  # fmt: skip
     return out
 
@@ -127,7 +106,7 @@ def _write_keys(
     if slot >= 0:
         to = slot // PAGE * page_stride + slot % PAGE * slot_stride
         at = tl.load(positions + row).to(tl.int64)
-        a, b, rest = _load_halves(key + row * key_stride, heads, key_head_stride, G, HALF, WIDE, REST, REST_WIDE)
+        a, b, rest = load_halves(key + row * key_stride, heads, key_head_stride, G, HALF, WIDE, REST, REST_WIDE)
         cos, sin = _table(table, table_stride, at, tl.arange(0, WIDE), HALF)
         _store_rotated(
             keys + to, a, b, rest, table, table_stride, cos, sin, at, at % S, 1.0, heads, cache_head_stride, G,
@@ -155,16 +134,8 @@ def write_keys(
         key, value, keys, values, slots, positions, table.cos_sin,
         key.stride(0), key.stride(1), value.stride(0), value.stride(1), *keys.stride()[:3], table.cos_sin.stride(0),
         heads, S=geometry.chunk_length, PAGE=keys.shape[1], HEADS=per, SIZE_WIDE=triton.next_power_of_2(size),
-        **_widths(table, size),
+        **halves(size, table.cos_sin.shape[1] // 2),
     )  # fmt: skip
-
-
-def _widths(table: RotaryTable, size: int) -> dict[str, int]:
-    """Of the rotated halves of a head and of what is left of it, and the powers of 2 that hold them."""
-    half = table.cos_sin.shape[1] // 2
-    rest = size - 2 * half
-    wide, rest_wide = (triton.next_power_of_2(max(width, 1)) for width in (half, rest))
-    return {"HALF": half, "WIDE": wide, "REST": rest, "REST_WIDE": rest_wide}
 
 
 _MERGE_INDICES = ("intra_lse", "cross_lse", "successive", "inter")
