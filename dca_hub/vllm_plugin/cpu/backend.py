@@ -21,8 +21,8 @@ from dca_hub.modeling.dual_chunk_rotation import RelationRotations, rotate
 from dca_hub.vllm_plugin.cpu.decode import decode_attention
 from dca_hub.vllm_plugin.cpu.decode_plan import DecodePlan, plan_decode
 from dca_hub.vllm_plugin.cpu.pages import PageShape, SlotIndices, read, slot_indices, write
+from dca_hub.vllm_plugin.layer import DualChunkLayer
 from dca_hub.vllm_plugin.model_rotary import geometry_and_table
-from dca_hub.vllm_plugin.refusals import refuse_layer
 from dca_hub.vllm_plugin.rotary_table import CosSin, RotaryTable, StepRotations
 from dca_hub.vllm_plugin.spans import Span, positions, spans
 from dca_hub.vllm_plugin.step import layer_metadata
@@ -137,18 +137,7 @@ def _scaled(cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | None) -
     )
 
 
-class DualChunkCPUImpl(CPUAttentionBackendImpl):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        refuse_layer(
-            ALiBi=self.alibi_slopes is not None,
-            a_sliding_window=self.sliding_window != -1,
-            a_cap_on_logits=self.logits_soft_cap,
-            attention_sinks=self.sinks is not None,
-            keys_shared_between_layers=self.kv_sharing_target_layer_name,
-            a_quantized_KV_cache=self.is_fp8_kv_cache,
-        )
-
+class DualChunkCPUImpl(DualChunkLayer, CPUAttentionBackendImpl):
     def do_kv_cache_update(self, layer, key, value, kv_cache, slot_mapping):
         """Writes keys [N, G, D], rotated to their position in the chunk, and values to the cache; the slots of the
         step are in its metadata already."""
@@ -161,21 +150,7 @@ class DualChunkCPUImpl(CPUAttentionBackendImpl):
             key = rotate(key, *step.in_chunk)
         write(_as_pages(kv_cache), step.written, key, value)
 
-    def forward(
-        self,
-        layer,
-        query,
-        key,
-        value,
-        kv_cache,
-        attn_metadata,
-        output,
-        output_scale=None,
-        output_block_scale=None,
-    ):
-        """Attention of queries [N, H, D] into `output` [N, H, D]; keys and values come from the cache."""
-        if output_scale is not None or output_block_scale is not None:
-            raise NotImplementedError("Dual Chunk Attention has no fused quantization of its output.")
+    def attend(self, layer, query, key, value, kv_cache, attn_metadata, output):
         if attn_metadata is None:  # warming up
             return output
         step, cache = attn_metadata.step, _as_pages(kv_cache)

@@ -29,8 +29,9 @@ from dca_hub.vllm_plugin.cuda.key_copy import attend_copied, key_copy
 from dca_hub.vllm_plugin.cuda.layout import DecodeMemory, FlashSequences, Layout, lay_out
 from dca_hub.vllm_plugin.cuda.ops import Kernels
 from dca_hub.vllm_plugin.cuda.select import kernels_for
+from dca_hub.vllm_plugin.layer import DualChunkLayer
 from dca_hub.vllm_plugin.model_rotary import geometry_and_table
-from dca_hub.vllm_plugin.refusals import refuse_layer, refuse_pages
+from dca_hub.vllm_plugin.refusals import refuse_pages
 from dca_hub.vllm_plugin.rotary_table import RotaryTable
 from dca_hub.vllm_plugin.step import layer_metadata
 
@@ -163,19 +164,12 @@ def _one_each(starts: torch.Tensor) -> bool:
     return rows < len(starts) and int(starts[rows]) == rows
 
 
-class DualChunkFlashImpl(FlashAttentionImpl):
+class DualChunkFlashImpl(DualChunkLayer, FlashAttentionImpl):
     can_return_lse_for_decode = False
     supports_dcp = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        refuse_layer(
-            ALiBi=self.alibi_slopes is not None,
-            a_sliding_window=self.sliding_window != (-1, -1),
-            a_cap_on_logits=self.logits_soft_cap,
-            attention_sinks=self.sinks is not None,
-            keys_shared_between_layers=self.kv_sharing_target_layer_name,
-        )
         longest = get_current_vllm_config().model_config.max_model_len
         sizes = self.num_heads, self.num_kv_heads, self.head_size
         self.key_copy = key_copy(self.vllm_flash_attn_version, *sizes, longest)
@@ -195,26 +189,12 @@ class DualChunkFlashImpl(FlashAttentionImpl):
             metadata.geometry,
         )
 
-    def forward(
-        self,
-        layer,
-        query,
-        key,
-        value,
-        kv_cache,
-        attn_metadata,
-        output,
-        output_scale=None,
-        output_block_scale=None,
-    ):
-        """Attention of queries [N, H, D] into `output` [N, H, D]; keys and values come from the cache."""
-        if output_scale is not None or output_block_scale is not None:
-            raise NotImplementedError("Dual Chunk Attention has no fused quantization of its output.")
+    def attend(self, layer, query, key, value, kv_cache, attn_metadata, output):
         layout = None if attn_metadata is None else attn_metadata.layout
         if layout is None:
             if attn_metadata is None and self.key_copy:
                 self._copy(query.dtype)  # vLLM measures what memory its layers take
-            return super().forward(layer, query, key, value, kv_cache, attn_metadata, output)
+            return FlashAttentionImpl.forward(self, layer, query, key, value, kv_cache, attn_metadata, output)
         cache, rows, kernels = self._cache(kv_cache), layout.rows, attn_metadata.kernels
         count = len(rows.positions)
         rotated = kernels.rotate_queries(query, rows, layout.cross_rows, attn_metadata.table, attn_metadata.geometry)

@@ -1,8 +1,8 @@
 """The sequences that flash attention gets in place of a step's requests, so that its result is Dual Chunk Attention.
 
 Each request's tokens are cut at the borders of chunks. A piece's keys in its own chunk are seen causally, in one call;
-all earlier ones in another. There, the first w queries of a chunk see the chunk before from one place and what lies
-before it from another: two sequences. All others stand at C to both relations, and are one sequence with all keys
+all earlier ones in another. There, the first w queries of a chunk see the chunk before at one rotary position and what
+lies before it at another: two sequences. All others stand at C to both relations, and are one sequence with all keys
 before their chunk. Requests with many queries have their keys copied together first (`key_copy`), and a call of their
 own. Shapes: N tokens of a step, R requests, P sequences of a call, W pages of the longest of them.
 """
@@ -69,31 +69,36 @@ def lay_out(
     intra, cross = _cut(starts, lengths, geometry)
     if not len(cross.start):
         return None
-    before = (
-        (lengths - 1) // geometry.chunk_length * geometry.chunk_length
-    )  # the keys of each that any query sees from another chunk
+    # [R], the keys of each request that some query sees from another chunk: all before its last chunk.
+    before = (lengths - 1) // geometry.chunk_length * geometry.chunk_length
     chosen = _chosen(cross, before, key_copy)
     paged, copied = cross.where(~chosen[cross.request]), cross.where(chosen[cross.request])
-    cross = paged.then(copied)
-    rows = _rows(intra, cross, int(starts[-1]))
+    cross = paged.then(copied)  # the order of the cross queries, which `Rows` counts them in
     in_pages = intra.then(paged)
-    place = np.where(chosen, before, 0).cumsum()
-    in_copy = np.append((place - before)[copied.request] + copied.k_start, place[-1])
-    numbers = [*rows, *(numbers for cut in (intra, paged, copied) for numbers in (cut.starts(), cut.k_length))]
-    sent = _send([*numbers, in_copy, in_pages.request, in_pages.k_start // page_size], block_table.device)
+    copied_end = np.where(chosen, before, 0).cumsum()  # [R], where the copy of each request's keys ends
+    sent = _send(
+        block_table.device,
+        **_rows(intra, cross, int(starts[-1])),
+        **{f"{name} starts": cut.starts() for name, cut in (("intra", intra), ("paged", paged), ("copied", copied))},
+        **{f"{name} lengths": cut.k_length for name, cut in (("intra", intra), ("paged", paged), ("copied", copied))},
+        in_copy=np.append((copied_end - before)[copied.request] + copied.k_start, copied_end[-1]),
+        request=in_pages.request,
+        first_page=in_pages.k_start // page_size,
+    )
 
-    def call(cut: _Pieces, at: int, pages: torch.Tensor | None, copied: CopiedKeys | None = None) -> FlashSequences:
-        longest = int(cut.count.max()), int(cut.k_length.max())
-        return FlashSequences(int(cut.count.sum()), sent[at], pages, sent[at + 1], *longest, copied=copied)
+    def call(name: str, cut: _Pieces, pages: torch.Tensor | None, keys: CopiedKeys | None = None) -> FlashSequences:
+        queries, *longest = int(cut.count.sum()), int(cut.count.max()), int(cut.k_length.max())
+        return FlashSequences(queries, sent[f"{name} starts"], pages, sent[f"{name} lengths"], *longest, copied=keys)
 
-    pages = pages_of(block_table, *sent[-2:], -(-int(in_pages.k_length.max()) // page_size))
-    intra_call, cross_calls = call(intra, 3, pages[: len(intra.start)]), []
+    pages = pages_of(block_table, sent["request"], sent["first_page"], -(-int(in_pages.k_length.max()) // page_size))
+    intra_call, cross_calls = call("intra", intra, pages[: len(intra.start)]), []
     if len(paged.start):
-        cross_calls.append(call(paged, 5, pages[len(intra.start) :]))
+        cross_calls.append(call("paged", paged, pages[len(intra.start) :]))
     if len(copied.start):
         sources = torch.cat([block_table[r, : before[r] // page_size] for r in chosen.nonzero()[0]])
-        cross_calls.append(call(copied, 7, None, CopiedKeys(sources, sent[-3])))
-    return Layout(Rows(*sent[:3]), int(cross.count.sum()), intra_call, tuple(cross_calls))
+        cross_calls.append(call("copied", copied, None, CopiedKeys(sources, sent["in_copy"])))
+    rows = Rows(sent["positions"], sent["successive"], sent["inter"])
+    return Layout(rows, int(cross.count.sum()), intra_call, tuple(cross_calls))
 
 
 def _chosen(cross: "_Pieces", before: np.ndarray, key_copy: KeyCopyPolicy | None) -> np.ndarray:
@@ -153,40 +158,43 @@ def _cut(starts: np.ndarray, lengths: np.ndarray, geometry: DualChunkGeometry) -
     """A step's sequences: the intra ones in order of rows; and the others, those with the most keys first, since the
     kernel takes them in order and should not end with the longest."""
     s, window = geometry.chunk_length, geometry.local_size
-    queries = np.diff(starts)
-    first = lengths - queries
-    chunks = np.where(queries > 0, (lengths - 1) // s - first // s + 1, 0)
+    queries = np.diff(starts)  # [R]
+    first = lengths - queries  # [R], position of the first query
+    chunks = np.where(queries > 0, (lengths - 1) // s - first // s + 1, 0)  # [R], that its queries lie in
+    # From here on [E]: an entry for each chunk of each request that has queries of the step.
     request = np.repeat(np.arange(len(lengths)), chunks)
-    nth = np.arange(len(request)) - np.repeat(chunks.cumsum() - chunks, chunks)
+    nth = np.arange(len(request)) - np.repeat(chunks.cumsum() - chunks, chunks)  # among the chunks of its request
     first, end, shift = first[request], lengths[request], (starts[:-1] - first)[request]
-    chunk = (first // s + nth) * s
-    begin, end = np.maximum(first, chunk), np.minimum(end, chunk + s)
-    edge = np.clip(chunk + window, begin, end)
+    chunk = (first // s + nth) * s  # position at which the chunk begins
+    begin, end = np.maximum(first, chunk), np.minimum(end, chunk + s)  # positions of its queries
+    edge = np.clip(chunk + window, begin, end)  # up to here the successive relation is exact, then it is at C
 
     def pieces(a, b, k_start, k_end, successive=False) -> _Pieces:
+        """Queries [a, b) against keys [k_start, k_end), where there are both."""
         columns = (request, a + shift, b - a, a, k_start, k_end - k_start, np.full(len(a), successive))
         return _Pieces(*columns).where((a < b) & (k_start < k_end))
 
     none = np.zeros_like(chunk)
     intra = pieces(begin, end, chunk, end)
+    # The first chunk has none before it: an empty run of keys.
     cross = pieces(begin, edge, chunk - s, np.where(chunk > 0, chunk, chunk - s), successive=True)
     cross = cross.then(pieces(begin, edge, none, chunk - s)).then(pieces(edge, end, none, chunk))
     return intra, cross.where(np.argsort(-cross.k_length, kind="stable"))
 
 
-def _rows(intra: _Pieces, cross: _Pieces, tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rows(intra: _Pieces, cross: _Pieces, tokens: int) -> dict[str, np.ndarray]:
     """The arrays of `Rows`."""
     positions = np.repeat(intra.position, intra.count) + intra.offsets()
     row = np.repeat(cross.start, cross.count) + cross.offsets()
     successive = np.repeat(cross.successive, cross.count)
     found = np.full((2, tokens), -1)
     found[np.where(successive, 0, 1), row] = np.arange(len(row))
-    return positions, found[0], found[1]
+    return {"positions": positions, "successive": found[0], "inter": found[1]}
 
 
-def _send(arrays: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
-    """The arrays on the device, int32, as views of one tensor."""
-    sizes = [len(array) for array in arrays]
+def _send(device: torch.device, **arrays: np.ndarray) -> dict[str, torch.Tensor]:
+    """The arrays on the device, int32, as views of one tensor: one copy, which is not waited for."""
+    sizes = [len(array) for array in arrays.values()]
     held = torch.empty(sum(sizes), dtype=torch.int32, pin_memory=device.type == "cuda")
-    np.concatenate(arrays, out=held.numpy(), casting="unsafe")
-    return list(held.to(device, non_blocking=True).split(sizes))
+    np.concatenate(list(arrays.values()), out=held.numpy(), casting="unsafe")
+    return dict(zip(arrays, held.to(device, non_blocking=True).split(sizes)))
