@@ -82,32 +82,40 @@ def test_of_a_checkout_only_modeling_and_configs_are_part_of_the_package():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.slow
-def test_wheel_and_sdist_are_whole_and_work_in_an_environment_of_their_own(tmp_path):
+def test_wheel_and_sdist_are_the_same_and_work_in_an_environment_of_their_own(tmp_path):
     """Built without network by the setuptools that is here, installed without dependencies, and used from outside."""
     pytest.importorskip("build")
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", "build", "dist", ".venv*")
+    ignored = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", "build", "dist", ".venv*", "docs", "tests")
     shutil.copytree(ROOT, source, ignore=ignored)
     run = lambda *command, **options: subprocess.run(
         list(map(str, command)), check=True, capture_output=True, text=True, **options
     )
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source)
-    [wheel], [sdist] = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
-    for built in (wheel, sdist):
-        place = tmp_path / built.name.partition("-")[2]
-        options = ["--no-deps", "--no-build-isolation", "--no-index", "--target", place]
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source)  # the sdist, its wheel
+    for built in (tmp_path / "dist").iterdir():
+        options = [
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--no-compile",
+            "--target",
+            tmp_path / built.suffix,
+        ]
         run(sys.executable, "-m", "pip", "install", "--quiet", *options, built)
-        code = (
-            "import dca_hub, sys; assert dca_hub.__file__.startswith(sys.argv[1]), dca_hub.__file__\n"
-            "from dca_hub import load, package\n"
-            "assert load('demo').context == 16384\n"
-            "package('demo', sys.argv[1] + '/demo-dca')\n"
-            "from dca_hub.verification import verify, Outcome\n"
-            "assert all(one.outcome is not Outcome.FAILED for one in verify(sys.argv[1] + '/demo-dca'))\n"
-            "from dca_hub import cli; cli.main(['space', '--out', sys.argv[1] + '/space'])"
-        )
-        env = os.environ | {"PYTHONPATH": str(place)}
-        run(sys.executable, "-c", code, place, cwd=tmp_path, env=env)
-        assert (place / "space" / "app.py").is_file() and (place / "space" / "dca_hub" / "modeling").is_dir()
-        assert not (place / "dca_hub" / "tests").exists()
+    place, other = tmp_path / ".whl", tmp_path / ".gz"
+    assert _files(place / "dca_hub") == _files(other / "dca_hub")
+    assert not (place / "dca_hub" / "tests").exists() and (place / "dca_hub" / "modeling").is_dir()
+    code = (
+        "import dca_hub, sys; assert dca_hub.__file__.startswith(sys.argv[1]), dca_hub.__file__\n"
+        "from dca_hub import load, package, verify\n"
+        "assert load('demo').context == 16384\n"
+        "package('demo', sys.argv[1] + '/demo-dca')\n"
+        "assert {one.outcome.name for one in verify(sys.argv[1] + '/demo-dca', tokens=1024)} <= {'PASSED', 'SKIPPED'}\n"
+        "from dca_hub import cli; cli.main(['space', '--out', sys.argv[1] + '/space'])"
+    )
+    run(sys.executable, "-c", code, place, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(place)})
+    assert (place / "space" / "app.py").is_file() and (place / "space" / "dca_hub" / "modeling").is_dir()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
