@@ -11,6 +11,7 @@ from dca_hub.card_text import TRAINING, front_matter, replace_section, section, 
 from dca_hub.errors import DcaHubError
 from dca_hub.plan import Plan
 from dca_hub.results import Measurement
+from dca_hub.tables import Table
 
 PAPER = "https://arxiv.org/abs/2402.17463"
 LOADING, MEASURED, REPRODUCING = "How to load it", "Measured results", "How to reproduce it"
@@ -266,7 +267,7 @@ def _sizes(plan: Plan) -> str:
         ("attention temperature f", f"{geometry.temperature:g}" if geometry.temperature else "none"),
         ("where the sizes come from", plan.sizes_from),
     ]
-    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return Table(("", ""), rows, numbers=()).markdown()
 
 
 def _reach(plan: Plan) -> str:

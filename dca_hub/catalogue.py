@@ -18,6 +18,7 @@ from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.schema import read_yaml
+from dca_hub.tables import Table
 
 Family = Literal[
     "llama",
@@ -212,16 +213,8 @@ def rows(entries: list[Entry]) -> list[dict[str, Any]]:
 def table(entries: list[Entry]) -> str:
     """The catalogue as aligned text, one model a line, with a line of headings."""
     headings = ("name", "base", "trained", "with DCA", "measured by", "license", "gated", "weights", "cache/1k")
-    right = {"trained", "with DCA", "weights", "cache/1k"}
-    lines = [headings, *(_cells(row) for row in rows(entries))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if heading in right else cell.ljust(width)
-            for heading, cell, width in zip(headings, line, widths)
-        ).rstrip()
-        for line in lines
-    )
+    numbers = [headings.index(name) for name in ("trained", "with DCA", "weights", "cache/1k")]
+    return Table(headings, [_cells(row) for row in rows(entries)], numbers).text()
 
 
 def _row(entry: Entry) -> dict[str, Any]:

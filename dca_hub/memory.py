@@ -22,6 +22,8 @@ _OUTPUT_GATE = {"qwen3_next", "qwen3_5_text"}
 _SINKS = _EXPERT_BIAS = {"gpt_oss"}
 _TIED = {"gemma3_text", "smollm3"}
 
+GIB = 2**30
+
 
 def dtype_bytes(dtype: object) -> int:
     """Bytes of one number: `dtype` is a torch.dtype, its name, or one of fp64, fp32, fp16, bf16.

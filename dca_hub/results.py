@@ -27,6 +27,7 @@ from typing import Any
 from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 from dca_hub.schema import build
+from dca_hub.tables import Table
 
 _FIX = "give a file that the evaluation wrote"
 FILE = "results.jsonl"  # what a package and its repository call the measurements beside the card
@@ -126,14 +127,17 @@ def table(results: list[Measurement]) -> str:
     cells: dict[tuple, dict[bool, Measurement]] = {}
     for result in results:
         cells.setdefault((result.task, result.metric, result.data or "", result.length), {})[result.dca] = result
-    lines = ["| task | data | tokens | with DCA | base model | samples | by |", "|---|---|---:|---:|---:|---:|---|"]
+    rows = []
     for key in sorted(cells):
         with_dca, base = cells[key].get(True), cells[key].get(False)
         one = with_dca or cells[key][False]
         by = ", ".join(part for part in (one.by, one.date) if part) or "-"
-        measured = f"{_cell(with_dca)} | {_cell(base)} | {one.samples if one.samples is not None else '-'}"
-        lines.append(f"| {one.name} ({one.metric}) | {one.data or '-'} | {one.length:,} | {measured} | {by} |")
-    return "\n".join(lines)
+        samples = "-" if one.samples is None else str(one.samples)
+        measured = (_cell(with_dca), _cell(base), samples)
+        rows.append((f"{one.name} ({one.metric})", one.data or "-", f"{one.length:,}", *measured, by))
+    return Table(
+        ("task", "data", "tokens", "with DCA", "base model", "samples", "by"), rows, numbers=range(2, 6)
+    ).markdown()
 
 
 def to_lines(results: list[Measurement]) -> str:

@@ -145,11 +145,7 @@ def report(run, out: Path | None, picture: Path | None = None) -> int:
 
     if processes.join().rank > 0:
         return 0
-    print(summary.markdown(run))
-    if summary.is_map(run):
-        for name in run.variants:
-            print(f"\n{summary.depth_table(run, name)}")
-    print(f"\n{summary.conditions(run)}")
+    print("\n\n".join([*(table.markdown() for table in summary.tables(run)), summary.conditions(run)]))
     if out is not None:
         picture = picture or out.with_suffix(".png")
         picture.write_bytes(plots.picture([run]))

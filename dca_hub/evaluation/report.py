@@ -12,6 +12,7 @@ from dca_hub.evaluation import plots, runs, summary
 from dca_hub.evaluation.predictions import FOLDER
 from dca_hub.evaluation.runs import Run
 from dca_hub.results import Measurement
+from dca_hub.tables import Table
 
 MARKDOWN, PAGE = "report.md", "report.html"
 ANSWERS = "answers"  # the task of what `evaluate` keeps beside its results
@@ -29,7 +30,7 @@ class Section:
     """What a page says of one run. `picture` is the name of a file beside the page."""
 
     title: str
-    tables: tuple[str, ...]
+    tables: tuple[Table, ...]
     picture: str
     png: bytes
     conditions: str
@@ -58,14 +59,11 @@ def sections(found: list[tuple[Path, Run]]) -> list[Section]:
     """A section for each run, those of a model one after another."""
     made = []
     for number, (file, run) in enumerate(sorted(found, key=lambda one: (one[1].header["model"], one[1].task)), 1):
-        tables = [summary.markdown(run)]
-        if summary.is_map(run):
-            tables += [summary.depth_table(run, name) for name in run.variants]
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', f'{file.stem} {run.task}'.lower()).strip('-')}.png"
         made.append(
             Section(
                 f"{run.header['model']}: {', '.join(dict.fromkeys((run.task, summary.title(run))))}",
-                tuple(tables),
+                tuple(summary.tables(run)),
                 name,
                 plots.picture([run]),
                 summary.conditions(run),
@@ -96,7 +94,8 @@ def markdown(made: list[Section]) -> str:
     """The page in Markdown; its pictures are files beside it."""
     parts = ["# Results"]
     for section in made:
-        parts += [f"## {section.title}", *section.tables, f"![{section.title}]({section.picture})", section.conditions]
+        tables = [table.markdown() for table in section.tables]
+        parts += [f"## {section.title}", *tables, f"![{section.title}]({section.picture})", section.conditions]
         parts += [f"```sh\n{command}\n```" for command in section.commands]
     return "\n\n".join(parts) + "\n"
 
@@ -106,7 +105,7 @@ def page(made: list[Section]) -> str:
     parts = []
     for section in made:
         title, image = html.escape(section.title), base64.b64encode(section.png).decode()
-        parts += [f"<h2>{title}</h2>", *map(_table, section.tables)]
+        parts += [f"<h2>{title}</h2>", *(table.html() for table in section.tables)]
         parts.append(f'<p><img alt="{title}" src="data:image/png;base64,{image}"></p>')
         parts.append(f"<p><small>{html.escape(section.conditions)}</small></p>")
         parts += [f"<pre>{html.escape(command)}</pre>" for command in section.commands]
@@ -115,15 +114,6 @@ def page(made: list[Section]) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
         "<body><h1>Results</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
-
-
-def _table(markdown: str) -> str:
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows[2:]
-    )  # the second line of a Markdown table is its rule
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
 def into_package(folder: Path, measured: list[Measurement]) -> None:

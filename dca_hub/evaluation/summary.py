@@ -15,6 +15,7 @@ from dca_hub.evaluation import runs
 from dca_hub.evaluation.metrics import mean_and_error, perplexity
 from dca_hub.evaluation.runs import Run, Sample
 from dca_hub.results import Measurement
+from dca_hub.tables import Table
 
 NEEDLES = ("passkey", "needle")
 _MOST_DEPTHS = 21  # rows of a heat map or a table
@@ -137,15 +138,13 @@ def read(path: Path) -> list[Measurement]:
     return [result for run in runs.read(path) for result in measurements(run)]
 
 
-def markdown(run: Run) -> str:
+def table(run: Run) -> Table:
     """The table of a run: a row for each variant, a column for each length, as in the authors' README."""
-    found = numbers(run)
-    lines = [f"| {_heading(run)} | " + " | ".join(short(n) for n in run.lengths) + " |"]
-    lines.append("|---|" + "---:|" * len(run.lengths))
-    for name, by_length in found.items():
-        shown = (_cell(run, by_length.get(length)) for length in run.lengths)
-        lines.append(f"| {run.header['model']}, {name} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+    rows = [
+        (f"{run.header['model']}, {name}", *(_cell(run, by_length.get(length)) for length in run.lengths))
+        for name, by_length in numbers(run).items()
+    ]
+    return Table((_heading(run), *map(short, run.lengths)), rows)
 
 
 def _heading(run: Run) -> str:
@@ -169,16 +168,20 @@ def _cell(run: Run, one: Number | None) -> str:
     return f"{100 * one.value:.1f}" if in_percent(run) else f"{one.value:.4g}"
 
 
-def depth_table(run: Run, variant: str) -> str:
+def depth_table(run: Run, variant: str) -> Table:
     """The needles found at each depth of each length, in percent: depths down, lengths across."""
     found = cells(run)[variant]
-    lines = [f"| {variant}: depth | " + " | ".join(short(n) for n in run.lengths) + " |"]
-    lines.append("|---|" + "---:|" * len(run.lengths))
-    for depth in sorted({depth for _, depth in found}):
-        shown = (found.get((length, depth)) for length in run.lengths)
-        row = " | ".join("-" if share is None else f"{100 * share:.0f}" for share in shown)
-        lines.append(f"| {100 * depth:.0f} % | {row} |")
-    return "\n".join(lines)
+    percent = lambda share: "-" if share is None else f"{100 * share:.0f}"
+    rows = [
+        (f"{100 * depth:.0f} %", *(percent(found.get((length, depth))) for length in run.lengths))
+        for depth in sorted({depth for _, depth in found})
+    ]
+    return Table((f"{variant}: depth", *map(short, run.lengths)), rows)
+
+
+def tables(run: Run) -> list[Table]:
+    """The table of a run, and where its needles are shown depth by depth those of its variants."""
+    return [table(run), *(depth_table(run, name) for name in run.variants if is_map(run))]
 
 
 def short(length: int) -> str:

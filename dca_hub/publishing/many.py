@@ -12,6 +12,7 @@ from dca_hub.errors import DcaHubError
 from dca_hub.progress import OnMessage
 from dca_hub.publishing import model
 from dca_hub.publishing.model import Options
+from dca_hub.tables import Table
 
 
 class State(Enum):
@@ -103,7 +104,5 @@ def _one(
 
 def table(outcomes: list[Outcome]) -> str:
     """The summary as aligned text, one entry a line."""
-    rows = [("model", "repository", "state", "revision", "")]
-    rows += [(o.entry, o.repository, o.state.value, (o.commit or "-")[:12], o.detail) for o in outcomes]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths)), row[4]]).rstrip() for row in rows)
+    rows = [(o.entry, o.repository, o.state.value, (o.commit or "-")[:12], o.detail) for o in outcomes]
+    return Table(("model", "repository", "state", "revision", ""), rows, numbers=()).text()

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 
 from dca_hub import sources
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix
-from dca_hub.memory import Architecture
+from dca_hub.memory import GIB, Architecture
 from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.sizes import geometry_of, may_change_length, reach_of
 from dca_hub.sources import Source
 from dca_hub.vllm_plugin.refusals import PAGE_SIZES
 
-GIB = 2**30
 _CACHE_SHARE = 0.5  # of the free memory of a machine without GPU
 
 

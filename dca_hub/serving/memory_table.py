@@ -8,8 +8,9 @@ import sys
 
 from dca_hub import catalogue
 from dca_hub.catalogue import Entry
+from dca_hub.memory import GIB
+from dca_hub.tables import Table
 
-GIB = 2**30
 CONTEXTS = (32_768, 131_072, 262_144, 1_048_576)
 NAMES = (
     "qwen2.5-0.5b-instruct",
@@ -33,14 +34,14 @@ def table(entries: list[Entry]) -> str:
     """A Markdown table: GiB of bfloat16 weights, of cache for one request of each length, and how many tokens of cache
     fit beside the weights on one GPU of 80 GB."""
     heads = ["model", "weights", *(f"{context // 1024:,}k" for context in CONTEXTS), "tokens on one GPU of 80 GB"]
-    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    rows = []
     for entry in entries:
         weights, per_token = entry.weights_bytes("bfloat16"), entry.cache_bytes_per_token("bfloat16")
         tokens = cache_tokens(entry, 1)
         fits = f"{tokens // 1000:,}k" if tokens else "none: share it"
         cells = [entry.name, _gib(weights), *(_gib(per_token * context) for context in CONTEXTS), fits]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return Table(heads, rows).markdown()
 
 
 def requests_table(entries: list[Entry]) -> str:

@@ -31,7 +31,7 @@ def test_the_average_is_over_all_13_tasks_and_lengths_count_up_to_the_first_that
     numbers = summary.numbers(average)
     assert numbers["DCA"][4096].value == pytest.approx(0.87) and numbers["DCA"][4096].samples == 130
     assert ruler.effective_lengths(average) == {"DCA": 8192, "plain": None}
-    assert "| m, DCA | 87.0 | 86.0 | 81.0 | 88.0 |" in summary.markdown(average)
+    assert "| m, DCA | 87.0 | 86.0 | 81.0 | 88.0 |" in summary.table(average).markdown()
     assert "DCA: 8k tokens" in ruler.words(average) and "below the shortest" in ruler.words(average)
 
 
