@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attention import processor
 
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from dca_hub.modeling.configuration_dca_llama import DualChunkLlamaConfig
 from dca_hub.modeling.configuration_dca_qwen2 import DualChunkQwen2Config
 from dca_hub.modeling.dual_chunk_cache import GrowingCache, GrowingLayer

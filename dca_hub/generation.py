@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from dca_hub.modeling.dual_chunk_cache import GrowingCache
 
 PIECE = 2048  # tokens a forward pass, where every machine must compute the same

@@ -13,6 +13,7 @@ from tqdm.std import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
+from dca_hub.compat import tensor_parallel
 from dca_hub.devices import TENSOR_PARALLEL
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.families import FAMILIES
@@ -77,17 +78,13 @@ def _check_whole(folder: str, found: dict[str, Any]) -> None:
 
 def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
     """What `from_pretrained` takes to share the layers among processes, by the plan of the model's own class."""
-    from transformers.distributed.configuration_utils import DistributedConfig
-
     if not torch.distributed.is_initialized():
         raise DcaHubError(
             f"The device {TENSOR_PARALLEL!r} needs several processes: start with torchrun --nproc-per-node N."
         )
     if quantization:
         raise DcaHubError("Quantized weights cannot be shared among processes", Fix("leave {} out", "quantization"))
-    # Versions of transformers 5 differ in where they take it.
-    takes_plan = "tp_plan" in getattr(DistributedConfig, "__dataclass_fields__", {})
-    return {"distributed_config": DistributedConfig(tp_plan="auto")} if takes_plan else {"tp_plan": "auto"}
+    return tensor_parallel()
 
 
 def _quantization_config(quantization: Quantization, native: PreTrainedConfig, dtype: torch.dtype, device: str):

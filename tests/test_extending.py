@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from dca_hub import DcaHubError, extend
-from dca_hub.caches import cache_of, with_cache
+from dca_hub.compat import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.sizes import default_sizes
 from support.explicit_reference import explicit_logits

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import StaticCache
 
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from support.tiny_models import as_dca, tiny_dca, tokens
 

@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, Dynam
 from benchmarks import families
 from dca_hub import extend
 from dca_hub import families as packaged
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from support.tiny_models import tokens
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not in the list of supported models")

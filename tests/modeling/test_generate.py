@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from support.tiny_models import GEOMETRY, VOCABULARY, as_dca, tiny_dca, tiny_model, tokens
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from dca_hub.modeling.dual_chunk_cache import EightBitLayer, GrowingCache, GrowingLayer
 from support.tiny_models import tiny_dca, tokens
 

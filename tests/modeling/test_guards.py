@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache, MistralConfig
 
 from dca_hub import DcaHubError, extend
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from support.tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
 
 

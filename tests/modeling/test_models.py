@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from dca_hub import extend
-from dca_hub.caches import cache_of, with_cache
+from dca_hub.compat import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from support.explicit_reference import explicit_logits, inverse_frequencies
 from support.tiny_models import GEOMETRY, SCALINGS, as_dca, tiny_model, tokens

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from dca_hub.caches import cache_of, with_cache
+from dca_hub.compat import cache_of, with_cache
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from support.tiny_models import GEOMETRY, as_dca, tiny_dca, tokens
 

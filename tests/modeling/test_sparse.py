@@ -14,7 +14,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from dca_hub import DcaHubError, extend
-from dca_hub.caches import with_cache
+from dca_hub.compat import with_cache
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_blocks import BLOCK, Slab, attend_blocks, attend_blocks_naive, naive_scores, slabs
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
