@@ -28,6 +28,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dca_hub import catalogue
 from dca_hub import processor as cpu
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
@@ -52,7 +53,7 @@ class Shape:
 CPU_SHAPES = (
     Shape("4k model (Llama 2)", 8, 8, 128, DualChunkGeometry(3072, 512, 4096)),
     Shape("8k model (Llama 3)", 8, 2, 128, DualChunkGeometry(6144, 1024, 8192)),
-    Shape("demo model", 4, 2, 64, DualChunkGeometry(511, 255, 512, temperature=0.14)),
+    Shape("demo model", 4, 2, 64, catalogue.find("demo").geometry),
 )
 # A GPU has to be filled: 32 heads are a whole layer of such a model, 8 the share of one GPU of four.
 GPU_SHAPES = (
@@ -60,7 +61,7 @@ GPU_SHAPES = (
     Shape("4k, 8 heads", 8, 8, 128, DualChunkGeometry(3072, 512, 4096)),
     Shape("8k, 32 heads", 32, 8, 128, DualChunkGeometry(6144, 1024, 8192)),
     Shape("8k, 8 heads", 8, 8, 128, DualChunkGeometry(6144, 1024, 8192)),
-    Shape("demo model", 4, 2, 64, DualChunkGeometry(511, 255, 512, temperature=0.14)),
+    Shape("demo model", 4, 2, 64, catalogue.find("demo").geometry),
 )
 
 

@@ -22,6 +22,7 @@ from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl, CPUAtte
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dca_hub import catalogue
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import RelationRotations, relation_rotations, rotate
@@ -36,7 +37,7 @@ PAGE, THETA = 128, 10_000.0
 SHAPES = {
     "4k model": (8, 8, 128, DualChunkGeometry(3072, 512, 4096)),
     "8k model": (8, 2, 128, DualChunkGeometry(6144, 1024, 8192)),
-    "demo": (4, 2, 64, DualChunkGeometry(511, 255, 512, 0.15)),
+    "demo": (4, 2, 64, catalogue.find("demo").geometry),
 }
 LAYER = "layer"
 
