@@ -1,4 +1,4 @@
-"""Runs a script of this folder in a process of its own: Triton's interpreter must be asked for before kernels are read."""
+"""Runs a script of this folder in its own process: Triton's interpreter must be asked for before kernels are read."""
 
 import json
 import os
