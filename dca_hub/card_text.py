@@ -21,7 +21,7 @@ def front_matter(text: str) -> tuple[dict[str, Any], str]:
     try:
         metadata = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
-        raise DcaHubError(f"The metadata at the head of README.md is not valid YAML ({error}): mend it.") from None
+        raise DcaHubError(f"The metadata at the head of README.md is not valid YAML ({error}): fix it.") from None
     return (metadata if isinstance(metadata, dict) else {}), text[found.end() :]
 
 

@@ -50,7 +50,7 @@ def find_weights(folder: Path) -> Weights:
     shards = tuple(sorted(set(weight_map.values())))
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise DcaHubError(f"{INDEX} of {folder.name!r} names {shard!r}, which is no safetensors file beside it.")
+            raise DcaHubError(f"{INDEX} of {folder.name!r} names {shard!r}, which is not a safetensors file beside it.")
         if not (folder / shard).is_file():
             raise DcaHubError(f"{shard} of {folder.name!r} is missing, which {INDEX} names: get the checkpoint again.")
         held = check_safetensors(folder / shard)
@@ -74,7 +74,7 @@ def check_safetensors(path: Path) -> set[str]:
         if 8 + length + end != size:
             raise ValueError(f"it should have {8 + length + end:,} bytes and has {size:,}")
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DcaHubError(f"{path.name} is no whole safetensors file ({error}): get it again.") from None
+        raise DcaHubError(f"{path.name} is not a valid safetensors file ({error}): download it again.") from None
     return set(header)
 
 

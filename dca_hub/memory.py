@@ -164,7 +164,7 @@ class Architecture:
                 attention_sinks=family in _SINKS,
             )
         except KeyError as error:
-            raise DcaHubError(f"The config.json has no {error.args[0]}: this is no decoder that DCA is for.") from error
+            raise DcaHubError(f"The config.json has no {error.args[0]}: this is not a decoder with RoPE.") from error
 
     @property
     def parameters(self) -> int:

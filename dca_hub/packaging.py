@@ -133,7 +133,7 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: OnProgress | No
     if plan.weights is not None:
         _put_weights(plan.weights, plan.mode, folder, hashes, progress)
     elif plan.source.base is None:
-        notes.append("The source is no repository of the Hub, so nobody can get the weights that this package lacks.")
+        notes.append("The source is not a Hub repository, so nobody can get the weights that this package leaves out.")
     files = {
         name: {"sha256": hashes.get(name) or manifest.digest(folder / name), "size": (folder / name).stat().st_size}
         for name in manifest.names(folder)

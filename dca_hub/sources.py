@@ -115,7 +115,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise DcaHubError(f"{folder.name!r} holds GGUF files and no config.json: give the file, such as {packed[0]}.")
     config = read_json(folder / "config.json", "the folder of a transformers checkpoint has one")
     if not isinstance(config.get("model_type"), str):
-        raise DcaHubError(f"config.json of {folder.name!r} names no model_type: this is no transformers checkpoint.")
+        raise DcaHubError(f"config.json of {folder.name!r} names no model_type: this is not a transformers checkpoint.")
     return _text_config(config) if config["model_type"] in _WITH_TEXT_MODEL else config
 
 
@@ -164,7 +164,7 @@ def _download(repository: str, weights: bool, revision: str | None, progress: On
             "`hf auth login`."
         ) from None
     except errors.HFValidationError:
-        raise DcaHubError(f"{repository!r} is neither a folder nor a Hub id, which reads owner/name.") from None
+        raise DcaHubError(f"{repository!r} is neither a local folder nor a Hub repository id (owner/name).") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
         raise DcaHubError(
             f"{repository} is not on this machine and the Hub cannot be reached: connect to the network, or give a "

@@ -4,7 +4,7 @@ Each part of the attention gives its output and log-sum-exp; the parts are merge
 `exp(lse_part - logsumexp(lse))`. The backward of a part, handed the output and log-sum-exp of the whole, gives its
 exact share of the gradients, because `P = exp(S - LSE)` and `delta = rowsum(dO * O)` need nothing else.
 
-`attention_backend` is the one place that picks a backend. A fused kernel takes a seat in `BACKENDS`.
+`attention_backend` is the one place that picks a backend. To add a fused kernel, add an entry to `BACKENDS`.
 """
 
 from collections.abc import Callable, Iterator

@@ -71,7 +71,7 @@ class OneDnnFlash(CpuFlash):
         """The output [M, D] and log-sum-exp [M] of queries [M, D] over keys [K, D]. The last `square` keys stand where
         the queries of each head do, and are causal."""
         out = lse = None
-        for stop in range(len(key), 0, -self.keys):  # oneDNN prepares each new size of block: let few be odd
+        for stop in range(len(key), 0, -self.keys):  # oneDNN plans each new shape: keep odd-sized blocks rare
             keys, values = (x[max(0, stop - self.keys) : stop].float().contiguous() for x in (key, value))
             score = _product(query, keys)
             if square and out is None:

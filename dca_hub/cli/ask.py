@@ -119,7 +119,7 @@ def _window(conversation) -> str:
     if not conversation.dca:
         past = ", far past what it can read" if tokens > loaded.trained else ""
         return f"{words}{past}; DCA is off."
-    return f"{words}, {tokens / conversation.limit:.0%} of the {conversation.limit:,} that it may be given with DCA."
+    return f"{words}, {tokens / conversation.limit:.0%} of the {conversation.limit:,}-token limit."
 
 
 def _answer(conversation, args: argparse.Namespace, sampling):

@@ -87,7 +87,7 @@ def subject(args: argparse.Namespace):
     shared = args.device == TENSOR_PARALLEL
     processes.join(sharing=shared)
     if args.out and args.out.suffix != ".jsonl":
-        raise DcaHubError(f"--out {args.out.name!r} is a file of JSON lines: let its name end in .jsonl.")
+        raise DcaHubError(f"--out {args.out.name!r} must end in .jsonl.")
     loaded = load(
         args.model,
         device=args.device or processes.own_device(),

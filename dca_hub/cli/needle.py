@@ -16,6 +16,6 @@ def add(subparsers) -> None:
     passkey.add_options(parser, "prose")
     parser.add_argument(
         "--needles", type=positive, default=1, metavar="N",
-        help="keys in each prompt, each somebody's; one is asked for (default: 1)",
+        help="needles in each prompt, each with a name; one is queried (default: 1)",
     )  # fmt: skip
     parser.set_defaults(run=passkey.run)

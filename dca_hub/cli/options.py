@@ -30,7 +30,7 @@ def positive(text: str) -> int:
     try:
         value = int(digits.replace(",", "").replace("_", "")) * unit
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; write 4096 or 4k") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number: write 4096 or 4k") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not positive")
     return value
@@ -53,9 +53,9 @@ def sampling_temperature(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no temperature; write 0, for greedy, or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a temperature: write 0 for greedy, or more")
     return value
 
 

@@ -122,7 +122,7 @@ def _report(made, args: argparse.Namespace) -> None:
         }
         print(json.dumps(values, indent=2, ensure_ascii=False))
         return
-    print(f"{args.out}: trained at {geometry.pretraining_length:,} tokens, named for {plan.context:,}")
+    print(f"{args.out}: trained at {geometry.pretraining_length:,} tokens, configured for {plan.context:,}")
     print(
         f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, chunks of {geometry.chunk_length:,}"
         + (f", temperature {geometry.temperature:g}" if geometry.temperature else "")

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or args.files[0].with_suffix(".png")
     if out.suffix != ".png":
-        raise DcaHubError(f"--out {out.name!r} is a PNG: let its name end in .png.")
+        raise DcaHubError(f"--out {out.name!r} must end in .png.")
     found = [run for file in args.files for run in runs.read(file)]
     picture = plots.picture(found)
     try:

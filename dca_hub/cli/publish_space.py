@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     unfit = [text for text in args.variable if "=" not in text]
     if unfit:
-        raise DcaHubError(f"{unfit[0]!r} is no variable: write NAME=VALUE.")
+        raise DcaHubError(f"{unfit[0]!r} is not a variable: write NAME=VALUE.")
     options = space.Options(
         private=args.private,
         hardware=args.suggest_hardware,

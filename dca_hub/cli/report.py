@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     found, others = report.collect(args.folder)
     for path in others:
-        print(f"note: {path.name} is no file of a run and was left out.", file=sys.stderr)
+        print(f"note: {path.name} is not a file of a run and was left out.", file=sys.stderr)
     if args.package:
         report.into_package(args.package, [one for _, run in found for one in summary.measurements(run)])
         print(f"{args.package}: card and results.jsonl written")

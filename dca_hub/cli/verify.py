@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(said, ensure_ascii=False), flush=True)
         else:
             print(finding, flush=True)
-    verdict = f"{failed} failed" if failed else "nothing failed"
+    verdict = f"{failed} failed" if failed else "all checks passed"
     print(f"{verdict}, {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 1 if failed else 0
 

@@ -107,7 +107,7 @@ def _request_key(instance) -> str:
 def _evaluate(
     model, names: Sequence[str], metadata: dict, limit: int | None, chat: bool, samples: bool = False
 ) -> dict:
-    """One walk through the tasks, quietly. What goes wrong in their data has a sentence."""
+    """Runs lm-eval once with its output suppressed; data errors become DcaHubErrors."""
     from lm_eval import simple_evaluate
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -65,8 +65,8 @@ def no_token() -> DcaHubError:
 
 def bad_name(repository: str) -> DcaHubError:
     return DcaHubError(
-        f"{repository!r} is no repository name: it reads owner/name, of letters, digits, hyphens, underscores and full "
-        "stops, 96 characters at most."
+        f"{repository!r} is not a repository name: it must be owner/name, of letters, digits, hyphens, underscores and "
+        "full stops, 96 characters at most."
     )
 
 
@@ -122,7 +122,7 @@ def _answered(error: errors.HfHubHTTPError, repository: str) -> DcaHubError:
     if code == 401 and (get_token() is None):
         return no_token()
     if code == 401 and not isinstance(error, errors.RepositoryNotFoundError):
-        return DcaHubError("The Hub does not accept your token: log in again with `hf auth login`, or mend HF_TOKEN.")
+        return DcaHubError("The Hub does not accept your token: log in again with `hf auth login`, or fix HF_TOKEN.")
     if code == 403:
         return DcaHubError(
             f"Your token may not write to {repository}: use a token with write access, and a repository under your own "
@@ -135,7 +135,7 @@ def _answered(error: errors.HfHubHTTPError, repository: str) -> DcaHubError:
     if code == 429:
         return DcaHubError("The Hub says that these were too many requests: wait a few minutes and run it again.")
     if code is not None and code >= 500:
-        return DcaHubError(f"The Hub has trouble (it answered {code}), several times: {_AGAIN}.")
+        return DcaHubError(f"The Hub returned {code} repeatedly: {_AGAIN}.")
     return DcaHubError(f"The Hub refused ({code}) {repository}: {said or scrub(error)}")
 
 

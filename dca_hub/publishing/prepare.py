@@ -68,9 +68,7 @@ def _small_files(folder: Path, held: Manifest) -> list[File]:
     names = [name for name in held.files if name not in heavy]
     for name in names:
         if not allowed.in_package(name):
-            raise DcaHubError(
-                f"{name!r} is no file of a model and never leaves this machine: take it out of the package."
-            )
+            raise DcaHubError(f"{name!r} is not a file of a model and is never uploaded: take it out of the package.")
         if (folder / name).is_symlink():
             raise DcaHubError(f"{name!r} is a link: only the weights of a package may be links.")
     return [File.of(name, (folder / name).read_bytes()) for name in names]

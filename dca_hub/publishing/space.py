@@ -157,7 +157,7 @@ def _refuse_repository(repository: str, state: State | None, options: Options) -
 def _check_variables(variables: dict[str, str]) -> None:
     for name, value in variables.items():
         if not _VARIABLE_NAME.fullmatch(name):
-            raise DcaHubError(f"{name!r} is no name of a variable: write NAME=VALUE.")
+            raise DcaHubError(f"{name!r} is not the name of a variable: write NAME=VALUE.")
         if _SECRET_NAME.search(name):
             raise DcaHubError(
                 f"{name} looks like a secret, and everybody can read a Space's variables: add it as a secret in the "

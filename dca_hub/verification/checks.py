@@ -26,10 +26,10 @@ class Check(Enum):
     REFUSES = "refuses without remote code"
     TOKENIZER = "tokenizer is the source's"
     EQUALS_BASE = "equals the base up to the chunk length"
-    DEFINITION = "equals the definition beyond it"
+    DEFINITION = "matches the reference implementation beyond it"
     DECODES = "prefill and decode equal one forward"
     PADS = "padding changes nothing"
-    LONG_CONTEXT = "stays sane past the trained length"
+    LONG_CONTEXT = "loss stays low beyond the trained length"
 
 
 class Outcome(Enum):
@@ -67,7 +67,7 @@ def check_files(folder: Path, held: Manifest) -> Finding:
     if wrong:
         return Finding(Check.FILES, Outcome.FAILED, "; ".join(wrong))
     size = sum(int(known["size"]) for known in held.files.values())
-    return Finding(Check.FILES, Outcome.PASSED, f"{len(held.files)} files, {size / 1e6:,.1f} MB, every hash right")
+    return Finding(Check.FILES, Outcome.PASSED, f"{len(held.files)} files, {size / 1e6:,.1f} MB, all hashes match")
 
 
 def check_config(folder: Path) -> Finding:

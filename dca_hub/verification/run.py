@@ -41,7 +41,7 @@ def verify(
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise DcaHubError(f"There is no folder {str(folder)!r}.")
+        raise DcaHubError(f"There is no folder {str(folder)!r}: give one that `dca-hub package` made.")
     held = manifest.read(folder)
     findings = [check_files(folder, held), check_config(folder)]
     yield from findings

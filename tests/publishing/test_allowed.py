@@ -99,7 +99,7 @@ def test_a_manifest_that_names_strays_does_not_publish_them(stray, hub, package_
     held.files[stray] = {"sha256": manifest.digest(package_folder / stray), "size": 1}
     held.write(package_folder)
     said = push(package_folder, weights="copy", expect=1)
-    assert f"{stray!r} is no file of a model" in said["problem"]
+    assert f"{stray!r} is not a file of a model" in said["problem"]
     assert ("model", "me/tiny-dca") not in hub.repositories
 
 

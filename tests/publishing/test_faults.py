@@ -129,8 +129,8 @@ def test_the_hub_refuses(fault, words, hub, package_folder, push):
         (None, NAME, "There is no Hub token"),
         ("hf_WrongWrongWrongWrongWrongWrongWrong", NAME, "does not accept your token"),
         (READER_TOKEN, NAME, "may not write to me/tiny-dca"),
-        (OWNER_TOKEN, "tiny-dca", "it reads owner/name"),
-        (OWNER_TOKEN, "me/tiny dca", "it reads owner/name"),
+        (OWNER_TOKEN, "tiny-dca", "it must be owner/name"),
+        (OWNER_TOKEN, "me/tiny dca", "it must be owner/name"),
         (OWNER_TOKEN, "somebody/tiny-dca", "may not write to somebody/tiny-dca"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
     weights = next(pathlib.Path(tab.other).glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
     last = list(_load(tab))[-1]
-    assert "no whole safetensors file" in last and 'data-name="demo"' in last
+    assert "not a valid safetensors file" in last and 'data-name="demo"' in last
 
 
 def test_nobody_loads_two_at_once_and_what_was_refused_is_not_loaded(tab):

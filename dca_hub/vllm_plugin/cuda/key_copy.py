@@ -1,7 +1,7 @@
 """Keys that many queries see are copied out of their pages first, since FA3 reads keys that lie in a row faster.
 
-It is given a place in the copy and a length for each sequence, so sequences may share keys; vLLM's own function around
-it takes one or the other, and is gone past here. Shapes: G key/value heads, D head size, T tokens.
+We call FA3 directly, with both cu_seqlens_k and seqused_k, so that sequences may share keys: vLLM's wrapper accepts
+only one of the two. Shapes: G key/value heads, D head size, T tokens.
 """
 
 from dataclasses import dataclass
