@@ -7,7 +7,7 @@ exactly. The trials of a run are JSON lines that any page or command can show, a
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -210,11 +210,6 @@ def scores(trials: Iterable[Trial]) -> dict[tuple[int, float], float]:
     for trial in trials:
         cells.setdefault((trial.length, trial.depth), []).append(trial.found)
     return {cell: sum(found) / len(found) for cell, found in cells.items()}
-
-
-def to_line(trial: Trial) -> str:
-    """A trial as a line of a file."""
-    return json_lines.line(asdict(trial))
 
 
 def from_text(text: str, name: str = "the file") -> list[Trial]:

@@ -93,10 +93,6 @@ class Contents:
                 allowed.refuse_secrets(file.name, file.content)
         return cls({file.name: file for file in sorted(files, key=lambda one: one.name)})
 
-    @property
-    def bytes_sent(self) -> int:
-        return sum(file.size for file in self.files.values() if not isinstance(file.content, Source))
-
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that are the same for the same files."""
         lines = "".join(f"{name} {file.sha256}\n" for name, file in sorted(self.files.items()))

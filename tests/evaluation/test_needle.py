@@ -1,10 +1,12 @@
 """The needle grid: the same prompts every time, results that survive a stop, scores and pictures."""
 
 import io
+from dataclasses import asdict
 
 import pytest
 from PIL import Image
 
+from dca_hub import json_lines
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, plots
 from dca_hub.evaluation.grid import Grid, spread
@@ -57,7 +59,7 @@ def test_both_models_are_asked_the_same(demo, grid, results):
 
 
 def test_a_stopped_run_goes_on(demo, grid, results):
-    known = needle.from_text("".join(map(needle.to_line, results[:2])))
+    known = needle.from_text("".join(json_lines.line(asdict(trial)) for trial in results[:2]))
     assert known == results[:2]
     rest = list(needle.run(demo.model, demo.tokenizer, grid, name="demo", dca=True, done=known))
     assert [(r.identity, r.key, r.answer) for r in [*known, *rest]] == [(r.identity, r.key, r.answer) for r in results]
@@ -90,7 +92,7 @@ def test_grass_and_ones_own_text_serve_as_haystacks(demo):
 
 
 def test_lines_that_are_no_results_are_refused():
-    line = needle.to_line(_result(around="one\u2028two\x85three"))
+    line = json_lines.line(asdict(_result(around="one\u2028two\x85three")))
     assert needle.from_text(line + "\n" + line[:20]) == [_result(around="one\u2028two\x85three")]
     for bad in ("{}", line + "nonsense\n" + line, "[]\n" + line, line.replace("256", '"256"') + line):
         with pytest.raises(DcaHubError, match=r"line [12](:| is not).*: give the file"):
