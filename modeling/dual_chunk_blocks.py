@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from .dual_chunk_cuda import without_triton
 from .dual_chunk_geometry import Relation
 
 BLOCK = 128  # queries, and keys
@@ -63,18 +62,9 @@ def slabs(first: int, last: int, chunk_length: int, rows: int) -> Iterator[Slab]
         first = stop
 
 
-def attend_blocks(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
-    """Attention of a slab's queries, by relation [B, H, rows, D], to the blocks in `kept`, bool [B, H, M, N]: output
-    [B, H, rows, D] and log-sum-exp [B, H, rows], by Triton where there is a GPU."""
-    if without_triton(key.device) is not None or key.dtype == torch.float64:
-        return attend_gathered(queries, key, value, slab, kept, scaling)
-    from .dual_chunk_sparse_triton import attend_listed
-
-    return attend_listed(queries, key, value, slab, kept, scaling)
-
-
 def attend_gathered(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
-    """The same by PyTorch's products, a block of queries of one head at a time."""
+    """Attention of a slab's queries, by relation [B, H, rows, D], to the blocks in `kept`, bool [B, H, M, N]: output
+    [B, H, rows, D] and log-sum-exp [B, H, rows]. By PyTorch's products, a block of queries of one head at a time."""
     some = next(iter(queries.values()))
     batch, heads, rows = some.shape[:3]
     group, wide = heads // key.shape[1], torch.promote_types(some.dtype, torch.float32)
@@ -104,7 +94,7 @@ def attend_gathered(queries, key, value, slab: Slab, kept: torch.Tensor, scaling
 
 
 def attend_blocks_naive(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
-    """The definition: every score, those outside the kept blocks masked. The twin of `attend_blocks`."""
+    """The definition: every score, those outside the kept blocks masked. The twin of `attend_gathered`."""
     some = next(iter(queries.values()))
     score = naive_scores(queries, key, slab, scaling)
     positions = torch.arange(slab.start, slab.stop, device=some.device)

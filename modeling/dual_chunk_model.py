@@ -47,7 +47,8 @@ class DualChunkMixin(WeightsOfBase):
     def watch_sparse_attention(self):
         """A `SparseWatch` that sees what sparse attention keeps in the calls of this model within the `with` block. It
         costs a pass over the keys for one query of each slab."""
-        rotary, watch = text_model(self).rotary_emb, SparseWatch()
+        rotary: Any = text_model(self).rotary_emb
+        watch = SparseWatch()
         before, rotary.watch = rotary.watch, watch
         try:
             yield watch

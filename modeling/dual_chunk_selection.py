@@ -73,7 +73,7 @@ class SparseAttention:
             return cls()
         if isinstance(given, (int, float)):
             return cls(share=given)
-        settings = {"method": given} if isinstance(given, str) else given
+        settings: Any = {"method": given} if isinstance(given, str) else given
         if not isinstance(settings, Mapping) or set(settings) - {"method", *cls.NUMBERS}:
             raise ValueError(
                 f"sparse must be a method ({', '.join(METHODS)}), a share, or a mapping with method, "
@@ -161,6 +161,7 @@ class Selection:
         """The blocks that are kept for a slab, bool [B, H, M, N]."""
         seen = slab.seen(self.key.device)
         if self.columns is not None:
+            assert self.diagonals is not None  # they come together
             kept = _listed(self.columns, self.diagonals, slab)
         elif self.settings.share == 1:
             kept = torch.ones_like(seen)

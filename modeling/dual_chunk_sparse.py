@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from .dual_chunk_backends import add_sinks
-from .dual_chunk_blocks import BLOCK, Slab, attend_blocks, naive_scores, slabs
+from .dual_chunk_blocks import BLOCK, Slab, attend_gathered, naive_scores, slabs
+from .dual_chunk_cuda import without_triton
 from .dual_chunk_rotation import RelationRotations
 from .dual_chunk_selection import Selection, SparseAttention
 
@@ -85,6 +86,15 @@ def attend_sparse(query, key, value, rotations: RelationRotations, geometry, sca
             add_sinks(part, lse, sinks)
         out[:, :, rows] = part
     return out
+
+
+def attend_blocks(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
+    """As `attend_gathered`, by Triton where there is a GPU."""
+    if without_triton(key.device) is not None or key.dtype == torch.float64:
+        return attend_gathered(queries, key, value, slab, kept, scaling)
+    from .dual_chunk_sparse_triton import attend_listed
+
+    return attend_listed(queries, key, value, slab, kept, scaling)
 
 
 def _rows(query: torch.Tensor, key: torch.Tensor, stride: int) -> int:

@@ -20,7 +20,7 @@ _WARPS, _STAGES = 8, 3
 
 
 def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
-    """As `dual_chunk_blocks.attend_blocks`, in one launch."""
+    """As `dual_chunk_blocks.attend_gathered`, in one launch."""
     some = next(iter(queries.values()))
     batch, heads, rows, size = some.shape
     order, ends = _lists(kept, slab)

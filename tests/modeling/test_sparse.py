@@ -1,13 +1,8 @@
 """Block-sparse attention: with every block kept it is Dual Chunk Attention; else its twin's, over the blocks that a
 direct computation chooses."""
 
-import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,11 +11,12 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from dca_hub import DcaHubError, extend
 from dca_hub.compat import with_cache
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
-from dca_hub.modeling.dual_chunk_blocks import BLOCK, Slab, attend_blocks, attend_blocks_naive, naive_scores, slabs
+from dca_hub.modeling.dual_chunk_blocks import BLOCK, Slab, attend_blocks_naive, naive_scores, slabs
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 from dca_hub.modeling.dual_chunk_selection import Selection, SparseAttention, block_weights, fewest, vertical_slash
-from dca_hub.modeling.dual_chunk_sparse import SparseCall, SparseWatch, attend_sparse
+from dca_hub.modeling.dual_chunk_sparse import SparseCall, SparseWatch, attend_blocks, attend_sparse
+from support.interpreted import run_script
 from support.op_cases import inverse_frequencies
 
 GEOMETRY = DualChunkGeometry(384, 128, 512, temperature=0.1)
@@ -216,23 +212,12 @@ def test_what_cannot_be_right_is_refused():
         model(torch.randint(0, 97, (1, 600)))
 
 
-def run(interpreted: bool) -> dict:
-    """In a process of its own: the interpreter must be asked for before the kernel is read."""
-    finished = subprocess.run(
-        [sys.executable, Path(__file__).with_name("sparse_cases.py")],
-        env=os.environ | ({"TRITON_INTERPRET": "1"} if interpreted else {}),
-        capture_output=True, text=True, check=False, timeout=900,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-4000:]
-    return json.loads(finished.stdout.splitlines()[-1])
-
-
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 @pytest.mark.parametrize(
     "interpreted", [pytest.param(True, marks=pytest.mark.slow), pytest.param(False, marks=pytest.mark.gpu)]
 )
 def test_the_kernel_gives_what_the_twin_gives(interpreted):
-    found = run(interpreted)
+    found = run_script("sparse_cases.py", interpreted=interpreted)
     assert len(found) >= 8 and {name: error for name, error in found.items() if not error <= 2} == {}
 
 

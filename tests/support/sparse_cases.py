@@ -6,18 +6,14 @@ Prints a JSON object: for each case the greatest relative error, over that of th
 
 import json
 import os
-import sys
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+import torch
 
-import torch  # noqa: E402
-
-from dca_hub.modeling.dual_chunk_blocks import attend_blocks_naive, slabs  # noqa: E402
-from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry  # noqa: E402
-from dca_hub.modeling.dual_chunk_rotation import relation_rotations  # noqa: E402
-from dca_hub.modeling.dual_chunk_sparse_triton import attend_listed  # noqa: E402
-from support.op_cases import inverse_frequencies, relative  # noqa: E402
+from dca_hub.modeling.dual_chunk_blocks import attend_blocks_naive, slabs
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from dca_hub.modeling.dual_chunk_sparse_triton import attend_listed
+from support.op_cases import inverse_frequencies, relative
 
 SMALL = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if SMALL else "cuda"
