@@ -4,7 +4,9 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import NoReturn, Protocol, cast
+
+from transformers import PreTrainedTokenizerBase
 
 from dca_hub import thoughts
 from dca_hub.documents import Citation, Document, cite
@@ -59,19 +61,30 @@ class Answered:
 Event = Reading | Answering | Answered
 
 
+class ModelInfo(Protocol):
+    """What a conversation must know of its model: a `Loaded`, or what stands for one behind an endpoint."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @property
+    def context(self) -> int: ...
+
+
 @dataclass
 class Conversation:
     """Questions and answers about documents, read once.
 
     Args:
-        loaded: the model, or what stands for one behind an endpoint.
+        loaded: the model: a `Loaded`, or with a `reader` of its own whatever knows the three facts of a `ModelInfo`.
         documents: what the questions are about; none is fine.
         dca: False asks the plain base model that shares the weights.
         max_context: the most tokens a prompt and its answer may take; by default what the model reaches with DCA.
         reader: what reads and writes; by default the loaded model.
     """
 
-    loaded: Loaded
+    loaded: ModelInfo
     documents: Sequence[Document]
     dca: bool = True
     max_context: int | None = None
@@ -80,7 +93,7 @@ class Conversation:
 
     def __post_init__(self):
         self.prompter = Prompter(self.loaded.tokenizer)
-        self.reader = self.reader or LocalReader(self.loaded, self.dca, self.prompter.is_chat)
+        self.reader = self.reader or LocalReader(cast(Loaded, self.loaded), self.dca, self.prompter.is_chat)
         self.change_documents(self.documents)
 
     def change_documents(self, documents: Sequence[Document]) -> None:

@@ -36,6 +36,12 @@ class File:
             return cls(name, content, hashlib.sha256(content).hexdigest(), len(content))
         return cls(name, content, sha256 or manifest.digest(content), content.stat().st_size)
 
+    @property
+    def text(self) -> str:
+        """The text of a file whose content is held here."""
+        assert isinstance(self.content, bytes)
+        return self.content.decode("utf-8")
+
     @cached_property
     def git_oid(self) -> str | None:
         """The hash by which git knows the file, if it is not a large one."""

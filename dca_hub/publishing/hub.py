@@ -14,6 +14,7 @@ from huggingface_hub import (
     get_session,
     get_token,
 )
+from huggingface_hub.hf_api import RepoFile
 
 from dca_hub.errors import DcaHubError
 from dca_hub.publishing import failures
@@ -62,11 +63,11 @@ class Hub:
                 raise
             except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
                 return None
-        return State(info.sha, bool(info.private), bool(getattr(info, "gated", False)), listed)
+        return State(str(info.sha), bool(info.private), bool(getattr(info, "gated", False)), listed)
 
     def _list(self, commit: str) -> dict[str, Held]:
         tree = self.api.list_repo_tree(self.repository, recursive=True, revision=commit, repo_type=self.kind)
-        files = [entry for entry in tree if hasattr(entry, "blob_id")]
+        files = [entry for entry in tree if isinstance(entry, RepoFile)]
         return {file.path: Held(file.size, file.blob_id, file.lfs.sha256 if file.lfs else None) for file in files}
 
     def create(self, private: bool, **space) -> None:

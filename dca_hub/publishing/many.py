@@ -41,7 +41,7 @@ def repository_name(entry: Entry, owner: str, suffix: str = "-DCA") -> str:
     license = licenses.LICENSES.get(entry.license)
     if license and licenses.name_problem(license, name):
         bare = name.removeprefix("Meta-")
-        prefix = license.name_prefix.replace(" ", "-")
+        prefix = str(license.name_prefix).replace(" ", "-")
         name = f"{prefix}-{name}" if licenses.name_problem(license, bare) else bare
     return f"{owner}/{name}{suffix}"
 

@@ -220,6 +220,7 @@ def tag(published: Published) -> None:
     """
     if not is_tagged(published):
         plan = published.plan
+        assert plan.prepared.tag is not None
         Hub(plan.repository, silence=plan.options.silence).tag(plan.prepared.tag, published.commit.commit)
 
 

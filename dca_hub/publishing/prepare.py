@@ -22,7 +22,7 @@ _README, _CONFIG = "README.md", "config.json"
 
 @dataclass(frozen=True)
 class Prepared:
-    """What will be published. `tag` is the name that its card pins; `place` what the card says of it."""
+    """What will be published. `tag` is the name that its card pins; `destination` what the card says of it."""
 
     contents: Contents
     destination: Destination
@@ -55,8 +55,9 @@ def prepare(
     if found:
         lines = File.of(results.FILE, results.to_lines(found).encode("utf-8"))
         files = [*(file for file in files if file.name != results.FILE), lines]
-    pointed = (choice.base.repository, choice.base.commit) if choice.mode == "reference" else None
-    destination = Destination(repository, None, pointed, bool(pointed and choice.base.gated))
+    base = choice.base if choice.mode == "reference" else None
+    pointed = (base.repository, base.commit) if base else None
+    destination = Destination(repository, None, pointed, bool(base and base.gated))
     if tagged:
         untagged = _complete(files, held, choice, destination, found)
         destination = replace(destination, revision=tag or f"dca-{untagged.fingerprint()}")
@@ -81,6 +82,7 @@ def _weights(folder: Path, held: Manifest, choice: Choice) -> list[File]:
         own = weights.own_weights(held)
         return [File.of(name, (folder / name).resolve(), str(known["sha256"])) for name, known in own.items()]
     base, files = choice.base, []
+    assert base is not None  # whose weights the Hub copies
     for name, there in base.weights.items():
         sha256 = there.sha256 or str(held.files.get(name, {}).get("sha256") or _fetched_digest(base, name))
         files.append(File(name, Source(base.repository, base.commit, name), sha256, there.size, there.git_oid))
@@ -109,7 +111,7 @@ def _holding(files: list[File]) -> list[File]:
 
 def _with_weights_of(base: weights.Base | None, file: File) -> File:
     """config.json with the pointer to the weights of a base model's repository, or with none."""
-    config = json.loads(file.content)
+    config = json.loads(file.text)
     if base is None and WEIGHTS_KEY not in config:
         return file
     config.pop(WEIGHTS_KEY, None)
@@ -131,7 +133,7 @@ def _complete(
 ) -> Contents:
     """All files with the card for that destination and a manifest of them all."""
     by_name = {file.name: file for file in files}
-    text = by_name[_README].content.decode("utf-8")
+    text = by_name[_README].text
     source = f"https://huggingface.co/{destination.repository}/blob/main/{results.FILE}" if found else None
     by_name[_README] = File.of(_README, card.published(text, destination, found, source).encode("utf-8"))
     listed = {name: {"sha256": file.sha256, "size": file.size} for name, file in sorted(by_name.items())}

@@ -74,16 +74,16 @@ def choose(asked: Mode | None, held: Manifest, base: Base | None, license: str |
         if obstacles[asked]:
             raise DcaHubError(f"The weights cannot go by {asked!r} here: {obstacles[asked]}.")
         return Choice(asked, "as you asked", base)
-    if obstacles["reference"] is None:
+    if base is not None and obstacles["reference"] is None:
         reason = _why_reference(base, license) or obstacles["server-copy"]
         if reason:
             return Choice("reference", reason, base)
-    if obstacles["server-copy"] is None:
+    if base is not None and obstacles["server-copy"] is None:
         return Choice(
             "server-copy", f"{base.repository} may be passed on, and the Hub copies it without this machine", base
         )
     if obstacles["copy"] is None:
-        return Choice("copy", obstacles["server-copy"], base)
+        return Choice("copy", str(obstacles["server-copy"]), base)
     raise DcaHubError(f"There is no way to publish this package: {obstacles['copy']}.")
 
 

@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ class Endpoint:
     def _broken(self, error: object) -> DcaHubError:
         return DcaHubError(f"The connection to {self.url} broke: {error}; see that the server still runs.")
 
-    def complete(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def complete(self, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The chunks of a streamed completion. Closing the iterator hangs up, and the server stops.
 
         Raises:
@@ -126,7 +126,7 @@ class Refused(DcaHubError):
 
 @dataclass(frozen=True)
 class Served:
-    """What stands for a `load.Loaded` where the model runs behind an endpoint: everything but the model itself."""
+    """What stands for a `loading.Loaded` where the model runs behind an endpoint: everything but the model itself."""
 
     name: str
     endpoint: Endpoint
@@ -367,7 +367,7 @@ class _Answer:
         return True
 
     def __iter__(self) -> Iterator[str]:
-        piece = self._first
+        piece: Any = self._first
         while piece is not _END:
             if isinstance(piece, BaseException):
                 raise piece
@@ -408,4 +408,4 @@ def as_text(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
     added = tokenizer("")["input_ids"]
     if added and tokens[: len(added)] == added:
         tokens = tokens[len(added) :]
-    return tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -231,8 +231,9 @@ def _agreed(a: str, b: str) -> int:
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], add_generation_prompt: bool = False) -> str:
     try:
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
         )
+        return str(text)  # with tokenize=False it is one
     except Exception as error:  # templates raise what they like
         raise OddDialogue(f"The chat format of this model refuses a dialogue ({error}).") from None

@@ -18,9 +18,10 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 sys.path.pop(0)  # this script's own folder
-sys.stdout.reconfigure(line_buffering=True)
+sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
 
 import torch  # noqa: E402
 from transformers import (  # noqa: E402
@@ -102,9 +103,10 @@ class Checker:
             config = shortened(config, arithmetic.layers)
         options |= {"config": config} if config is not None else {}
         options |= {"device_map": {"": self.device}} if self.is_quantized else {}
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             self.folder, dtype=arithmetic.dtype, output_loading_info=True, **options
         )
+        model, found = loaded
         model = model if self.is_quantized else model.to(self.device)
         return model.eval(), sorted(found["missing_keys"])
 
