@@ -34,7 +34,7 @@ def test_every_file_on_the_architecture_page_exists():
     named = re.findall(r"`([\w./]+/[\w./]*|[\w/]+\.py)`", text)
     assert len(named) > 15
     for name in (name for name in named if "_X." not in name):
-        places = (ROOT, ROOT / "dca_hub", ROOT / "dca_hub" / "vllm_plugin")
+        places = (ROOT, ROOT / "modeling", ROOT / "dca_hub", ROOT / "dca_hub" / "vllm_plugin")
         assert any((place / name).exists() for place in places), name
 
 
