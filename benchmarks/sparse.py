@@ -25,10 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from attention import processor
 
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
-from dca_hub.modeling.dual_chunk_blocks import Slab, attend_blocks
+from dca_hub.modeling.dual_chunk_blocks import Slab
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 from dca_hub.modeling.dual_chunk_selection import Selection, SparseAttention
+from dca_hub.modeling.dual_chunk_sparse import attend_blocks
 
 GEOMETRY = DualChunkGeometry(24576, 2048, 32768)
 HEADS, GROUPS, SIZE = 28, 4, 128

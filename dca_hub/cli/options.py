@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dca_hub.progress import Progress, Report
+    from dca_hub.progress import LoadProgress, OnLoadProgress
 
 _DEVICES = (
     "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
@@ -104,11 +104,11 @@ def progress_bar(title: str, unit: str) -> tuple[Callable[[int, int], None], Cal
 
 
 @contextmanager
-def loading_bar() -> "Iterator[Report]":
+def loading_bar() -> "Iterator[OnLoadProgress]":
     """What `load` reports to while a bar on the terminal's error stream shows it."""
     shown: dict[str, tuple[Callable[[int, int], None], Callable[[], None]]] = {}
 
-    def report(progress: "Progress") -> None:
+    def report(progress: "LoadProgress") -> None:
         if progress.stage not in shown:
             unit = "B" if progress.stage == "downloading" else "tensor"
             shown[progress.stage] = progress_bar(progress.stage, unit)

@@ -121,8 +121,8 @@ def _transformers(name: str, wanted, dry_run: bool) -> int:
     from dca_hub.serving.transformers_server import run as run_server
 
     quiet()
-    with loading_bar() as report:
-        loaded = load(name, dtype=wanted.dtype, context=wanted.context, report=report)
+    with loading_bar() as progress:
+        loaded = load(name, dtype=wanted.dtype, context=wanted.context, progress=progress)
     fits = free_bytes(str(loaded.device)) // loaded.cache_bytes_per_token
     offer = Offer(loaded, command[command.index("--name") + 1], wanted.context or min(loaded.context, fits))
     words = f"{offer.name} on {loaded.device}, up to {offer.context:,} tokens, at {url(wanted.host, wanted.port)}"

@@ -91,7 +91,7 @@ def _endpoint(args: argparse.Namespace):
     options = {"tokens": args.tokens, "device": args.device, "progress": update}
     dtype = "float32" if args.precision == "float32" else None
     try:
-        with loading_bar() as report:
-            yield from verify_endpoint(args.folder, args.endpoint, dtype=dtype, report=report, **options)
+        with loading_bar() as loading:
+            yield from verify_endpoint(args.folder, args.endpoint, dtype=dtype, loading=loading, **options)
     finally:
         close()

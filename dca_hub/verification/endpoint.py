@@ -4,7 +4,7 @@ A prompt longer than the chunk is read here with both, by the same weights, and 
 compared with the two. A server may run in another precision, so what counts is which of the two it is near.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,7 +17,7 @@ from dca_hub.errors import DcaHubError, Fix
 from dca_hub.generation import PromptCache
 from dca_hub.loading import Loaded, load
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.progress import Report
+from dca_hub.progress import OnLoadProgress, OnProgress
 from dca_hub.serving.client import Endpoint, Refused, Served, as_text, connect
 
 from .checks import Finding, Outcome
@@ -29,7 +29,6 @@ _APART = 0.05  # nats on average: less could be the precisions'
 _ROUNDING = 0.15  # nats on average, well above bfloat16's
 _NEAR = 1 / 3  # of the way between the two
 _WORDS_ASKED = 6
-Progress = Callable[[int, int], None]
 
 
 class EndpointCheck(Enum):
@@ -46,8 +45,8 @@ def verify_endpoint(
     tokens: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    report: Report | None = None,
-    progress: Progress | None = None,
+    loading: OnLoadProgress | None = None,
+    progress: OnProgress | None = None,
 ) -> Iterator[Finding]:
     """Checks a server that runs; gives each finding as soon as it is there, one for every `EndpointCheck`.
 
@@ -56,7 +55,7 @@ def verify_endpoint(
         url: the server's address, with or without /v1.
         tokens: the longest prompt to send; by default `TOKENS`.
         device, dtype: where and how the model runs here, as for `load`.
-        report: told how far loading is, as by `load`.
+        loading: told how far loading is, as by `load`.
         progress: told (tokens read, tokens in all) while the model reads here.
 
     Raises:
@@ -68,7 +67,7 @@ def verify_endpoint(
     length = _length(served, tokens)
     yield Finding(EndpointCheck.MODEL, Outcome.PASSED, served.note or f"{where}, up to {served.context:,} tokens")
     ids = probe(served.tokenizer, length)
-    loaded = load(name, device=device, dtype=dtype, context=length, report=report)
+    loaded = load(name, device=device, dtype=dtype, context=length, progress=loading)
     expected = _expect(loaded, ids, progress)
     if expected.apart < _APART:
         raise DcaHubError(
@@ -131,7 +130,7 @@ class _Expected:
         return (self.dca - self.plain).abs().mean().item()
 
 
-def _expect(loaded: Loaded, ids: list[int], progress: Progress | None) -> _Expected:
+def _expect(loaded: Loaded, ids: list[int], progress: OnProgress | None) -> _Expected:
     found = []
     for number, model in enumerate((loaded.model, loaded.base)):
         for done in _read(model, ids, found):
@@ -214,7 +213,7 @@ def _places(tokenizer: PreTrainedTokenizerBase, ids: list[int], expected: _Expec
 
 
 def _word(tokenizer: PreTrainedTokenizerBase, token: torch.Tensor) -> str:
-    return tokenizer.decode([int(token)], skip_special_tokens=True)
+    return str(tokenizer.decode([int(token)], skip_special_tokens=True))
 
 
 def _prompt_logprobs(served: Served, ids: list[int]) -> list[float] | None:
@@ -225,7 +224,7 @@ def _prompt_logprobs(served: Served, ids: list[int]) -> list[float] | None:
     )
     for options, read in ways:
         try:
-            given = read(_ask(served, ids, options))[1:]
+            given: list[Any] = read(_ask(served, ids, options))[1:]
             if len(given) == len(ids) - 1:
                 return [float(value) for value in given]
         except (Refused, KeyError, TypeError, ValueError):
@@ -233,7 +232,7 @@ def _prompt_logprobs(served: Served, ids: list[int]) -> list[float] | None:
     return None
 
 
-def _of_tokens(given: Sequence[dict[str, Any] | None], ids: list[int]) -> list[float | None]:
+def _of_tokens(given: Sequence[dict[str, Any] | None], ids: list[int]) -> list[Any]:
     return [at and at[str(token)]["logprob"] for at, token in zip(given, ids, strict=True)]
 
 
