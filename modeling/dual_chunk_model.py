@@ -2,6 +2,7 @@
 
 import contextlib
 from functools import partial
+from typing import Any
 
 from .dual_chunk_call import enter_layer, lay_out_call
 from .dual_chunk_config import geometry_from_config, sparse_from_config
