@@ -97,7 +97,7 @@ def _length(served: Served, tokens: int | None) -> int:
     if room < least:
         raise DcaHubError(
             f"The server takes {served.context:,} tokens, and up to {least:,} Dual Chunk Attention with chunk_size "
-            f"{geometry.chunk_size:,} is plain attention or nearly so: serve the model with a longer --max-context to "
+            f"{geometry.chunk_size:,} is plain attention or nearly so: serve the model with a longer context to "
             "tell them apart."
         )
     asked = tokens or TOKENS

@@ -75,7 +75,7 @@ def test_what_cannot_be_told_is_said(loaded):
     tokenizer = loaded.tokenizer
     with (
         serving("x", tokenizer=tokenizer, length=300) as server,
-        pytest.raises(DcaHubError, match=r"The server takes 300 tokens, .* longer --max-context"),
+        pytest.raises(DcaHubError, match=r"The server takes 300 tokens, .* longer context"),
     ):
         list(verify_endpoint("demo", server.url))
     with (
