@@ -119,4 +119,4 @@ def settle_threads() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
-_SPINS = "10000"  # some 20 us: longer than PyTorch takes from one operation to the next
+_SPINS = "1000"  # GNU OpenMP's own count where it knows that there are more threads than CPUs
