@@ -45,7 +45,7 @@ def asks_for_dca(vllm_config) -> bool:
 
 def model_config_of(vllm_config, layer_names):
     """The vLLM `ModelConfig` of the model that these layers belong to: a draft model has its own."""
-    if all(name.startswith(_DRAFT) for name in layer_names):
+    if layer_names and all(name.startswith(_DRAFT) for name in layer_names):
         return vllm_config.speculative_config.draft_model_config
     return vllm_config.model_config
 
