@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import Cache, PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 def with_cache(model: PreTrainedModel, cache: Cache | None) -> dict[str, Any]:

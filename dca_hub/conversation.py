@@ -70,6 +70,8 @@ class ModelInfo(Protocol):
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
     @property
     def context(self) -> int: ...
+    @property
+    def runs_on(self) -> str: ...
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Conversation:
     """Questions and answers about documents, read once.
 
     Args:
-        loaded: the model: a `Loaded`, or with a `reader` of its own whatever knows the three facts of a `ModelInfo`.
+        loaded: the model: a `Loaded`, or with a `reader` of its own whatever knows what a `ModelInfo` does.
         documents: what the questions are about; none is fine.
         dca: False asks the plain base model that shares the weights.
         max_context: the most tokens a prompt and its answer may take; by default what the model reaches with DCA.

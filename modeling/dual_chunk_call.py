@@ -146,6 +146,7 @@ def enter_layer(layer: Layer, module, args: tuple, kwargs: dict[str, Any]) -> tu
             call = replace(call, gain=layer.gain)
         if layer.masks and call is not None:
             call = replace(call, own_masks=True)
+            assert isinstance(call.layout, PositionedLayout)  # such a plan is dense
             kwargs["attention_mask"] = call.layout.causal_mask()
     elif isinstance(call, LayeredCall):
         call = call.base

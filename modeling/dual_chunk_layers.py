@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ _WINDOWED_KINDS = ("sliding_attention", "hybrid_sliding")
 _ATTENTION_KINDS = ("full_attention", *_WINDOWED_KINDS, "chunked_attention", "attention", "hybrid")
 _INDEXED_KINDS = ("indexed_attention", "heavily_compressed_attention", "compressed_sparse_attention")
 
-Gain = Callable[[torch.nn.Module], torch.Tensor]
+Gain = Callable[[Any], torch.Tensor]  # of an attention module of any family
 # What an attention module multiplies its queries by after it rotated them, per dimension [D] or [H, 1, D].
 _GAINS: dict[str, Gain] = {
     "dory": lambda module: (module.sqk * module.sqk_scale).view(-1, 1, module.head_dim).square(),
@@ -113,7 +114,7 @@ class Plan:
         return f"{len(self.changed)} of {total} layers have Dual Chunk Attention{words}."
 
 
-def text_model(model) -> torch.nn.Module:
+def text_model(model) -> Any:
     """The module of a transformers model that holds its layers and their rotary module: its base model, but for some
     causal models of text and images, whose base model is the whole."""
     base = model.base_model

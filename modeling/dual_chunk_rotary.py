@@ -67,7 +67,7 @@ class DualChunkRotary(nn.Module):
         kind = () if table.kind is None else (table.kind,)
         return self._source(base, table)(x, positions % self.geometry.chunk_length, *kind)
 
-    def _source(self, base: nn.Module, table: Table) -> nn.Module:
+    def _source(self, base: Any, table: Table) -> nn.Module:
         """The module of the base model, in which this one stands, that has a table."""
         return self.inner if table == Table(kind=table.kind) else base.get_submodule(table.module)
 
@@ -95,7 +95,9 @@ class DualChunkRotary(nn.Module):
     def inverse_frequencies(self, length: int, base: nn.Module | None = None, table: Table = ONE_TABLE) -> torch.Tensor:
         """[R / 2] radians per token, for a document of `length` tokens, by one of the tables of the base model."""
         if not self.is_dynamic:
-            return inverse_frequencies(self._source(base, table), table.kind)
+            found = inverse_frequencies(self._source(base, table), table.kind)
+            assert found is not None  # the plan lists tables that are there
+            return found
         config, device = self.inner.config, self.inner.inv_freq.device
         if length <= self.inner.original_max_seq_len:
             return self.inner.original_inv_freq.to(device)  # inv_freq may still be that of a longer, plain call
@@ -106,7 +108,7 @@ class DualChunkRotary(nn.Module):
         self.inner.inv_freq = self.inner.original_inv_freq.to(self.inner.inv_freq.device)
 
 
-def inverse_frequencies(rotary: nn.Module, kind: str | None = None) -> torch.Tensor | None:
+def inverse_frequencies(rotary: Any, kind: str | None = None) -> torch.Tensor | None:
     """[R / 2] radians per token of a rotary module of transformers, for a kind of layer, or None where it has none.
     Modules that hold sines and cosines instead, [positions, R], tell them by those of position 1."""
     name = "inv_freq" if kind is None else f"{kind}_inv_freq"
