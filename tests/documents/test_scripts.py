@@ -1,10 +1,12 @@
 """A PDF in each script, with questions, answers and the pages that they must be cited with."""
 
 import unicodedata
+import zlib
+from pathlib import Path
 
 import pytest
 
-from dca_hub.documents import Document, Grade, cite, read_pdf
+from dca_hub.documents import Document, Grade, cite, read_pdf, render_page
 from support import pdfs
 
 V, L = Grade.VERBATIM, Grade.LIKELY
@@ -29,14 +31,25 @@ RIGHT_TO_LEFT = (ARABIC, HEBREW)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def written(tmp_path_factory):
+    """The PDF of a list of pages."""
+    folder = tmp_path_factory.mktemp("scripts")
+
+    def write(pages: list[str]) -> Path:
+        data = pdfs.in_any_script(pages, pages in RIGHT_TO_LEFT)
+        return pdfs.save(folder, data, f"{zlib.crc32(data)}.pdf")
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def made(written):
     """The document of a list of pages, which were written into a PDF and read from it."""
-    folder, read = tmp_path_factory.mktemp("scripts"), {}
+    read: dict[str, Document] = {}
 
     def read_back(pages: list[str]) -> Document:
         if pages[0] not in read:
-            path = pdfs.save(folder, pdfs.in_any_script(pages, pages in RIGHT_TO_LEFT), f"{len(read)}.pdf")
-            read[pages[0]] = read_pdf(path)
+            read[pages[0]] = read_pdf(written(pages))
         return read[pages[0]]
 
     return read_back
@@ -112,3 +125,22 @@ def test_a_wrong_number_is_said_in_every_script(made, pages, answer, says):
 @pytest.mark.parametrize(("pages", "question", "answer"), [(CHINESE, "公司总部在哪里？", "公司总部在北京。")])
 def test_what_the_page_does_not_say_is_not_cited(made, pages, question, answer):
     assert cite(answer, made(pages), question) == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "answer"),
+    [
+        (CHINESE, "公司总部在上海"),
+        (JAPANESE, "東京に本社を置いています"),
+        (KOREAN, "본사는 서울에 있습니다."),
+        (THAI, "กรุงเทพมหานคร"),
+        (LAO, "ນະຄອນຫຼວງວຽງຈັນ"),
+        (KHMER, "រាជធានីភ្នំពេញ"),
+        (ARABIC, "مقر الشركة في القاهرة"),
+        (HEBREW, "המשרדים נמצאים בתל אביב"),
+        (HINDI, "कंपनी की स्थापना मुंबई में हुई थी।"),
+    ],
+)
+def test_the_passage_is_marked_on_the_page(made, written, pages, answer):
+    (citation,) = cite(answer, made(pages))
+    assert render_page(written(pages), citation.page, width=200, highlight=citation.quote).marked
