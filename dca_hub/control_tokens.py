@@ -89,6 +89,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, opening: bool = Fal
     return ids
 
 
+def starts(tokenizer: PreTrainedTokenizerBase, text: str, *, opening: bool = False) -> list[int] | None:
+    """For each id that `encode` gives, the character of `text` that it begins at, -1 for what the tokenizer adds; None
+    for a tokenizer that does not keep count (those without the tokenizers library)."""
+    if not tokenizer.is_fast:
+        return None
+    found, at = [-1] * len(opening_tokens(tokenizer) if opening else ()), 0
+    for part in text.split(SEAM):
+        given = tokenizer(part, add_special_tokens=False, verbose=False, return_offsets_mapping=True)
+        found += [at + start for start, _ in given["offset_mapping"]]
+        at += len(part) + len(SEAM)
+    return found
+
+
 def opening_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What the tokenizer itself puts before a text: a beginning-of-sequence token, or nothing."""
     bare, whole = _ids(tokenizer, "a"), tokenizer("a", verbose=False)["input_ids"]

@@ -13,7 +13,7 @@ from dca_hub.documents import Citation, Document, cite
 from dca_hub.errors import DcaHubError
 from dca_hub.generation import GREEDY, Sampling
 from dca_hub.loading import Loaded
-from dca_hub.prompts import STOP_STRINGS, Prompter, Turn, join
+from dca_hub.prompts import STOP_STRINGS, PageKey, Prompter, Turn, join
 from dca_hub.reading import Ended, LocalReader, Reader, Reading
 
 _LEAST_ANSWER = 16  # tokens: where there is room for fewer, a question is refused rather than cut short
@@ -49,13 +49,25 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How much of a model's attention a page got while an answer was written: `share` of all of it, 0 to 1. source: the
+    document's index among those given."""
+
+    source: int
+    page: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Answered:
-    """The whole answer, the pages it rests on, what it took, and the thoughts of a reasoning model before it."""
+    """The whole answer, the pages it rests on, what it took, the thoughts of a reasoning model before it, and where the
+    model looked, if that was asked for."""
 
     text: str
     citations: tuple[Citation, ...]
     stats: Stats
     thoughts: str = ""
+    looks: tuple[Look, ...] = ()
 
 
 Event = Reading | Answering | Answered
@@ -84,6 +96,8 @@ class Conversation:
         dca: False asks the plain base model that shares the weights.
         max_context: the most tokens a prompt and its answer may take; by default what the model reaches with DCA.
         reader: what reads and writes; by default the loaded model.
+        watched: whether each answer says which pages the model looked at while it wrote: a model that is loaded here,
+            with DCA. Writing is not slowed down; looking back takes a second or two at most.
     """
 
     loaded: ModelInfo
@@ -92,16 +106,20 @@ class Conversation:
     max_context: int | None = None
     turns: list[Turn] = field(default_factory=list)
     reader: Reader = None  # type: ignore[assignment] # __post_init__ sets it
+    watched: bool = False
 
     def __post_init__(self):
         self.prompter = Prompter(self.loaded.tokenizer)
-        self.reader = self.reader or LocalReader(cast(Loaded, self.loaded), self.dca, self.prompter.is_chat)
+        self.reader = self.reader or LocalReader(
+            cast(Loaded, self.loaded), self.dca, self.prompter.is_chat, self.watched
+        )
         self.change_documents(self.documents)
 
     def change_documents(self, documents: Sequence[Document]) -> None:
         """Asks about other documents from now on; of what was read, the next prompt keeps what it has in common."""
         self.documents = documents
         self._text = join(documents) if documents else ""
+        self._spans: dict[PageKey, tuple[int, int]] | None = None  # of the pages, once they are needed
         self.has_read_documents = False
 
     @property
@@ -154,7 +172,18 @@ class Conversation:
         wrote = (self.reader.written, answer_seconds, self.reader.ended)
         stats = Stats(len(tokens), read, read_seconds, first or read_seconds, *wrote)
         cited = tuple(cite(text, self.documents, question)) if self.documents else ()
-        yield Answered(text, cited, stats, said.thoughts)
+        yield Answered(text, cited, stats, said.thoughts, self._looks(text, said.thoughts))
+
+    def _looks(self, answer: str, thought: str) -> tuple[Look, ...]:
+        """Where the model looked while it wrote its answer, the turn that was put last."""
+        if not (self.watched and self.documents and answer):
+            return ()
+        if self._spans is None:
+            self._spans = self.prompter.page_spans(self.documents, [Turn(turn.question) for turn in self.turns[:1]])
+        spans = self._spans
+        before = max(0, self.reader.written - self.prompter.count(answer) - 1) if thought else 0
+        shares = self.reader.looked(list(spans.values()), before)
+        return tuple(Look(*page, share) for page, share in zip(spans, shares)) if shares else ()
 
     def undo(self) -> Turn | None:
         """Takes the last turn back; the cache of everything before it stays."""

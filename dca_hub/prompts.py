@@ -1,5 +1,6 @@
 """Documents and questions as the tokens of a prompt, in the chat format of a model or, without one, as plain text."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +9,17 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from dca_hub import thoughts
-from dca_hub.control_tokens import ControlTokens, encode
+from dca_hub.control_tokens import ControlTokens, encode, starts
 from dca_hub.documents import Document
+from dca_hub.documents.document import page_mark
 from dca_hub.errors import DcaHubError
 
 INSTRUCTION = "Answer the questions from the following document. Say so when it does not hold the answer.\n\n"
 _QUESTION, _ANSWER = "\n\nQuestion: ", "\nAnswer:"
 STOP_STRINGS = ["\nQuestion:"]
+
+
+PageKey = tuple[int, int]  # the index of a document, and the number of a page in it
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,22 @@ class Prompter:
         turns = [Turn(safe(turn.question), None if turn.answer is None else safe(turn.answer)) for turn in turns]
         text = self.text(safe(document), turns)
         return encode(self.tokenizer, text, opening=not self.is_chat)
+
+    def page_spans(self, documents: Sequence[Document], turns: Sequence[Turn]) -> dict[PageKey, tuple[int, int]]:
+        """Where each page stands among the tokens of a conversation about documents: (index of the document, number of
+        the page) to (first token, the one after its last). Empty where the tokenizer or the format does not let it be
+        known."""
+        text = self.text(self._controls.defused(join(documents)), turns)
+        at = starts(self.tokenizer, text, opening=not self.is_chat)
+        spans, end = {}, 0
+        for source, document in enumerate(documents):
+            for page in document.pages if at is not None else ():
+                words = self._controls.defused(f"{page_mark(page.number)}\n{page.text}").rstrip()
+                begin = text.find(words, end) if page.text else -1
+                if begin >= 0:
+                    end = begin + len(words)
+                    spans[source, page.number] = (bisect_left(at, begin), bisect_left(at, end))
+        return spans
 
     def continued(self, begun: str) -> list[int]:
         """The tokens of an answer that goes on, behind thoughts that are over."""

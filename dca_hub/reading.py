@@ -4,6 +4,7 @@ import copy
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,6 +14,7 @@ from transformers import TextIteratorStreamer
 from dca_hub.errors import DoesNotFit, Fix
 from dca_hub.generation import GREEDY, PromptCache, Sampling, end_tokens
 from dca_hub.loading import Loaded
+from dca_hub.page_attention import AttentionWatch, Span
 from dca_hub.prompts import STOP_STRINGS
 
 _REPEATS, _REPEATED, _LONGEST_RUN = 4, 24, 64
@@ -62,6 +64,9 @@ class Reader(Protocol):
         """The answer to the prompt that was read, in pieces. Closing the iterator stops the work."""
         ...
 
+    def looked(self, spans: Sequence[Span], thoughts: int = 0) -> list[float] | None:
+        """See `LocalReader.looked`; None for a model that is not here."""
+
     def clear(self) -> None:
         """Frees what it holds."""
         ...
@@ -75,10 +80,13 @@ class LocalReader:
     """Reads with a model that is loaded here; what it has read stays in its cache.
 
     is_chat: whether the model's format ends answers by itself; a plain prompt's answer ends before the next question.
+    watched: whether to note where a DCA model looks while it writes.
     """
 
-    def __init__(self, loaded: Loaded, dca: bool, is_chat: bool):
+    def __init__(self, loaded: Loaded, dca: bool, is_chat: bool, watched: bool = False):
         self.model = loaded.model if dca else loaded.base
+        self.watched = watched and loaded.geometry is not None and dca
+        self.watch: AttentionWatch | None = None
         self.tokenizer, self.is_chat = loaded.tokenizer, is_chat
         self.cache = PromptCache(self.model, loaded.cache_bits)
         self.written: int = 0
@@ -118,9 +126,12 @@ class LocalReader:
                 self.ended = "repetition"
             return stop.is_set() or self.ended == "repetition"
 
+        self.watch = AttentionWatch(self.model) if self.watched else None
+
         def work() -> None:
             try:
-                written = self.cache.generate(prompt, sampling, is_enough=is_enough, streamer=streamer, **options)
+                with self.watch or nullcontext():
+                    written = self.cache.generate(prompt, sampling, is_enough=is_enough, streamer=streamer, **options)
                 self.written = len(written)
                 if self.ended == "model" and len(written) >= sampling.max_new_tokens:
                     self.ended = "model" if written[-1] in end_tokens(self.model) else "length"
@@ -141,13 +152,20 @@ class LocalReader:
         if failure:
             raise failure[0]
 
+    def looked(self, spans: Sequence[Span], thoughts: int = 0) -> list[float] | None:
+        """The share of the attention of the last answer's words that each span of the prompt's tokens got, and what was
+        noted for it is let go; None where nothing was. `thoughts` tokens stand before the answer."""
+        watch, self.watch = self.watch, None
+        return watch.shares(spans, thoughts) if watch is not None else None
+
     def clear(self) -> None:
+        self.watch = None
         self.cache.clear()
 
     def fork(self) -> "LocalReader":
         """Another reader that begins with what this one has read. Both share the memory of it until they go on."""
         other = copy.copy(self)
-        other.cache = self.cache.fork()
+        other.cache, other.watch = self.cache.fork(), None
         return other
 
 

@@ -321,6 +321,9 @@ class RemoteReader:
             self.written = self._answer.tokens
             self.ended = "length" if self.written >= sampling.max_new_tokens else "model"
 
+    def looked(self, spans: Sequence[tuple[int, int]], thoughts: int = 0) -> None:
+        """A server does not say where its model looks."""
+
     def clear(self) -> None:
         """There is nothing here to free."""
 

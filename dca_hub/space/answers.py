@@ -70,7 +70,7 @@ class Answers:
 
     def _until_read(self, session: Session, turn: Turn) -> Iterator[None]:
         while session.reading and not turn.finished:
-            turn.note = "Waiting until your document is read"
+            turn.note = "Waiting for your document to be read"
             yield
             time.sleep(_TICK)
         turn.note = ""
@@ -204,8 +204,12 @@ class Answers:
             if tokens + _QUESTION_ROOM > self.host.limit() or bytes_ > self.sessions.bound // 4:
                 return
             conversation = self.host.converse([document], dca=True)
+            begun, worked, read = time.monotonic(), 0.0, 0
             for reading in conversation.read_documents():
-                tell(reading)
+                worked, read = worked + time.monotonic() - begun, reading.done
+                tell(reading)  # others may use the model meanwhile
+                begun = time.monotonic()
+            self.host.learn_reading(read, worked)
             if generation == self.host.generation:
                 self._shared = (generation, conversation)
 
@@ -237,7 +241,10 @@ def begin_turn(session: Session, question: str, mode: Mode) -> Turn:
         raise DcaHubError("The question is empty: ask something about the document.")
     if len(question) > LONGEST_QUESTION:
         raise DcaHubError(f"The question has more than {LONGEST_QUESTION:,} characters: ask a shorter one.")
-    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]}, len(session.readable))
+    about = session.readable
+    names = tuple(upload.name for upload in about) if len(about) > 1 else ()
+    paths = tuple(upload.path for upload in about)
+    turn = Turn(question.strip(), {side: Answer() for side in SIDES[mode]}, names, paths)
     session.turns.append(turn)
     return turn
 

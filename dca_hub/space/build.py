@@ -21,8 +21,8 @@ _PORTS = 50
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
 _UPLOADS_SWEPT = 30  # seconds
 _LOOK_SECONDS = 5  # from one look at whether the model has changed to the next
-# A reload is the same visitor: the tab remembers which session it had.
-_KNOWN_TOKEN = "() => [window.dcaToken?.() ?? '']"
+# A reload is the same visitor: the tab remembers which session it had. A link may hold the settings of a test.
+_KNOWN = "() => [window.dcaToken?.() ?? '', location.search]"
 _THREADS_BESIDE = 40  # for what answers at once, beside those who listen to a run
 _MARK = Markup(
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true">'
@@ -47,16 +47,20 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
             with gr.Tab("PDF chat", id="chat", elem_id="tab-chat"):
                 chatting = chat.build(context)
             with gr.Tab("Needle lab", id="needle", elem_id="tab-needle"):
-                needle_lengths = needle_lab.build(context)
+                lab = needle_lab.build(context)
             with gr.Tab("What DCA does", id="explain", elem_id="tab-explain"):
                 explained = explain.build(context)
             with gr.Tab("Model", id="model", elem_id="tab-model"):
-                loaded, model_state = model.build(context)
+                loaded, models = model.build(context)
         api.build(context)
-        token = gr.Textbox(elem_id="token", elem_classes="dh-pressed", label="Session", container=False)
-        page = _Page(context, header, chatting, needle_lengths, explained, model_state)
-        loaded.then(page.follow, None, page.outputs, **AT_ONCE, **PRIVATE)
-        blocks.load(page.open, token, [token, *page.outputs], js=_KNOWN_TOKEN, **AT_ONCE, **PRIVATE)
+        token, address = (
+            gr.Textbox(elem_id=name, elem_classes="dh-pressed", label=label, container=False)
+            for name, label in (("token", "Session"), ("address", "Address"))
+        )
+        page = _Page(context, header, chatting, lab, explained, models)
+        for event in filter(None, (loaded, models.got)):
+            event.then(page.follow, None, page.outputs, **AT_ONCE, **PRIVATE)
+        blocks.load(page.open, [token, address], [token, *page.outputs], js=_KNOWN, **AT_ONCE, **PRIVATE)
         gr.Timer(_LOOK_SECONDS).tick(page.look, None, page.outputs, **AT_ONCE, **PRIVATE)
         blocks.unload(_leave(context))
     blocks.queue(max_size=settings.queue, default_concurrency_limit=8, api_open=False)
@@ -93,23 +97,24 @@ class _Page:
     """What every open page shows of the model, which changes for all of them."""
 
     def __init__(
-        self, context: Context, header, chatting: chat.Chat, needle_lengths, explained: explain.Parts, model_state
-    ):
+        self, context: Context, header, chatting: chat.Chat, lab: needle_lab.Lab, explained: explain.Parts,
+        models: model.Parts,
+    ):  # fmt: skip
         self.context, self.header, self.chatting = context, header, chatting
-        self.needle_lengths, self.explained = needle_lengths, explained
-        self.model_state = model_state
-        self.outputs = [header, *chatting.followers, needle_lengths, *explained.outputs, model_state]
+        self.lab, self.explained, self.models = lab, explained, models
+        self.outputs = [header, *chatting.followers, *lab.outputs, *explained.outputs, *models.outputs]
         self._built_for = context.host.generation
 
-    def open(self, token: str, request: gr.Request) -> list:
-        """A page that opens: with what it had, if it was loaded again."""
+    def open(self, token: str, address: str, request: gr.Request) -> list:
+        """A page that opens: with what it had, if it was loaded again, and with what a link asks for."""
         session = self.context.sessions.adopt(request.session_hash, (token or "")[:100])
         if session.turns and not session.turns[-1].finished and not session.busy:
             session.turns[-1].stop()
         fresh = self.context.host.generation == self._built_for and not session.uploads and not session.turns
         session.shown_generation = self.context.host.generation
         updates = {self.header: _header(self.context)} if fresh else self._all(session)
-        return [session.token, *self._listed(updates)]
+        linked = self.lab.linked(address or "") if self.context.host.ready else {}
+        return [session.token, *self._listed({**updates, **linked})]
 
     def follow(self, request: gr.Request) -> list:
         """Everything that hangs on the model."""
@@ -130,13 +135,12 @@ class _Page:
         if not self.context.host.ready:
             return {self.header: _header(self.context)}
         uploads.recount(session, self.context.host)
-        needle_choices, needle_usual = needle_lab.lengths_for(self.context)
         return {
             self.header: _header(self.context),
             **self.chatting.follow(session),
-            self.needle_lengths: gr.update(choices=needle_choices, value=needle_usual),
+            **self.lab.follow(),
             **self.explained.follow(self.context),
-            self.model_state: gr.skip() if session.loading is not None else model.state(self.context),
+            **self.models.follow(self.context, loading=session.loading is not None),
         }
 
     def _listed(self, updates: Updates) -> list:

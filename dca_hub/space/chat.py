@@ -70,7 +70,7 @@ class Chat:
         p.restore.click(self.restore, None, shown, **AT_ONCE, **PRIVATE)
 
         page = [p.page, p.page_column, p.problem]
-        for part in (p.past, p.live, p.page):
+        for part in (p.past, p.live, p.page, p.listing):
             event = part.click(self.open_page, None, page, **PAGES_LANE, **PRIVATE)
             event.failure(lambda: {self.parts.problem: full()}, None, page, **AT_ONCE, **PRIVATE)
 
@@ -151,9 +151,11 @@ class Chat:
         session = self.context.session(request)
         index = clicked(event, "remove")
         problem = ""
-        if index and index.isdecimal() and len(index) < 4:
+        if index is None:  # a page was opened
+            return {self.parts.problem: gr.skip()}
+        if index.isdecimal() and len(index) < 4:
             if session.busy or session.reading:
-                problem = notice("Your documents are in use just now: wait for the answer, or stop it.", "warning")
+                problem = notice("Your documents are in use right now: wait for the answer, or stop it.", "warning")
             else:
                 uploads.remove(session, int(index))
         return self._documents(session, problem=problem)

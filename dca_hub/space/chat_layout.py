@@ -117,8 +117,10 @@ def _main(context: Context) -> dict:
     exported = html_slot("export")
     with gr.Accordion("Answer options", open=False, elem_id="answer-options"), gr.Row():
         most = context.settings.max_answer
-        longest = gr.Slider(8, most, value=min(128, most), step=8, label="Longest answer, in tokens", elem_id="longest")
-        temperature = gr.Slider(0, 1.5, value=0, step=0.05, label="Temperature (0: greedy)", elem_id="temperature")
+        longest = gr.Slider(
+            8, most, value=min(128, most), step=8, label="Length limit of answers, in tokens", elem_id="longest"
+        )
+        temperature = gr.Slider(0, 1.5, value=0, step=0.05, label="Temperature (0 = greedy)", elem_id="temperature")
         guard = gr.Checkbox(True, label="Stop an answer that repeats itself", elem_id="guard")
     return {
         "past": past, "live": live, "problem": problem, "question": question, "ask": ask, "stop": stop,

@@ -100,8 +100,9 @@ def _about(context: Context) -> Markup:
     loaded = context.host.loaded
     sizes, scale = loaded.geometry, loaded.geometry.pretraining_length / _DRAWN
     words = (
-        f"In the proportions of {loaded.name}: L = {sizes.pretraining_length:,}, C = {sizes.chunk_size:,}, "
-        f"w = {sizes.local_size:,}, so chunks of s = {sizes.chunk_length:,} tokens. One cell is {scale:,.0f} of them."
+        f"Drawn in the proportions of {loaded.name}: L = {sizes.pretraining_length:,}, C = {sizes.chunk_size:,}, "
+        f"w = {sizes.local_size:,}, so chunks of s = {sizes.chunk_length:,} tokens. "
+        f"One cell stands for {scale:,.0f} of them."
     )
     return tag("p", words, class_="dh-hint")
 
@@ -109,8 +110,8 @@ def _about(context: Context) -> Markup:
 def _build_curve(context: Context) -> gr.CheckboxGroup:
     gr.HTML(
         tag("h2", "Perplexity against length") + tag(
-            "p", "How surprised the loaded model is by a novel, by how much of it stands before: lower is better. "
-            "The same tokens are scored at every length.", class_="dh-hint"),
+            "p", "How surprised the loaded model is by the words of a novel, by how much of it came before: lower is "
+            "better. The same tokens are scored at every length.", class_="dh-hint"),
         apply_default_css=False, elem_classes="dh-place dh-section",
     )  # fmt: skip
     with gr.Row(elem_id="curve-row"):

@@ -29,7 +29,9 @@ def turn_as_json(turn: Turn) -> dict[str, Any]:
             "state": answer.state,
             "text": answer.text,
             "problem": answer.problem or None,
+            "thoughts": answer.thoughts or None,
             "citations": [asdict(citation) for citation in answer.citations],
+            "looks": [asdict(look) for look in answer.looks],
             "stats": asdict(answer.stats) if answer.stats else None,
         }
         for side, answer in turn.answers.items()

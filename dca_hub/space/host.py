@@ -50,6 +50,7 @@ class Host:
         self._chosen = Choice("")
         self._reserved = 0
         self._read_pace = self._written_pace = 0.0
+        self.read_paces: dict[str, float] = {}  # tokens a second that models have read here, by catalogue name
 
     @property
     def ready(self) -> bool:
@@ -125,7 +126,7 @@ class Host:
     def converse(self, documents: Sequence[Document], **options) -> Conversation:
         """A conversation with the model, wherever it runs; takes what `Conversation` takes."""
         kind = client.converse if isinstance(self.loaded, Served) else Conversation
-        return kind(self.loaded, documents, **options)
+        return kind(self.loaded, documents, watched=True, **options)
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:
@@ -139,10 +140,16 @@ class Host:
 
     def learn(self, stats: Stats) -> None:
         """Remembers how quick the model is."""
-        if stats.read_tokens >= _LEAST_READ and stats.read_seconds:
-            self._read_pace = _mixed(self._read_pace, stats.read_tokens_per_second)
+        self.learn_reading(stats.read_tokens, stats.read_seconds)
         if stats.answer_tokens_per_second:
             self._written_pace = _mixed(self._written_pace, stats.answer_tokens_per_second)
+
+    def learn_reading(self, tokens: int, seconds: float) -> None:
+        """The pace of so many tokens that were read at a time."""
+        if tokens >= _LEAST_READ and seconds > 0:
+            self._read_pace = _mixed(self._read_pace, tokens / seconds)
+            if not self.quantization:  # as the catalogue has it
+                self.read_paces[self.loaded.name] = self._read_pace
 
     def seconds(self, read: int, written: int) -> float | None:
         """How long reading and writing so many tokens take; None while that is not known."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from dca_hub.errors import DcaHubError
 
-FULL = "Too many visitors are waiting here just now: try again in a minute."
+FULL = "Too many visitors are waiting right now: try again in a minute."
 Tell = Callable[[Any], None]
 _TICK = 0.05  # seconds
 BEAT = 1.0  # seconds after which a listener is told at the latest that it still waits

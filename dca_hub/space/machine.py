@@ -1,6 +1,7 @@
 """What this machine can run: which models fit into its memory, and how long they take to read."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,11 +19,13 @@ _PATIENCE = 30.0  # seconds for 1,000 tokens, above which no model is recommende
 
 @dataclass
 class Machine:
-    """One device, with the bytes that the loaded model would leave on it."""
+    """One device, with the bytes that the loaded model would leave on it, and the tokens a second that models have been
+    measured to read at, by name."""
 
     device: str
     dtype: str = ""
     freed: int = 0
+    paces: Mapping[str, float] = field(default_factory=dict)
     _speeds: dict[torch.dtype, float] = field(default_factory=dict)
 
     def runs_in(self, entry: Entry) -> torch.dtype:
@@ -40,8 +43,14 @@ class Machine:
         return self.needs(entry) <= _SPARE * free_bytes(self.device) + self.freed
 
     def seconds(self, entry: Entry) -> float:
-        """About how long reading 1,000 tokens takes, by the products of matrices that this machine was timed at."""
+        """How long reading 1,000 tokens takes: measured, or about, by the products of matrices that this machine was
+        timed at."""
+        if self.is_measured(entry):
+            return 1000 / self.paces[entry.name]
         return 1000 * 2 * _active(entry) / self._speed(self.runs_in(entry))
+
+    def is_measured(self, entry: Entry) -> bool:
+        return self.paces.get(entry.name, 0.0) > 0
 
     def recommended(self, entries: list[Entry]) -> Entry | None:
         """The largest model for questions that fits and does not take too long; None where there is none."""

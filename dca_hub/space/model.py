@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -23,35 +24,33 @@ from dca_hub.space.widgets import html_slot
 
 _QUANTIZATIONS = [("none", ""), ("8-bit", "8bit"), ("4-bit", "4bit")]
 _FOR_ALL = (
-    "All visitors use one model: loading another one changes it for everybody, who then read their documents anew."
+    "Everyone here shares one model. Loading another changes it for all visitors, and their documents are read again."
 )
 _TICK = 0.1  # seconds from one sight of the progress to the next
 _STOPPING = object()
 
 
-def build(context: Context) -> tuple[Dependency, gr.HTML]:
-    """Lays the tab out and connects it; gives the event of a model that was loaded, and what shows the loaded one."""
+def build(context: Context) -> tuple[Dependency, "Parts"]:
+    """Lays the tab out and connects it; gives the event of a model that was loaded, and what follows the model."""
     settings = context.settings
     names = settings.choices()
     begin = names[0]
     devices = hosts.devices()
-    machine = Machine(devices[0], settings.dtype, context.host.freed(devices[0]))
-    entries = [entry for entry in map(catalogue.get, names) if entry is not None]
-    unknown = [name for name in names if catalogue.get(name) is None]
-    fitting, others = machine.sorted(entries)
-    wanted = machine.recommended(entries) if len(names) > 1 else None
+    offered = _Offered(context, names, devices[0])
+    wanted = offered.wanted
+    gr.HTML(tag("p", _FOR_ALL, class_="dh-words-wide"), apply_default_css=False, elem_classes="dh-place")
     get = gr.Button(
         f"Get a model that understands: {wanted.name}, {amount(wanted.weights_bytes(wanted.dtype))}" if wanted else "",
         variant="primary", visible=wanted is not None, elem_id="model-get",
     )  # fmt: skip
     with gr.Row(elem_id="model-row"):
         with gr.Column(scale=4, min_width=290):
-            order = [*(entry.name for entry in fitting), *unknown, *(entry.name for entry in others)]
             name = gr.Dropdown(
-                [(_shown_name(n), n) for n in order], value=begin, label="Model", elem_id="model-name", filterable=True
-            )
+                [(_shown_name(n), n) for n in offered.order], value=begin, label="Model", elem_id="model-name",
+                filterable=True,
+            )  # fmt: skip
             other = gr.Textbox(
-                label="or a Hub id, or a folder", placeholder="owner/name", max_lines=1, elem_id="model-other",
+                label="Or a Hub id or a folder", placeholder="owner/name", max_lines=1, elem_id="model-other",
                 visible=settings.any_model,
             )  # fmt: skip
             can = hosts.can_quantize()
@@ -61,17 +60,16 @@ def build(context: Context) -> tuple[Dependency, gr.HTML]:
                 elem_id="model-quantization",
             )  # fmt: skip
             device = gr.Radio(devices, value=devices[0], label="Device", elem_id="model-device")
-            gr.HTML(tag("p", _FOR_ALL, class_="dh-hint"), apply_default_css=False, elem_classes="dh-place")
             with gr.Row():
                 load = gr.Button("Load for everybody", variant="primary", elem_id="model-load")
                 stop = gr.Button("Stop", variant="stop", elem_id="model-stop", visible=False)
         with gr.Column(scale=7, min_width=320):
             state_place = html_slot("model-state", state(context))
             facts = html_slot("model-facts", _facts(begin, "", devices[0], context))
-    with gr.Accordion("Models that fit this machine", open=len(fitting) <= 12, elem_id="model-all"):
-        html_slot("model-table", _table(fitting, machine) + _others(unknown))
-    with gr.Accordion("Too large for this machine", open=False, elem_id="model-large", visible=bool(others)):
-        html_slot("model-large-table", _table(others, machine))
+    with gr.Accordion("Models that fit this machine", open=len(offered.fitting) <= 12, elem_id="model-all"):
+        table = html_slot("model-table", offered.table())
+    with gr.Accordion("Too large for this machine", open=False, elem_id="model-large", visible=bool(offered.others)):
+        html_slot("model-large-table", _table(offered.others, offered.machine))
 
     def show(name: str, other: str, quantization: str, device: str) -> str:
         return _facts((other or "").strip() if settings.any_model and other else name, quantization, device, context)
@@ -81,11 +79,57 @@ def build(context: Context) -> tuple[Dependency, gr.HTML]:
     running = StoppableRun(context, load, stop, state_place, [state_place], what="loading")
     tab = _Model(context, state_place)
     loading = running.on([load.click], tab.load, chosen)
+    parts = Parts(offered, state_place, table, get)
     if wanted is not None:
         got = running.on([get.click], lambda session, device: tab.load(session, wanted.name, "", "", device), device)
-        got.then(lambda: gr.update(visible=False), None, get, **AT_ONCE, **PRIVATE)
+        parts.got = got
     running.stops()
-    return loading, state_place
+    return loading, parts
+
+
+class _Offered:
+    """The models of the list: those that fit this machine, those that do not, and the one that is recommended."""
+
+    def __init__(self, context: Context, names: list[str], device: str):
+        host = context.host
+        self.machine = Machine(device, context.settings.dtype, host.freed(device), host.read_paces)
+        entries = [entry for entry in map(catalogue.get, names) if entry is not None]
+        self.unknown = [name for name in names if catalogue.get(name) is None]
+        self.fitting, self.others = self.machine.sorted(entries)
+        self.wanted = self.machine.recommended(entries) if len(names) > 1 else None
+
+    @property
+    def order(self) -> list[str]:
+        fitting, others = ([entry.name for entry in entries] for entries in (self.fitting, self.others))
+        return [*fitting, *self.unknown, *others]
+
+    def table(self) -> Markup:
+        return _table(sorted(self.fitting, key=self.machine.seconds), self.machine) + _others(self.unknown)
+
+
+@dataclass
+class Parts:
+    """What follows the model. got: the event of the recommended model's button, if there is one."""
+
+    offered: _Offered
+    state: gr.HTML
+    table: gr.HTML
+    get: gr.Button
+    got: Dependency | None = None
+
+    def follow(self, context: Context, loading: bool) -> Updates:
+        """loading: whether the page's own visitor is loading a model, whose progress is shown."""
+        wanted = self.offered.wanted
+        has_it = wanted is None or context.host.loaded.name == wanted.name
+        return {
+            self.state: gr.skip() if loading else state(context),
+            self.table: self.offered.table(),
+            self.get: gr.update(visible=not has_it),
+        }
+
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [self.state, self.table, self.get]
 
 
 class _Model:
@@ -114,7 +158,7 @@ class _Model:
         try:
             for progress in aside(job).events(stopping=_STOPPING):
                 if progress is _STOPPING:
-                    before = "" if c.host.ready else "; the model before comes back"
+                    before = "" if c.host.ready else "; the previous model comes back"
                     yield {self.state: _line(f"Stopping{before}")}
                 elif progress is QUIET:
                     yield {self.state: gr.skip()}
@@ -209,13 +253,15 @@ def _definitions(facts: list[tuple[str, str]]) -> str:
 
 def _table(entries: list[catalogue.Entry], machine: Machine) -> Markup:
     """What each model takes here, and how long it reads."""
-    heads = ("Model", "Download", "1,000 tokens here", "Memory for 1,000 tokens", "Trained", "With DCA", "License")
+    heads = ("Model", "Download", "Reading 1,000 tokens", "Memory for 1,000 tokens", "Trained", "With DCA", "License")
     rows = [tag("tr", *(tag("th", head, scope="col") for head in heads))]
     for entry in entries:
         reach = entry.longest_reach
         cells = (
             "included" if entry.is_local else amount(entry.weights_bytes(entry.dtype)),
-            f"about {seconds(machine.seconds(entry))}"
+            f"{seconds(machine.seconds(entry))}, measured"
+            if machine.is_measured(entry)
+            else f"about {seconds(machine.seconds(entry))}"
             if machine.fits(entry)
             else f"does not fit: {amount(machine.needs(entry))}",
             amount(1000 * entry.cache_bytes_per_token(machine.runs_in(entry))),

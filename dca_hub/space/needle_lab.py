@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import gradio as gr
@@ -10,7 +10,7 @@ import gradio as gr
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
-from dca_hub.space import bounds, needle_file, needle_run
+from dca_hub.space import bounds, needle_file, needle_link, needle_run
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
 from dca_hub.space.failures import sentence
@@ -25,6 +25,7 @@ MODES = [("DCA", "dca"), ("Plain", "plain"), ("Both", "both")]
 HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own"), ("My PDF", "pdf")]
 _USUAL = (0.5, 1, 2, 4, 8)
 _STOPPING = ("Stopping", "", False)
+_MOST_DEPTHS, _MOST_TRIALS = 11, 5  # of the sliders
 _LONGEST_TEXT = 2_000_000  # characters of one's own haystack
 
 
@@ -46,14 +47,14 @@ class _Parts:
     links: gr.HTML
 
 
-def build(context: Context) -> gr.CheckboxGroup:
-    """Lays the tab out and connects it; gives the lengths, whose choices follow the model."""
+def build(context: Context) -> "Lab":
+    """Lays the tab out and connects it."""
     with gr.Row(elem_id="needle-row"):
         with gr.Column(scale=3, min_width=270, elem_id="needle-side"):
             choices, usual = lengths_for(context)
             lengths = gr.CheckboxGroup(choices, value=usual, label="Lengths, in tokens", elem_id="needle-lengths")
-            depths = gr.Slider(1, 11, value=5, step=1, label="Depths", elem_id="needle-depths")
-            trials = gr.Slider(1, 5, value=1, step=1, label="Trials in each cell", elem_id="needle-trials")
+            depths = gr.Slider(1, _MOST_DEPTHS, value=5, step=1, label="Depths", elem_id="needle-depths")
+            trials = gr.Slider(1, _MOST_TRIALS, value=1, step=1, label="Trials per cell", elem_id="needle-trials")
             haystack = gr.Radio(HAYSTACKS, value="prose", label="Haystack", elem_id="needle-haystack")
             own = gr.Textbox(
                 label="My own text", lines=5, max_lines=8, max_length=_LONGEST_TEXT, visible=False, elem_id="needle-own"
@@ -71,8 +72,9 @@ def build(context: Context) -> gr.CheckboxGroup:
             links = html_slot("needle-links")
             detail = html_slot("needle-detail")
     parts = _Parts(lengths, depths, trials, haystack, own, mode, run, stop, clear, load, status, maps, detail, links)
-    _Lab(context, parts).connect()
-    return lengths
+    lab = Lab(context, parts)
+    lab.connect()
+    return lab
 
 
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
@@ -84,11 +86,12 @@ def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     return choices, [int(m * trained) for m in multiples if m in _USUAL]
 
 
-class _Lab:
-    """The events of the tab."""
+class Lab:
+    """The events of the tab. `outputs` is what `follow` and `linked` may change."""
 
     def __init__(self, context: Context, parts: _Parts):
         self.context, self.parts = context, parts
+        self.outputs = [parts.lengths, parts.depths, parts.trials, parts.haystack, parts.mode, parts.status]
         shown = [parts.maps, parts.links, parts.detail]
         self.running = StoppableRun(context, parts.run, parts.stop, parts.status, shown)
 
@@ -104,6 +107,36 @@ class _Lab:
         restored = [*shown, p.lengths, p.mode, p.depths, p.trials, p.haystack]
         loading = p.load.upload(self.load, p.load, restored, **PAGES_LANE, **PRIVATE)
         loading.failure(lambda: {p.status: full()}, None, restored, **AT_ONCE, **PRIVATE)
+
+    def follow(self) -> Updates:
+        """The lengths of the model that is loaded now."""
+        choices, usual = lengths_for(self.context)
+        return {self.parts.lengths: gr.update(choices=choices, value=usual)}
+
+    def linked(self, address: str) -> Updates:
+        """What a link to the page asks for, if it holds a test's settings."""
+        p, host = self.parts, self.context.host
+        try:
+            asked = needle_link.read(address, host)
+        except DcaHubError as error:
+            return {p.status: notice(f"This link cannot be followed here. {sentence(error)}", "warning")}
+        if asked is None:
+            return {}
+        words = "The settings of the link are chosen: Run measures them."
+        if asked.model and asked.model != host.loaded.name:
+            words += f" It was made with {asked.model}; {host.loaded.name} is loaded."
+        words += {"pdf": " Add your PDF on the PDF chat tab.", "own": " Paste your text."}.get(asked.haystack, "")
+        return {**self._chosen(asked.lengths, asked.depths, asked.trials, asked.haystack, asked.mode),
+                p.status: notice(words)}  # fmt: skip
+
+    def _chosen(self, lengths: Sequence[int], depths: int, trials: int, haystack: str, mode: str) -> Updates:
+        p, known = self.parts, {value: label for label, value in lengths_for(self.context)[0]}
+        choices = [(known.get(n, f"{n:,}"), n) for n in sorted({*known, *lengths})]
+        return {
+            p.lengths: gr.update(choices=choices, value=list(lengths)),
+            p.depths: min(depths, _MOST_DEPTHS), p.trials: min(trials, _MOST_TRIALS), p.haystack: haystack,
+            p.mode: mode,
+        }  # fmt: skip
 
     def run(self, session: Session, lengths, depths, trials, haystack, own, mode) -> Iterator[Updates]:
         """Measures what was chosen and is not known yet; the map fills in on the way."""
@@ -165,15 +198,10 @@ class _Lab:
             else ""
         )
         words = f"{len(saved.results):,} results of {model}: {again}{rest}"
-        known = {value: label for label, value in lengths_for(self.context)[0]}
-        choices = [(known.get(n, f"{n:,}"), n) for n in sorted({*known, *grid.lengths})]
+        haystack = ("pdf" if grid.haystack.startswith("pdf-") else "own") if own else grid.haystack
         return {
             **self._shown(session, saved.mode, notice(words)),
-            p.lengths: gr.update(choices=choices, value=list(grid.lengths)),
-            p.mode: saved.mode,
-            p.depths: len(grid.depths),
-            p.trials: grid.trials,
-            p.haystack: ("pdf" if grid.haystack.startswith("pdf-") else "own") if own else grid.haystack,
+            **self._chosen(grid.lengths, len(grid.depths), grid.trials, haystack, saved.mode),
         }
 
     def _grid(self, lengths, depths, trials, haystack, own, mode) -> Grid:
@@ -199,7 +227,7 @@ class _Lab:
 def _pdf_text(session: Session) -> str:
     """The visitor's documents as a haystack. Raises DcaHubError where there is none."""
     if not session.readable:
-        raise DcaHubError("There is no PDF to hide a number in yet: add one on the tab PDF chat.")
+        raise DcaHubError("There is no PDF to hide a number in yet: add one on the PDF chat tab.")
     return "\n\n".join(page.text for document in session.documents for page in document.pages if page.text)
 
 

@@ -21,37 +21,41 @@ def work(context: Context, session: Session, mode: str, own: str, tell: Tell) ->
 
 
 def _measure(session: Session, grid: Grid, loaded: Loaded, mode: str, own: str, tell: Tell) -> None:
-    total, order = grid.prompts * len(SIDES[mode]), list(grid.trial_keys())
-    for side in SIDES[mode]:
-        model, dca = (loaded.model, True) if side == "dca" else (loaded.base, False)
-        known = {r.trial_key for r in session.needle if r.dca == dca}
-        waiting = iter([key for key in order if key not in known])
-        at = _Position(side, next(waiting, None))
+    """DCA and the plain model take turns at each prompt, so that their maps fill side by side."""
+    sides, order = SIDES[mode], list(grid.trial_keys())
+    known = {side: {r.trial_key for r in session.needle if r.dca == (side == "dca")} for side in sides}
+    waiting = [(side, place) for place in order for side in sides if place not in known[side]]
+    at = _Position()
 
-        def progress(done: int, of: int, at=at) -> None:
-            tell((f"{at.words()}: {done:,} of {of:,} tokens read · {asked(session, grid, mode)} of {total} prompts",
-                  at.key(), at.fresh()))  # fmt: skip
+    def progress(done: int, of: int) -> None:
+        words = f"{at.words()}: {done:,} of {of:,} tokens read · {asked(session, grid, mode)} of {total} prompts"
+        tell((words, at.key(), at.fresh()))
 
-        for result in needle.run(
-            model, loaded.tokenizer, grid, name=loaded.name, dca=dca, text=own,
-            done=list(session.needle), progress=progress,
-        ):  # fmt: skip
-            session.needle.append(result)
-            at.go_to(next(waiting, None))
-            tell((f"{asked(session, grid, mode)} of {total} prompts", at.key(), True))
+    total, done = grid.prompts * len(sides), list(session.needle)
+    runs = {
+        side: needle.run(
+            loaded.model if side == "dca" else loaded.base, loaded.tokenizer, grid, name=loaded.name,
+            dca=side == "dca", text=own, done=done, progress=progress,
+        )
+        for side in sides
+    }  # fmt: skip
+    for side, place in waiting:
+        at.go_to(side, place)
+        session.needle.append(next(runs[side]))
+        tell((f"{asked(session, grid, mode)} of {total} prompts", at.key(), True))
 
 
 class _Position:
     """The prompt that is being asked."""
 
-    def __init__(self, side: str, trial_key: tuple | None):
+    def __init__(self):
+        self.side, self.trial_key, self._told = "", (0, 0.0, 0), False
+
+    def go_to(self, side: str, trial_key: tuple[int, float, int]) -> None:
         self.side, self.trial_key, self._told = side, trial_key, False
 
-    def go_to(self, trial_key: tuple | None) -> None:
-        self.trial_key, self._told = trial_key, True
-
     def key(self) -> str:
-        return view.key_of(self.side, *self.trial_key[:2]) if self.trial_key else ""
+        return view.key_of(self.side, *self.trial_key[:2])
 
     def fresh(self) -> bool:
         """Whether the map does not show this prompt as running yet."""
@@ -59,7 +63,7 @@ class _Position:
         return not told
 
     def words(self) -> str:
-        length, depth, _ = self.trial_key or (0, 0, 0)
+        length, depth, _ = self.trial_key
         return f"{'DCA' if self.side == 'dca' else 'Plain'}, {length:,} tokens, depth {100 * depth:.0f} %"
 
 

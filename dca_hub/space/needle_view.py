@@ -6,7 +6,7 @@ from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
 from dca_hub.evaluation.needle import Trial
 from dca_hub.loading import Loaded
-from dca_hub.space import needle_file
+from dca_hub.space import needle_file, needle_link
 from dca_hub.space.markup import download, seconds, steps, tag
 from dca_hub.space.turns import NAMES, SIDES, Mode
 
@@ -46,7 +46,9 @@ def _map(results: Sequence[Trial], grid: Grid, trained: int, side: str, running:
     mean = f"{100 * sum(scores.values()) / len(scores):.0f} % found" if scores else "nothing measured yet"
     caption = tag("caption", tag("strong", NAMES[side]), tag("span", mean))
     line = (
-        f"The line marks the trained length, {trained:,} tokens." if last else "All lengths are beyond the trained one."
+        f"The line marks where the trained window ends, at {trained:,} tokens."
+        if last
+        else "All of these lengths are beyond the trained window."
     )
     table = tag("table", caption, tag("tbody", *rows), class_="dh-heat", data_side=side)
     return tag("figure", tag("div", table, class_="dh-scroll"), tag("figcaption", line), class_="dh-map")
@@ -117,7 +119,15 @@ def links(results: Sequence[Trial], grid: Grid | None, mode: Mode, loaded: Loade
     picture = plots.heat_map(shown, grid.lengths, grid.depths, loaded.trained, f"Needle in a haystack: {loaded.name}")
     return tag(
         "div",
-        download("JSON lines", "needle.jsonl", lines, "application/jsonl", id="needle-jsonl"),
-        download("PNG", "needle.png", picture, "image/png", id="needle-png"),
+        download("Save results", "needle.jsonl", lines, "application/jsonl", id="needle-jsonl"),
+        download("Save picture", "needle.png", picture, "image/png", id="needle-png"),
+        tag(
+            "button",
+            "Copy link to these settings",
+            type="button",
+            class_="dh-button",
+            id="needle-link",
+            data_link=needle_link.query(grid, mode, loaded.name),
+        ),
         class_="dh-links",
     )

@@ -98,16 +98,19 @@
 
   document.addEventListener("click", (event) => {
     const found = event.target.closest(
-      "[data-copy], [data-question], [data-press], [data-act], [data-fold], .dh-zoom, #theme-toggle, [role=tab]");
+      "[data-copy], [data-link], [data-question], [data-press], [data-act], [data-fold], .dh-zoom, #theme-toggle, [role=tab]");
     if (!found) return;
     if (found.dataset.press) return document.getElementById(found.dataset.press)?.click();
     if (found.dataset.fold) {
       found.setAttribute("aria-expanded", document.getElementById(found.dataset.fold).classList.toggle("dh-open"));
       return;
     }
-    if (found.dataset.act === "cite") { opener = found.dataset.value; return; }
+    if (["cite", "look", "page"].includes(found.dataset.act)) {
+      if (!found.closest(".dh-viewer")) opener = `[data-act=${found.dataset.act}][data-value="${CSS.escape(found.dataset.value)}"]`;
+      return;
+    }
     if (found.dataset.act === "close") {
-      setTimeout(() => document.querySelector(`[data-act=cite][data-value="${opener}"]`)?.focus(), 300);
+      setTimeout(() => opener && document.querySelector(opener)?.focus(), 300);
       return;
     }
     if (found.classList.contains("dh-zoom")) {
@@ -118,9 +121,10 @@
     }
     if (found.id === "theme-toggle") return setDark(!isDark());
     if (found.dataset.question !== undefined) return writeQuestion(found.dataset.question);
-    if (found.dataset.copy !== undefined) {
+    const copied = found.dataset.copy ?? (found.dataset.link && new URL(found.dataset.link, location.href).href);
+    if (copied !== undefined) {
       const label = found.textContent;
-      copy(found.dataset.copy).then(() => {
+      copy(copied).then(() => {
         found.textContent = "Copied";
         setTimeout(() => { found.textContent = label; }, 1500);
       });

@@ -27,8 +27,8 @@ _SWEEP_SECONDS = 15
 _KNOWN = 1000  # sessions that are gone and whose visitor has not been told yet
 _RETURN_SECONDS = 60  # within which a page that was left may be back: a reload
 _REST_SECONDS = 120  # without use, after which a cache may make room for what nobody has asked for yet
-LOADING = "A model is being loaded already: wait for it, or stop it."
-BUSY = "The model still works on your last request: wait for it, or stop it."
+LOADING = "A model is already being loaded: wait for it, or stop it."
+BUSY = "The model is still working on your last request: wait for it, or stop it."
 _READERS = 2  # PDFs that are read at a time
 _trimming = threading.Lock()
 
@@ -280,7 +280,7 @@ class Sessions:
         """
         self._make_place(session, weight)
         if self.weight() + weight > self.most_weight:
-            raise DcaHubError("The documents of all visitors fill this server just now: try again in a few minutes.")
+            raise DcaHubError("Visitors' documents fill this server right now: try again in a few minutes.")
 
     def weight(self) -> int:
         """Bytes of all files and texts."""

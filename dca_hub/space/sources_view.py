@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from dca_hub.conversation import Look
 from dca_hub.documents import Citation, Grade
 from dca_hub.space.markup import tag
 
@@ -29,14 +30,27 @@ def marks(citations: Sequence[Citation], turn: int, side: str, answer: str) -> l
     return sorted(found, key=lambda item: item[0])
 
 
-def listed(citations: Sequence[Citation], turn: int, side: str, named: bool) -> Markup | str:
-    """The sources below an answer, with what a page says where a number differs; that there is none, if there is."""
-    if not citations:
-        return tag("div", "No page supports this answer.", class_="dh-label")
+def listed(
+    citations: Sequence[Citation], turn: int, side: str, names: Sequence[str], looks: Sequence[Look] = ()
+) -> Markup:
+    """The sources below an answer, with what a page says where a number differs; that there is none, if there is; and
+    the page that the model looked at most. names: of the documents, where there are several."""
     supported = any(citation.supports for citation in citations)
     label = tag("span", "Sources" if supported else "No page supports this answer", class_="dh-label")
-    chips = [_chip(citation, index, turn, side, named) for index, citation in enumerate(citations)]
+    chips = [_chip(citation, index, turn, side, bool(names)) for index, citation in enumerate(citations)]
+    if looks:
+        chips.append(_most_looked(max(looks, key=lambda look: look.share), turn, side, names))
     return tag("div", label, *chips, class_="dh-chips")
+
+
+def _most_looked(look: Look, turn: int, side: str, names: Sequence[str]) -> Markup:
+    """A page that the model looked at is no source: the two are named apart."""
+    where = f"{names[look.source]}, p. {look.page}" if look.source < len(names) else f"p. {look.page}"
+    title = "By the model's own attention while it wrote. It may look at a page and make nothing of it."
+    return tag(
+        "button", f"Looked most at {where}", type="button", class_="dh-quiet dh-looked-most", data_act="look",
+        data_value=f"{turn}/{side}/", title=title,
+    )  # fmt: skip
 
 
 def _chip(citation: Citation, index: int, turn: int, side: str, named: bool) -> Markup:

@@ -58,7 +58,9 @@ def _body(answer: Answer, turn: Turn, marks: Marks) -> Markup:
 def _said(answer: Answer, marks: Marks) -> Markup:
     """The answer; what a reasoning model thought before it is folded."""
     caret = tag("span", class_="dh-caret") if answer.state == "answering" else ""
-    thought, written, begin = answer_text.split_thought(answer.text if marks else answer.text.strip())
+    thought, written, begin = answer.thoughts, answer.text, 0
+    if not thought:  # it is being written still
+        thought, written, begin = answer_text.split_thought(answer.text if marks else answer.text.strip())
     shown = answer_text.render(written, [(at - begin, mark) for at, mark in marks if at >= begin])
     folded = ""
     if thought:
@@ -92,11 +94,11 @@ def _reading(answer: Answer) -> Markup:
 def _foot(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> Markup | str:
     parts = []
     if answer.stats and answer.stats.ended == "length":
-        parts.append(_cut("The answer reached the longest length that you allow.", last and len(turn.answers) == 1))
+        parts.append(_cut("The answer reached the length limit that you set.", last and len(turn.answers) == 1))
     elif answer.stats and answer.stats.ended == "repetition":
         parts.append(_cut("Stopped: the answer had begun to repeat itself.", False))
     if answer.state == "done" and answer.text:
-        parts.append(sources_view.listed(answer.citations, number, side, named=turn.documents > 1))
+        parts.append(sources_view.listed(answer.citations, number, side, turn.names, answer.looks))
     if answer.finished and (answer.stats or last):
         parts.append(_timings(answer, last))
     return tag("footer", *parts) if parts else ""

@@ -1,10 +1,11 @@
 """Turns of a conversation as they are shown: a question, and an answer of each model that was asked."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from dca_hub import prompts
-from dca_hub.conversation import Answering, Citation, Event, Reading, Stats
+from dca_hub.conversation import Answering, Citation, Event, Look, Reading, Stats
 from dca_hub.space.lane import Waiting
 
 Mode = Literal["dca", "plain", "both"]
@@ -21,9 +22,11 @@ class Answer:
     text: str = ""
     reading: Reading | None = None
     citations: tuple[Citation, ...] = ()
+    looks: tuple[Look, ...] = ()
     stats: Stats | None = None
     problem: str = ""
     begun: str = ""  # what it is to go on from
+    thoughts: str = ""  # of a reasoning model, before the text
 
     @property
     def finished(self) -> bool:
@@ -38,20 +41,22 @@ class Answer:
         elif isinstance(event, Answering):
             self.state, self.text = "answering", self.text + event.text
         else:
-            self.state, self.text = "done", event.text
-            self.citations, self.stats = event.citations, event.stats
+            self.state, self.text, self.thoughts = "done", event.text, event.thoughts or self.thoughts
+            self.citations, self.looks, self.stats = event.citations, event.looks, event.stats
 
 
 @dataclass
 class Turn:
-    """A question to one model or both, about so many documents.
+    """A question to one model or both. names: of the documents that it is about, where there are several; paths: of
+    their files, by which they are found again when others have come or gone.
 
     waiting: where it is in line. note: what else it waits for.
     """
 
     question: str
     answers: dict[Side, Answer] = field(default_factory=dict)
-    documents: int = 1
+    names: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
     waiting: Waiting | None = None
     note: str = ""
 
@@ -66,7 +71,7 @@ class Turn:
     def reopen(self) -> None:
         """Its answers go on from what they have."""
         for side, answer in self.answers.items():
-            self.answers[side] = Answer(text=answer.text, begun=answer.text)
+            self.answers[side] = Answer(text=answer.text, begun=answer.text, thoughts=answer.thoughts)
 
     def stop(self) -> None:
         """Whatever is not finished is stopped."""

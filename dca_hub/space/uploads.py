@@ -129,7 +129,8 @@ NONE = tag("p", "No document yet. Your PDF stays in this session and is deleted 
 
 def listing(session: Session, progress: str = "") -> Markup:
     """The documents, one a row, with what was read of each, or why it was not."""
-    rows = [_row(index, upload) for index, upload in enumerate(session.uploads)]
+    places = {id(upload): place for place, upload in enumerate(session.readable)}
+    rows = [_row(index, upload, places.get(id(upload))) for index, upload in enumerate(session.uploads)]
     if progress:
         rows.append(tag("div", tag("span", class_="dh-spinner"), tag("span", progress), class_="dh-progress"))
     if not rows:
@@ -150,8 +151,16 @@ def line(session: Session) -> Markup | str:
     )  # fmt: skip
 
 
-def _row(index: int, upload: Upload) -> str:
-    name = tag("div", upload.name, class_="dh-name", title=upload.name)
+def _opens(name: str, place: int) -> Markup:
+    return tag(
+        "button", name, type="button", class_="dh-opens", data_act="page", data_value=f"{place} 1",
+        title=f"Open {name}", aria_label=f"Open {name}, from its first page",
+    )  # fmt: skip
+
+
+def _row(index: int, upload: Upload, place: int | None) -> str:
+    """A document; `place` is where it is among those that were read."""
+    name = tag("div", upload.name if place is None else _opens(upload.name, place), class_="dh-name", title=upload.name)
     label = f"Remove {upload.name}"
     cross = tag(
         "button",
@@ -183,7 +192,7 @@ def ready(session: Session, context: "Context", share: float | None = None) -> M
     if not session.readable or not context.host.ready:
         return ""
     if share is not None:
-        words = f"Getting ready: {100 * share:.0f} %. You can ask meanwhile."
+        words = f"Getting ready: {100 * share:.0f} %. You can already ask."
         return tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
     if context.answers.is_ready(session):
         mark = tag("span", "✓", class_="dh-check", aria_hidden="true")

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import gradio as gr
 from markupsafe import Markup
 
+from dca_hub.conversation import Look
 from dca_hub.documents import Citation, render_page
 from dca_hub.errors import DcaHubError
 from dca_hub.space.markup import data_url, notice, tag
 from dca_hub.space.sessions import Session, Upload
 from dca_hub.space.settings import Settings
+from dca_hub.space.turns import Answer
 from dca_hub.space.widgets import clicked
 
 _WIDTH = 1400  # pixels: enough for twice the size on the screen
@@ -43,7 +45,11 @@ def find(session: Session, event: gr.EventData) -> Wanted | None:
     """The page that a click asks for; None for one that is not there any more."""
     if key := clicked(event, "cite"):
         citation = _citation(session, key)
-        return None if citation is None else Wanted(citation.source, citation.page, citation, key)
+        return None if citation is None else Wanted(_now(session, key, citation), citation.page, citation, key)
+    if key := clicked(event, "look"):
+        answer = _answer(session, key[:_LONGEST_KEY])
+        most = max(answer.looks, key=lambda look: look.share, default=None) if answer else None
+        return None if most is None else Wanted(_now(session, key, most), most.page, None, key)
     if value := clicked(event, "page"):
         source, page, *rest = value[: 2 * _LONGEST_KEY].split(" ")
         key = rest[0] if rest else ""
@@ -51,7 +57,7 @@ def find(session: Session, event: gr.EventData) -> Wanted | None:
         source, page = _index(source), _index(page)
         if source is None or not page:
             return None
-        marks = citation is not None and (citation.source, citation.page) == (source, page)
+        marks = citation is not None and (_now(session, key, citation), citation.page) == (source, page)
         return Wanted(source, page, citation if marks else None, key)
     return None
 
@@ -107,43 +113,73 @@ def _to(wanted: Wanted, number: int, sign: str, label: str, disabled: bool) -> M
 
 
 def _strip(session: Session, upload: Upload, wanted: Wanted) -> Markup | str:
-    """All pages in a row, darker where the answer has its sources; a cell of several pages where there are many."""
+    """All pages in a row: above, amber where they say what the answer says; below, blue where the model looked while it
+    wrote. A cell of several pages where there are many."""
     last = upload.document.page_count
     if last < 2:
         return ""
-    heat = _heat(session, wanted)
+    words, looks = _heat(session, wanted), _looks(session, wanted)
     step = -(-last // _STRIP)
-    cells = []
-    for first in range(1, last + 1, step):
-        pages = range(first, min(last, first + step - 1) + 1)
-        strength = max((heat.get(number, 0.0) for number in pages), default=0.0)
-        best = max(pages, key=lambda number: (heat.get(number, 0.0), -number))
-        words = f"Page {first}" if len(pages) == 1 else f"Pages {first} to {pages[-1]}"
-        told = f"{words}: {100 * strength:.0f} % of the answer" if strength else words
-        cells.append(
-            tag(
-                "button",
-                type="button",
-                class_="dh-strip-cell",
-                data_act="page",
-                title=told,
-                aria_label=told,
-                data_value=f"{wanted.source} {best} {wanted.key}".strip(),
-                style=f"--heat:{100 * min(1.0, strength):.0f}%",
-                aria_current="page" if wanted.page in pages else None,
-            )
-        )
-    label = tag("span", "Where the answer's words stand", class_="dh-label")
-    return tag("div", label, tag("div", *cells, class_="dh-strip-cells"), class_="dh-strip")
+    cells = [range(first, min(last, first + step - 1) + 1) for first in range(1, last + 1, step)]
+    looked = [sum(looks.get(number, 0.0) for number in pages) for pages in cells]
+    most = max(looked, default=0.0)
+    shown = [
+        _strip_cell(wanted, pages, words, looks, share, share / most if most else 0.0)
+        for pages, share in zip(cells, looked, strict=True)
+    ]
+    keys = [("says", "Pages that say it, by comparing words")] if words else []
+    keys += [("looked", "Pages the model looked at while it wrote, by its own attention")] if looks else []
+    legend = [tag("span", tag("span", class_=f"dh-key dh-{name}"), said) for name, said in keys]
+    return tag(
+        "div", tag("div", *legend, class_="dh-label dh-keys") if legend else "",
+        tag("div", *shown, class_="dh-strip-cells"), class_="dh-strip", role="group", aria_label="All pages",
+    )  # fmt: skip
+
+
+def _strip_cell(
+    wanted: Wanted, pages: range, words: dict[int, float], looks: dict[int, float], looked: float, heat: float
+) -> Markup:
+    said = max((words.get(number, 0.0) for number in pages), default=0.0)
+    best = max(pages, key=lambda number: (words.get(number, 0.0), looks.get(number, 0.0), -number))
+    told = f"Page {pages[0]}" if len(pages) == 1 else f"Pages {pages[0]} to {pages[-1]}"
+    told += f"; {100 * said:.0f} % of the answer stands here" if said else ""
+    told += f"; {100 * looked:.0f} % of the attention to the pages" if looks else ""
+    rows = [tag("span", class_="dh-says-heat", style=f"--heat:{100 * min(1.0, said):.0f}%")]
+    if looks:
+        rows.append(tag("span", class_="dh-looked-heat", style=f"--heat:{100 * heat:.0f}%"))
+    return tag(
+        "button", *rows, type="button", class_="dh-strip-cell", data_act="page", title=told, aria_label=told,
+        data_value=f"{wanted.source} {best} {wanted.key}".strip(),
+        aria_current="page" if wanted.page in pages else None,
+    )  # fmt: skip
 
 
 def _heat(session: Session, wanted: Wanted) -> dict[int, float]:
+    """Of the document's pages, the share of the answer that each supports."""
     answer = _answer(session, wanted.key)
-    found = answer.citations if answer else ()
-    return {citation.page: citation.score for citation in found if citation.source == wanted.source}
+    found = [citation for citation in answer.citations if citation.supports] if answer else []
+    return {one.page: one.score for one in found if _now(session, wanted.key, one) == wanted.source}
 
 
-def _answer(session: Session, key: str):
+def _looks(session: Session, wanted: Wanted) -> dict[int, float]:
+    """Of the document's pages, the share of the attention that went to pages of any document."""
+    answer = _answer(session, wanted.key)
+    looks = answer.looks if answer else ()
+    total = sum(look.share for look in looks)
+    mine = [look for look in looks if _now(session, wanted.key, look) == wanted.source]
+    return {look.page: look.share / total for look in mine} if total else {}
+
+
+def _now(session: Session, key: str, found: Citation | Look) -> int:
+    """Where the document of a citation or a look is now among those that were read: others may have gone since."""
+    paths = session.turns[_index(key.split("/")[0])].paths
+    now = [upload.path for upload in session.readable]
+    if not found.source < len(paths):
+        return found.source
+    return now.index(paths[found.source]) if paths[found.source] in now else len(now)
+
+
+def _answer(session: Session, key: str) -> Answer | None:
     try:
         turn, side, _ = key.split("/")
         return session.turns[_index(turn)].answers[side]

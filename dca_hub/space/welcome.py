@@ -6,14 +6,14 @@ from dca_hub.space.markup import steps, tag
 from dca_hub.space.sessions import Session
 
 BEGIN = steps(
-    ("Drop a PDF", "or take the example: three chapters of a novel with a number hidden in them."),
-    ("See how long it is", "against the window that the model was trained at, and what DCA makes of it."),
-    ("Ask", "and open the pages that the answer comes from. Side by side shows what DCA changes."),
+    ("Drop a PDF", "or try the example: three chapters of a novel with a number hidden inside."),
+    ("See how long it is", "compared with the window the model was trained at, and with its reach with DCA."),
+    ("Ask", "then open the pages behind the answer. Side by side shows what DCA changes."),
 )
 _OF_THE_EXAMPLE = "What is the pass key?"
 _OF_ANY = ("What is this document about?", "What are its main points?")
-_SMALL = "The demo model is tiny: it finds a number that is hidden in a text, and does not understand what it reads."
-_LARGER = "For other questions, load a larger model in the tab Model."
+_SMALL = "The demo model is tiny: it finds a number hidden in a text, but does not understand what it reads."
+_LARGER = "For other questions, load a larger model on the Model tab."
 
 
 def before(session: Session, context: Context) -> str:

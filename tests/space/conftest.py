@@ -90,10 +90,8 @@ def pdfs(tmp_path_factory, builders) -> dict[str, Path]:
         "locked": builders.encrypted("open sesame"),
         "damaged": b"%PDF-1.7\n" + b"garbage " * 50,
         "empty": b"",
-        "bomb": builders.bomb(),
         "cycle": builders.cyclic_page_tree(),
         "deep": builders.deep_arrays(),
-        "operators": builders.many_operators(),
     }
     paths = {}
     for name, content in files.items():

@@ -122,7 +122,7 @@ def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
 def test_nobody_loads_two_at_once_and_what_was_refused_is_not_loaded(tab):
     with (
         tab.session.claim("loading"),
-        pytest.raises(DcaHubError, match="being loaded already"),
+        pytest.raises(DcaHubError, match="already being loaded"),
         tab.session.claim("loading"),
     ):
         pass

@@ -8,11 +8,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from dca_hub.conversation import Answered, Answering, Reading, Stats
+from dca_hub.conversation import Answered, Answering, Look, Reading, Stats
 from dca_hub.documents import Citation, Document, Page, cite
 from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
-from dca_hub.space import answer_text, bounds, explain, export, failures, fit, markup, picture, transcript, uploads
+from dca_hub.space import (
+    answer_text,
+    bounds,
+    explain,
+    export,
+    failures,
+    fit,
+    markup,
+    picture,
+    transcript,
+    uploads,
+    viewer,
+)
 from dca_hub.space.sessions import Session, Sessions, Upload
 from dca_hub.space.settings import Settings
 from dca_hub.space.turns import Answer, Turn, history
@@ -97,7 +109,7 @@ def test_a_page_that_was_loaded_again_has_its_session_and_nobody_else_has_it():
 def test_one_request_to_the_model_at_a_time():
     session = Session(None)
     with session.claim():
-        with pytest.raises(DcaHubError, match="still works on your last request"), session.claim():
+        with pytest.raises(DcaHubError, match="still working on your last request"), session.claim():
             pass
         with session.claim("loading"):
             pass
@@ -127,7 +139,7 @@ def test_nothing_of_others_is_markup_on_the_screen_or_in_the_export():
 def test_citations_name_the_document_where_there_are_several():
     answers = {"dca": Answer("done", "x", citations=(Citation("a.pdf", 3, "x", 1.0),))}
     assert "</span>p. 3 <" in transcript.past([Turn("q", answers)])
-    assert "</span>a.pdf, p. 3 <" in transcript.past([Turn("q", answers, documents=2)])
+    assert "</span>a.pdf, p. 3 <" in transcript.past([Turn("q", answers, names=("a.pdf", "b.pdf"))])
 
 
 def test_a_wrong_number_is_not_shown_like_a_true_citation():
@@ -316,3 +328,42 @@ def test_no_answer_takes_long_to_render(evil):
     begun = time.monotonic()
     answer_text.render(evil)
     assert time.monotonic() - begun < 8
+
+
+# The page and its strip
+
+
+def _clicked(act: str, value: str):
+    return SimpleNamespace(_data={"act": act, "value": value})
+
+
+def test_the_strip_tells_pages_that_say_it_from_pages_the_model_looked_at(tmp_path):
+    document = Document("a.pdf", tuple(Page(number, "x") for number in range(1, 5)), 4)
+    session = Session(None)
+    session.uploads = [Upload(tmp_path / name, name, document, 4) for name in ("a.pdf", "b.pdf")]
+    looks = (Look(0, 2, 0.1), Look(1, 3, 0.3), Look(1, 4, 0.1))
+    answer = Answer("done", "x", citations=(Citation("b.pdf", 4, "x", 0.5, source=1),), looks=looks)
+    paths = tuple(upload.path for upload in session.uploads)
+    session.turns.append(Turn("q", {"dca": answer}, ("a.pdf", "b.pdf"), paths))
+    wanted = viewer.find(session, _clicked("look", "0/dca/"))
+    assert (wanted.source, wanted.page, wanted.citation) == (1, 3, None)
+    shown = viewer._strip(session, session.uploads[1], wanted)
+    assert "by comparing words" in shown and "by its own attention" in shown
+    assert "Page 3; 60 % of the attention to the pages" in shown and "--heat:100%" in shown
+    assert "Page 4; 50 % of the answer stands here; 20 % of the attention to the pages" in shown
+    assert "Looked most at b.pdf, p. 3" in transcript.past(session.turns)
+    del session.uploads[0]  # the other document stays the one that was meant
+    assert viewer.find(session, _clicked("cite", "0/dca/0")).source == 0
+    assert viewer.find(session, _clicked("look", "0/dca/")).source == 0
+    del session.uploads[0]
+    with pytest.raises(DcaHubError, match="That document was removed"):
+        viewer.page(session, viewer.find(session, _clicked("cite", "0/dca/0")), Settings())
+
+
+@pytest.mark.parametrize("value", ["", "9/dca/", "0/plain/", "x", "0/dca/9", "-1/dca/0", "0//" + "1" * 99])
+def test_a_click_on_what_is_not_there_opens_nothing(value):
+    session = Session(None)
+    session.turns.append(Turn("q", {"dca": Answer("done", "x")}))
+    assert (
+        viewer.find(session, _clicked("look", value)) is None and viewer.find(session, _clicked("cite", value)) is None
+    )

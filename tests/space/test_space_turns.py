@@ -52,7 +52,7 @@ def test_a_question_during_reading_waits_for_it_and_is_answered_from_what_was_re
             break  # both documents are in the prompt: the rest is the model's work
     told.close()
     reading.join(60)
-    assert "Waiting until your document is read" in notes
+    assert "Waiting for your document to be read" in notes
     assert session.turns == [turn] and len(session.readable) == 2
 
 
