@@ -156,7 +156,7 @@ def attention_over(spans: Sequence[Span], queries: Sequence[Query], layer: Layer
 def _of_chunk(queries: list[Query], chunk: int, owner: torch.Tensor, spans: int, layer: Layer) -> torch.Tensor:
     """[H, Q, P] for queries of one chunk: a running softmax over the keys, summed by owner."""
     vectors = torch.stack([query.vector for query in queries], dim=1) * layer.scaling
-    rotations = _joined([query.rotations for query in queries])
+    rotations = _joined([query.rotations for query in queries]).to(owner.device)
     positions = torch.tensor([query.position for query in queries], device=owner.device).unsqueeze(-1)
     sums = torch.zeros(*vectors.shape[:2], spans + 1, device=owner.device)
     top = torch.full((*vectors.shape[:2], 1), float("-inf"), device=owner.device)

@@ -96,8 +96,9 @@ class _Functions:
             max_new_tokens: The longest answer, in tokens.
 
         Returns:
-            The question and, for each attention, the answer's text, citations (document, page, quote, score) and
-            timings; while the answer is written, what there is of it.
+            The question and, for each attention, the answer's text, citations (document, page, quote, score), looks
+            (for each page, the share of the model's attention while it wrote; with "dca" alone) and timings; while the
+            answer is written, what there is of it.
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
         tokens = bounds.whole(max_new_tokens, "max_new_tokens", 1, self.context.settings.max_answer)

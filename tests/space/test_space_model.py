@@ -137,6 +137,8 @@ def test_the_memory_that_is_said_is_what_a_model_takes_here(space):
     assert f"{amount(1000 * loaded.cache_bytes_per_token)} for each" in _facts("demo", "", "cpu", space.context)
     table = _table([catalogue.find("demo")], Machine("cpu"))
     assert f"{amount(1000 * loaded.cache_bytes_per_token)}<" in table and "about 0." in table
+    measured = _table([catalogue.find("demo")], Machine("cpu", paces={"demo": 2000.0}))
+    assert "0.50 s, measured" in measured and "about" not in measured
     assert "538.1 MB for the weights" in _facts("smollm-135m-instruct", "", "cpu", space.context)
     assert "269.0 MB for the weights" in _facts("smollm-135m-instruct", "", "cuda:0", space.context)
 

@@ -188,7 +188,7 @@ class _Anything:
 
 
 def test_a_needle_is_hidden_in_a_visitors_own_pdf(space, session, pdfs):
-    lab, session.uploads = needle_lab._Lab(space.context, _Anything()), []
+    lab, session.uploads = needle_lab.Lab(space.context, _Anything()), []
     with pytest.raises(DcaHubError, match="no PDF to hide a number in"):
         next(lab.run(session, [256], 1, 1, "pdf", "", "dca"))
     _read(space, session, pdfs["example"])
