@@ -30,7 +30,7 @@ _REST_SECONDS = 120  # without use, after which a cache may make room for what n
 LOADING = "A model is already being loaded: wait for it, or stop it."
 BUSY = "The model is still working on your last request: wait for it, or stop it."
 _READERS = 2  # PDFs that are read at a time
-_trimming = threading.Lock()
+_RELEASE_SECONDS = 2.0
 
 
 @dataclass
@@ -161,6 +161,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.readers = threading.BoundedSemaphore(_READERS)
+        self._release = _Release()
         threading.Thread(target=self._sweep, name="sessions", daemon=True).start()
 
     def __len__(self) -> int:
@@ -247,7 +248,7 @@ class Sessions:
                 job.wait(5)
         session.forget_caches()
         shutil.rmtree(session.folder, ignore_errors=True)
-        release_memory()
+        self._release.soon()
 
     def free_later(self, session: Session) -> None:
         """`free`, in a thread of its own: for callers that must not wait."""
@@ -289,6 +290,7 @@ class Sessions:
     def shut(self) -> None:
         """Ends everything; for the end of the process."""
         self._closed.set()
+        self._release.stop()
         sessions = list(self._held.values())
         for session in sessions:
             session.stop()
@@ -325,11 +327,27 @@ class Sessions:
                 self.close(key, why)
 
 
-def release_memory() -> None:
-    """Collects garbage and, where the C library can (glibc), hands free memory back to the system."""
-    with _trimming:
-        gc.collect()
-        try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        except (OSError, AttributeError):  # another C library: it keeps what it has, to use again
-            return
+class _Release:
+    """Collects garbage and, where the C library can (glibc), hands free memory back to the system: once for all that
+    ends within a while, since a collection stops every thread, the model's too, for half a second."""
+
+    def __init__(self):
+        self._wanted, self._stopped = threading.Event(), False
+        threading.Thread(target=self._run, name="release", daemon=True).start()
+
+    def soon(self) -> None:
+        self._wanted.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while self._wanted.wait() and not self._stopped:
+            time.sleep(_RELEASE_SECONDS)
+            self._wanted.clear()
+            gc.collect()
+            try:
+                ctypes.CDLL("libc.so.6").malloc_trim(0)
+            except (OSError, AttributeError):  # another C library: it keeps what it has, to use again
+                continue
