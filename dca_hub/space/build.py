@@ -21,7 +21,8 @@ _PORTS = 50
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
 _UPLOADS_SWEPT = 30  # seconds
 _LOOK_SECONDS = 5  # from one look at whether the model has changed to the next
-# A reload is the same visitor: the tab remembers which session it had. A link may hold the settings of a test.
+# A reload, or the way back, is the same visitor: the tab remembers which session it had, and says how it came. A link
+# may hold the settings of a test.
 _KNOWN = "() => [window.dcaToken?.() ?? '', location.search]"
 _THREADS_BESIDE = 40  # for what answers at once, beside those who listen to a run
 _MARK = Markup(
@@ -87,7 +88,7 @@ def serve(blocks: gr.Blocks, context: Context, *, wait: bool = True, port: int |
         prevent_thread_lock=not wait,
         quiet=not wait,
         theme=theme.theme(),
-        css=theme.css(settings.max_file_mb),
+        css=theme.css(settings.limits_in_words),
         head=theme.head(),
     )
     return address
@@ -107,7 +108,8 @@ class _Page:
 
     def open(self, token: str, address: str, request: gr.Request) -> list:
         """A page that opens: with what it had, if it was loaded again, and with what a link asks for."""
-        session = self.context.sessions.adopt(request.session_hash, (token or "")[:100])
+        way, _, token = (token or "")[:100].partition(" ")
+        session = self.context.sessions.adopt(request.session_hash, token, reloaded=way == "reload")
         if session.turns and not session.turns[-1].finished and not session.busy:
             session.turns[-1].stop()
         fresh = self.context.host.generation == self._built_for and not session.uploads and not session.turns

@@ -64,7 +64,7 @@ def lay_out(context: Context) -> Parts:
 def _side(context: Context) -> dict:
     line = html_slot("side-line")
     drop = gr.File(
-        label=f"Drop PDFs here, up to {context.settings.max_file_mb} MB each",
+        label=f"Drop PDFs here, up to {context.settings.limits_in_words} each",
         file_types=[".pdf"],
         file_count="multiple",
         height=132,

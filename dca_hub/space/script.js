@@ -31,12 +31,13 @@
     area.remove();
   };
 
-  // Which session this tab has: a tab that was duplicated has the storage of the other, and must not take its session.
+  // Which session this tab has. A tab that was duplicated has the storage of the other, and must not take its session
+  // from it: the server gives one that is still in use to a reload alone.
   const storedToken = () => { try { return sessionStorage.getItem("dca-token") ?? ""; } catch { return ""; } };
   const keepToken = (token) => { try { sessionStorage.setItem("dca-token", token); } catch { /* private window */ } };
   window.dcaToken = () => {
     const [entry] = performance.getEntriesByType("navigation");
-    return entry?.type === "reload" ? storedToken() : "";
+    return storedToken() && `${entry?.type ?? "navigate"} ${storedToken()}`;
   };
   const followToken = () => {
     const box = document.querySelector("#token textarea, #token input");

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ _REST_SECONDS = 120  # without use, after which a cache may make room for what n
 LOADING = "A model is already being loaded: wait for it, or stop it."
 BUSY = "The model is still working on your last request: wait for it, or stop it."
 _READERS = 2  # PDFs that are read at a time
-_RELEASE_SECONDS = 2.0
+_RELEASE_SECONDS, _PATIENCE_SECONDS = 2.0, 15.0
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.readers = threading.BoundedSemaphore(_READERS)
-        self._release = _Release()
+        self._release = _Release(lambda: any(session.busy for session in list(self._held.values())))
         threading.Thread(target=self._sweep, name="sessions", daemon=True).start()
 
     def __len__(self) -> int:
@@ -197,11 +197,17 @@ class Sessions:
             raise DcaHubError("This Space is being closed: come back in a few minutes.")
         return Session(Path(tempfile.mkdtemp(dir=self.root)))
 
-    def adopt(self, key: str | None, token: str) -> Session:
-        """The session of a page that was loaded again, which knows the token of the one before; a new one otherwise."""
+    def adopt(self, key: str | None, token: str, reloaded: bool = True) -> Session:
+        """The session of a page that was loaded again, which knows the token of the one before; a new one otherwise.
+
+        reloaded: False for a tab that came back some other way. It has the session only if that was left: a tab that
+        was duplicated knows the token too, and the first one still has it.
+        """
         with self._lock:
             known = token.encode()
             found = next((k for k, s in self._held.items() if secrets.compare_digest(s.token.encode(), known)), None)
+            if found is not None and not reloaded and self._held[found].left is None:
+                found = None
             if found is not None and found != key:
                 session = self._held.pop(found)
                 replaced = self._held.get(key or "none")
@@ -329,9 +335,11 @@ class Sessions:
 
 class _Release:
     """Collects garbage and, where the C library can (glibc), hands free memory back to the system: once for all that
-    ends within a while, since a collection stops every thread, the model's too, for half a second."""
+    ends within a while, and if it can be, while `busy` says that nobody waits for an answer. A collection stops every
+    thread, the model's too, for half a second."""
 
-    def __init__(self):
+    def __init__(self, busy: Callable[[], bool]):
+        self._busy = busy
         self._wanted, self._stopped = threading.Event(), False
         threading.Thread(target=self._run, name="release", daemon=True).start()
 
@@ -344,7 +352,10 @@ class _Release:
 
     def _run(self) -> None:
         while self._wanted.wait() and not self._stopped:
+            patience = time.monotonic() + _PATIENCE_SECONDS
             time.sleep(_RELEASE_SECONDS)
+            while self._busy() and time.monotonic() < patience:
+                time.sleep(_RELEASE_SECONDS / 4)
             self._wanted.clear()
             gc.collect()
             try:

@@ -91,6 +91,10 @@ class Settings:
         return Limits(pages=self.max_pages, file_bytes=self.max_file_mb * _MB)
 
     @property
+    def limits_in_words(self) -> str:
+        return f"{self.max_file_mb} MB and {self.max_pages:,} page{'s' * (self.max_pages != 1)}"
+
+    @property
     def run_tokens(self) -> int | None:
         """Tokens that one run of an experiment may read; None is no bound."""
         return self.max_run_tokens or (_PUBLIC_RUN_TOKENS if self.public else None)

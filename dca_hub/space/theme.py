@@ -67,9 +67,9 @@ def theme() -> gr.themes.Base:
     )
 
 
-def css(most_mb: int) -> str:
-    """The style; `most_mb` is the size that one PDF may have."""
-    drop = f".gradio-container {{ --dh-drop: 'Drop PDFs here, up to {most_mb} MB each, or click to choose'; }}\n"
+def css(limits: str) -> str:
+    """The style; `limits` are those of one PDF, in words."""
+    drop = f".gradio-container {{ --dh-drop: 'Drop PDFs here, up to {limits} each, or click to choose'; }}\n"
     return drop + _read("style.css")
 
 

@@ -129,7 +129,7 @@ def _strip(session: Session, upload: Upload, wanted: Wanted) -> Markup | str:
     ]
     keys = [("says", "Pages that say it, by comparing words")] if words else []
     keys += [("looked", "Pages the model looked at while it wrote, by its own attention")] if looks else []
-    legend = [tag("span", tag("span", class_=f"dh-key dh-{name}"), said) for name, said in keys]
+    legend = [tag("span", tag("span", class_=f"dh-key dh-key-{name}"), said) for name, said in keys]
     return tag(
         "div", tag("div", *legend, class_="dh-label dh-keys") if legend else "",
         tag("div", *shown, class_="dh-strip-cells"), class_="dh-strip", role="group", aria_label="All pages",

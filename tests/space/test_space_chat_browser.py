@@ -155,7 +155,7 @@ def test_retry_undo_clear_and_export(visit, pdfs, tmp_path):
     assert page.locator("#question textarea").input_value() == "What is the pass key?"
 
 
-def test_a_reload_keeps_documents_and_conversation_and_another_tab_has_neither(visit, pdfs):
+def test_a_reload_and_the_way_back_keep_documents_and_conversation_and_another_tab_has_neither(visit, pdfs):
     visitor = visit()
     page = visitor.page
     visitor.bring(pdfs["short"])
@@ -164,6 +164,9 @@ def test_a_reload_keeps_documents_and_conversation_and_another_tab_has_neither(v
     page.reload()
     page.locator("#past .dh-turn").wait_for()
     assert KEY in page.locator("#past").inner_text() and page.locator("#documents .dh-document").count() == 1
+    page.goto("about:blank")
+    page.go_back()
+    page.locator("#past .dh-turn").wait_for()
     visitor.ask("What is the pass key?")
     assert page.locator("#past .dh-turn").count() == 2
     other = visitor.browser_context.new_page()

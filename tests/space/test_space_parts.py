@@ -99,6 +99,9 @@ def test_a_page_that_was_loaded_again_has_its_session_and_nobody_else_has_it():
     assert len(held) == 0 and session.folder.exists()
     assert held.adopt("b", session.token) is session and len(held) == 1
     assert held.adopt("c", "") is not session and held.adopt("d", "wrong é") is not session
+    assert held.adopt("e", session.token, reloaded=False) is not session  # a tab that was duplicated
+    held.leave("b")
+    assert held.adopt("b", session.token, reloaded=False) is session  # the way back
     held.leave("b")
     session.left -= 61
     held._tidy()
