@@ -8,6 +8,7 @@ from dca_hub.conversation import Look
 from dca_hub.documents import Citation, Grade
 from dca_hub.space.markup import tag
 
+_LONGEST_NAME = 40
 # How a citation is graded: a sign that says it without a colour, and words for its title.
 GRADES = {
     Grade.VERBATIM: ("✓", "word for word"),
@@ -45,7 +46,7 @@ def listed(
 
 def _most_looked(look: Look, turn: int, side: str, names: Sequence[str]) -> Markup:
     """A page that the model looked at is no source: the two are named apart."""
-    where = f"{names[look.source]}, p. {look.page}" if look.source < len(names) else f"p. {look.page}"
+    where = f"{_short(names[look.source])}, p. {look.page}" if look.source < len(names) else f"p. {look.page}"
     title = "By the model's own attention while it wrote. It may look at a page and make nothing of it."
     return tag(
         "button", f"Looked most at {where}", type="button", class_="dh-quiet dh-looked-most", data_act="look",
@@ -54,7 +55,7 @@ def _most_looked(look: Look, turn: int, side: str, names: Sequence[str]) -> Mark
 
 
 def _chip(citation: Citation, index: int, turn: int, side: str, named: bool) -> Markup:
-    where = f"{citation.document}, p. {citation.page}" if named else f"p. {citation.page}"
+    where = f"{_short(citation.document)}, p. {citation.page}" if named else f"p. {citation.page}"
     said = f": {differences(citation)}" if citation.differences else ""
     sign, words = GRADES[_worst(citation)]
     return tag(
@@ -63,6 +64,11 @@ def _chip(citation: Citation, index: int, turn: int, side: str, named: bool) -> 
         type="button", class_="dh-chip", data_grade=_worst(citation).value, data_act="cite",
         data_value=f"{turn}/{side}/{index}", title=_title(citation),
     )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    """A name that fits a button."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 6]}…{name[-5:]}"
 
 
 def _mark(citation: Citation, index: int, key: str, grade: Grade, but: str = "") -> Markup:

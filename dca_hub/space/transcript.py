@@ -22,7 +22,9 @@ def live(number: int, turn: Turn) -> Markup:
 
 
 def _turn(number: int, turn: Turn, live: bool = False, last: bool = False) -> Markup:
-    said = tag("div", tag("span", "You: ", class_="dh-hidden"), turn.question, class_="dh-question", dir="auto")
+    said = tag(
+        "div", tag("span", "You: ", class_="dh-hidden", dir="ltr"), turn.question, class_="dh-question", dir="auto"
+    )
     edit = _press("undo", "Edit", "Edit this question") if last and not live else ""
     question = tag("div", edit, said, class_="dh-asked")
     answers = [_answer(number, side, answer, turn, last and not live) for side, answer in turn.answers.items()]

@@ -310,6 +310,8 @@ def test_markdown_is_rendered_and_can_neither_fetch_nor_run_nor_lead_away():
     for tag in ("<a", "<img", "<script", "href", "src="):
         assert tag not in shown.replace("&lt;img src=x", "")
     assert 'ok<span class="dh-address"> (https://a.b/c)</span>' in shown
+    asked = transcript.past([Turn("מה המפתח?", {"dca": Answer("done", "x")})])
+    assert '<span class="dh-hidden" dir="ltr">You: </span>מה' in asked  # what is only spoken gives no direction
     assert answer_text.render("שלום עולם") == '<p dir="auto">שלום עולם</p>\n'
 
 
