@@ -34,7 +34,8 @@ class Context:
 
     def __post_init__(self):
         settings = self.settings
-        self.host, self.lane = Host(settings), Lane(most=settings.queue)
+        self.host = Host(settings)
+        self.lane = Lane(most=settings.queue, processor_wanted=lambda: self.sessions.read_files)
         self.sessions = Sessions(
             self.host,
             60.0 * settings.idle_minutes,

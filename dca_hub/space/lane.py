@@ -24,6 +24,7 @@ Tell = Callable[[Any], None]
 _TICK = 0.05  # seconds
 BEAT = 1.0  # seconds after which a listener is told at the latest that it still waits
 _FIRST_BEAT = 0.25
+_PATIENCE = 20.0  # seconds that a job leaves the processor to others
 _STOPPING = object()
 QUIET = object()  # told by nobody: the job works, and there is nothing new of it
 
@@ -71,6 +72,7 @@ class Job:
         self._stop, self._done = threading.Event(), threading.Event()
         self._began, self._worked = 0.0, 0.0
         self.begun = False
+        self.patience = _PATIENCE
 
     def stop(self) -> None:
         """Ends the work at the next thing it tells; nothing if it has ended."""
@@ -149,10 +151,18 @@ class Job:
 
 
 class Lane:
-    """The threads, one a rank, and the jobs in line. `most` jobs may be in line; the next one is refused."""
+    """The threads, one a rank, and the jobs in line.
 
-    def __init__(self, most: int | None = None, name: str = "model"):
-        self.most = most
+    Args:
+        most: jobs that may be in line; the next one is refused.
+        processor_wanted: whether somebody who will ask waits for the processor, though not for the model yet, as while
+            a PDF is read. What nobody has asked for, and experiments, then rest, each for `_PATIENCE` seconds in all.
+    """
+
+    def __init__(
+        self, most: int | None = None, name: str = "model", processor_wanted: Callable[[], bool] = lambda: False
+    ):
+        self.most, self._processor_wanted = most, processor_wanted
         self._pools = {rank: ThreadPoolExecutor(1, thread_name_prefix=f"{name}-{rank.name.lower()}") for rank in Rank}
         self._changed = threading.Condition()
         self._line: list[Job] = []
@@ -219,7 +229,7 @@ class Lane:
         """Hands the lane to whoever comes first, and takes it back afterwards. Raises Stopped if the job is stopped
         meanwhile."""
         with self._changed:
-            if self._holder is not job or not self._is_wanted(job):
+            if self._holder is not job or not (self._is_wanted(job) or self._rests(job)):
                 return
             self._holder = None
             self._changed.notify_all()
@@ -245,12 +255,18 @@ class Lane:
 
     def _take(self, job: Job) -> bool:
         with self._changed:
-            while not job.stopped and (self._holder is not None or self._is_wanted(job)):
+            while not job.stopped and (self._holder is not None or self._is_wanted(job) or self._rests(job)):
+                began, rests = time.monotonic(), self._holder is None and not self._is_wanted(job)
                 self._changed.wait(_TICK)
+                job.patience -= (time.monotonic() - began) * rests
             if job.stopped:
                 return False
             self._holder = job
             return True
+
+    def _rests(self, job: Job) -> bool:
+        """Whether a job leaves the processor to others."""
+        return job.rank is not Rank.CHAT and job.patience > 0 and self._processor_wanted()
 
     def _is_wanted(self, job: Job) -> bool:
         """Whether somebody of a better rank waits."""

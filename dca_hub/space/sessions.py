@@ -260,6 +260,11 @@ class Sessions:
         """`free`, in a thread of its own: for callers that must not wait."""
         threading.Thread(target=self.free, args=(session,), name="free", daemon=True).start()
 
+    @property
+    def read_files(self) -> bool:
+        """Whether anybody's PDF is being read, or waits to be."""
+        return any(session.reading for session in list(self._held.values()))
+
     def forget_caches(self) -> None:
         for session in list(self._held.values()):
             session.forget_caches()

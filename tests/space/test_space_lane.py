@@ -6,6 +6,7 @@ import time
 import pytest
 
 from dca_hub.errors import DcaHubError
+from dca_hub.space import lane as lane_module
 from dca_hub.space.lane import QUIET, Job, Lane, Rank, Stopped, Waiting, aside
 
 
@@ -182,4 +183,30 @@ def test_a_full_line_refuses_and_says_so():
         job.stop()
     assert jobs[-1].wait(5)
     assert list(lane.stream(lambda tell: tell("next"))) == ["next"]
+    lane.close()
+
+
+def test_experiments_leave_the_processor_to_who_will_ask_but_not_for_ever(monkeypatch):
+    wanted, told = threading.Event(), threading.Event()
+    lane = Lane(processor_wanted=wanted.is_set)
+
+    def work(tell):
+        while not told.is_set():
+            tell(None)
+            time.sleep(0.001)
+
+    job = lane.submit(work, Rank.LAB)
+    events = job.events()  # whose end would stop the job
+    next(events)
+    wanted.set()
+    while lane.waiting(job) is QUIET:  # it gives the lane away at the next thing it tells
+        time.sleep(0.005)
+    assert lane.submit(lambda tell: tell("asked")).wait(5)  # a question does not rest
+    told.set()
+    assert not job.wait(0.3)
+    wanted.clear()
+    assert job.wait(5)
+    monkeypatch.setattr(lane_module, "_PATIENCE", 0.2)
+    wanted.set()
+    assert lane.submit(lambda tell: tell(None), Rank.LAB).wait(10)
     lane.close()
