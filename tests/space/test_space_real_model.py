@@ -67,7 +67,7 @@ def test_stop_at_every_stage(visit, real, pdfs):
     page.locator("#ask").click()
     page.locator(".dh-reading").wait_for()
     page.locator("#stop").click()
-    page.get_by_text("what was read is kept").wait_for()
+    page.locator("#past").get_by_text("what was read is kept").wait_for()
     page.locator("#ask").wait_for()
     page.locator("#documents .dh-cross").click()
     page.get_by_text("No document yet").wait_for()
