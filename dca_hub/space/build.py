@@ -21,9 +21,8 @@ _PORTS = 50
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
 _UPLOADS_SWEPT = 30  # seconds
 _LOOK_SECONDS = 5  # from one look at whether the model has changed to the next
-# A reload, or the way back, is the same visitor: the tab remembers which session it had, and says how it came. A link
-# may hold the settings of a test.
-_KNOWN = "() => [window.dcaToken?.() ?? '', location.search]"
+# A reload, or the way back, is the same visitor: the tab remembers which session it had, and says how it came.
+_KNOWN_TOKEN = "() => [window.dcaToken?.() ?? '']"
 _THREADS_BESIDE = 40  # for what answers at once, beside those who listen to a run
 _MARK = Markup(
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true">'
@@ -54,14 +53,11 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
             with gr.Tab("Model", id="model", elem_id="tab-model"):
                 loaded, models = model.build(context)
         api.build(context)
-        token, address = (
-            gr.Textbox(elem_id=name, elem_classes="dh-pressed", label=label, container=False)
-            for name, label in (("token", "Session"), ("address", "Address"))
-        )
+        token = gr.Textbox(elem_id="token", elem_classes="dh-pressed", label="Session", container=False)
         page = _Page(context, header, chatting, lab, explained, models)
         for event in filter(None, (loaded, models.got)):
             event.then(page.follow, None, page.outputs, **AT_ONCE, **PRIVATE)
-        blocks.load(page.open, [token, address], [token, *page.outputs], js=_KNOWN, **AT_ONCE, **PRIVATE)
+        blocks.load(page.open, token, [token, *page.outputs], js=_KNOWN_TOKEN, **AT_ONCE, **PRIVATE)
         gr.Timer(_LOOK_SECONDS).tick(page.look, None, page.outputs, **AT_ONCE, **PRIVATE)
         blocks.unload(_leave(context))
     blocks.queue(max_size=settings.queue, default_concurrency_limit=8, api_open=False)
@@ -103,11 +99,11 @@ class _Page:
     ):  # fmt: skip
         self.context, self.header, self.chatting = context, header, chatting
         self.lab, self.explained, self.models = lab, explained, models
-        self.outputs = [header, *chatting.followers, *lab.outputs, *explained.outputs, *models.outputs]
+        self.outputs = [header, *chatting.followers, lab.parts.lengths, *explained.outputs, *models.outputs]
         self._built_for = context.host.generation
 
-    def open(self, token: str, address: str, request: gr.Request) -> list:
-        """A page that opens: with what it had, if it was loaded again, and with what a link asks for."""
+    def open(self, token: str, request: gr.Request) -> list:
+        """A page that opens: with what it had, if it was loaded again."""
         way, _, token = (token or "")[:100].partition(" ")
         session = self.context.sessions.adopt(request.session_hash, token, reloaded=way == "reload")
         if session.turns and not session.turns[-1].finished and not session.busy:
@@ -115,8 +111,7 @@ class _Page:
         fresh = self.context.host.generation == self._built_for and not session.uploads and not session.turns
         session.shown_generation = self.context.host.generation
         updates = {self.header: _header(self.context)} if fresh else self._all(session)
-        linked = self.lab.linked(address or "") if self.context.host.ready else {}
-        return [session.token, *self._listed({**updates, **linked})]
+        return [session.token, *self._listed(updates)]
 
     def follow(self, request: gr.Request) -> list:
         """Everything that hangs on the model."""

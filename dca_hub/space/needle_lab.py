@@ -25,6 +25,7 @@ MODES = [("DCA", "dca"), ("Plain", "plain"), ("Both", "both")]
 HAYSTACKS = [("Prose", "prose"), ("Grass", "grass"), ("My own text", "own"), ("My PDF", "pdf")]
 _USUAL = (0.5, 1, 2, 4, 8)
 _STOPPING = ("Stopping", "", False)
+_ADDRESS = "() => [location.search]"
 _MOST_DEPTHS, _MOST_TRIALS = 11, 5  # of the sliders
 _LONGEST_TEXT = 2_000_000  # characters of one's own haystack
 
@@ -45,6 +46,8 @@ class _Parts:
     maps: gr.HTML
     detail: gr.HTML
     links: gr.HTML
+    follow: gr.Button
+    address: gr.Textbox
 
 
 def build(context: Context) -> "Lab":
@@ -71,7 +74,13 @@ def build(context: Context) -> "Lab":
             maps = html_slot("needle-maps", view.maps([], None, 0, ()))
             links = html_slot("needle-links")
             detail = html_slot("needle-detail")
-    parts = _Parts(lengths, depths, trials, haystack, own, mode, run, stop, clear, load, status, maps, detail, links)
+            # Pressed by the page where its address holds the settings of a test.
+            follow = gr.Button("Follow the link", elem_id="needle-follow", elem_classes="dh-pressed")
+            address = gr.Textbox(elem_id="address", elem_classes="dh-pressed", label="Address", container=False)
+    parts = _Parts(
+        lengths, depths, trials, haystack, own, mode, run, stop, clear, load, status, maps, detail, links, follow,
+        address,
+    )  # fmt: skip
     lab = Lab(context, parts)
     lab.connect()
     return lab
@@ -87,11 +96,10 @@ def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
 
 
 class Lab:
-    """The events of the tab. `outputs` is what `follow` and `linked` may change."""
+    """The events of the tab."""
 
     def __init__(self, context: Context, parts: _Parts):
         self.context, self.parts = context, parts
-        self.outputs = [parts.lengths, parts.depths, parts.trials, parts.haystack, parts.mode, parts.status]
         shown = [parts.maps, parts.links, parts.detail]
         self.running = StoppableRun(context, parts.run, parts.stop, parts.status, shown)
 
@@ -104,7 +112,9 @@ class Lab:
         shown = [p.status, p.maps, p.links, p.detail]
         p.clear.click(self.clear, None, shown, **AT_ONCE, **PRIVATE)
         p.maps.click(self.show_cell, None, p.detail, **AT_ONCE, **PRIVATE)
-        restored = [*shown, p.lengths, p.mode, p.depths, p.trials, p.haystack]
+        settings = [p.lengths, p.mode, p.depths, p.trials, p.haystack]
+        p.follow.click(self.linked, p.address, [*settings, p.status], js=_ADDRESS, **AT_ONCE, **PRIVATE)
+        restored = [*shown, *settings]
         loading = p.load.upload(self.load, p.load, restored, **PAGES_LANE, **PRIVATE)
         loading.failure(lambda: {p.status: full()}, None, restored, **AT_ONCE, **PRIVATE)
 
@@ -121,7 +131,7 @@ class Lab:
         except DcaHubError as error:
             return {p.status: notice(f"This link cannot be followed here. {sentence(error)}", "warning")}
         if asked is None:
-            return {}
+            return {p.status: gr.skip()}
         words = "The settings of the link are chosen: Run measures them."
         if asked.model and asked.model != host.loaded.name:
             words += f" It was made with {asked.model}; {host.loaded.name} is loaded."

@@ -140,6 +140,7 @@
     if (remembered() && !new URLSearchParams(location.search).has("__theme")) setDark(remembered() === "dark");
     openLinkedTab();
     speakAnswers();
+    if (new URLSearchParams(location.search).has("lengths")) document.getElementById("needle-follow")?.click();
   };
   start();
 })();
