@@ -135,12 +135,19 @@
     if (name) rememberTab(name);
   });
 
+  // A tab's contents are there only once it is open.
+  const followLink = () => {
+    const follow = document.getElementById("needle-follow");
+    setTimeout(follow ? () => follow.click() : followLink, follow ? 300 : 100);
+  };
+
   const start = () => {
     if (!button("chat") || !document.querySelector("#past") || !followConversation()) return void setTimeout(start, 100);
     if (remembered() && !new URLSearchParams(location.search).has("__theme")) setDark(remembered() === "dark");
     openLinkedTab();
     speakAnswers();
-    if (new URLSearchParams(location.search).has("lengths")) document.getElementById("needle-follow")?.click();
+    const asked = new URLSearchParams(location.search);
+    if (asked.get("tab") === "needle" && asked.has("lengths")) followLink();
   };
   start();
 })();
