@@ -43,6 +43,15 @@ class Layer:
     softcap: float | None
     keys: torch.Tensor
     queries: list[Query] = field(default_factory=list)
+    step: int = 1  # from one token that is noted to the next
+
+    def note(self, query: Query, most: int) -> None:
+        if query.number % self.step:
+            return
+        self.queries.append(query)
+        if len(self.queries) > most:
+            self.step *= 2
+            self.queries = [query for query in self.queries if query.number % self.step == 0]
 
 
 class AttentionWatch:
@@ -56,15 +65,16 @@ class AttentionWatch:
 
     def __init__(self, model: PreTrainedModel, layers: int = MOST_LAYERS, queries: int = MOST_QUERIES):
         self._model, self._most = model, queries
-        self._changed = _spread(model.dual_chunk_plan.changed, layers)
+        names = [layer.name for layer in model.dual_chunk_plan.changed]
+        self._names = _spread([name for name in names if names.count(name) == 1], layers)  # none that is run twice
         self._layers: dict[str, Layer] = {}
         self._handles: list = []
-        self._step, self._calls = 1, dict.fromkeys((layer.name for layer in self._changed), 0)
+        self._calls = dict.fromkeys(self._names, 0)
 
     def __enter__(self) -> "AttentionWatch":
-        for layer in self._changed:
-            module = self._model.base_model.get_submodule(layer.name)
-            self._handles.append(module.register_forward_pre_hook(self._hook(layer.name), with_kwargs=True))
+        for name in self._names:
+            module = self._model.base_model.get_submodule(name)
+            self._handles.append(module.register_forward_pre_hook(self._hook(name), with_kwargs=True))
         return self
 
     def __exit__(self, *exc) -> None:
@@ -108,24 +118,17 @@ class AttentionWatch:
         segments = getattr(call.layout, "segments", ())
         if len(segments) != 1 or query.shape[0] != 1 or segments[0].keys not in (slice(0, key.shape[2]), slice(None)):
             return  # padded, packed or in a static cache: no call of `PromptCache`
+        if call.gain is not None:
+            return  # the layer's weights are of other keys than those that it is given
         layer = self._layers.get(name)
         if layer is None:
             scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
             layer = Layer(call.geometry, scaling, extras.get("s_aux"), extras.get("softcap"), key[0])
             self._layers[name] = layer
         layer.keys = key[0]
-        if number % self._step:
-            return
         last, rotations = query.shape[2] - 1, segments[0].rotations
         vector = query[0, :, last].detach().clone()
-        layer.queries.append(Query(number, key.shape[2] - 1, vector, rotations.rows(slice(last, last + 1))))
-        if name == self._changed[-1].name and len(layer.queries) > self._most:
-            self._thin_out()
-
-    def _thin_out(self) -> None:
-        self._step *= 2
-        for layer in self._layers.values():
-            layer.queries = [query for query in layer.queries if query.number % self._step == 0]
+        layer.note(Query(number, key.shape[2] - 1, vector, rotations.rows(slice(last, last + 1))), self._most)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,8 @@ class _Watched:
     name: str
 
     def serve(self, module, query, key, value, mask, scaling, dropout, **kwargs):
-        self.watch.note(self.name, self.call, query, key, scaling, kwargs)
+        if mask is None:  # a layer's own mask leaves keys out
+            self.watch.note(self.name, self.call, query, key, scaling, kwargs)
         return self.call.serve(module, query, key, value, mask, scaling, dropout, **kwargs)
 
 
