@@ -55,6 +55,8 @@ def add(subparsers) -> None:
     add("--learning-rate", type=float, default=2e-5, metavar="R", help="(default: 2e-5)")
     add("--warmup", type=float, default=0.03, metavar="SHARE", help="of all steps (default: 0.03)")
     add("--scheduler", default="cosine", choices=SCHEDULERS, help="of the learning rate (default: cosine)")
+    add("--pretraining-length", type=positive, metavar="L",
+        help="the window that DCA goes by (default: the model's own, or its package's sizes)")  # fmt: skip
     add("--num-data", type=positive, metavar="N", help="train on the first N dialogues only")
     add("--held-out", type=_share, default=0.0, metavar="SHARE",
         help="of the rows: their loss is reported at every checkpoint, and they are not trained")  # fmt: skip
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         concatenate=args.concatenate,
         seed=args.seed,
         scheduler=args.scheduler,
+        pretraining_length=args.pretraining_length,
         most_dialogues=args.num_data,
         held_out=args.held_out,
         report_to=args.report_to,

@@ -30,6 +30,7 @@ class Settings:
 
     length: tokens of a row. batch: rows a device. lora: the rank of LoRA adapters, or None to train every weight.
     concatenate: join dialogues into ones of that length, as the authors did, in place of packing them apart.
+    pretraining_length: the window that DCA goes by, where it is not the model's own; chunks follow from it.
     most_dialogues: only so many of the data. held_out: the share of rows whose loss is measured and not trained.
     report_to: "none", or "trackio" or "wandb", where they are installed.
     """
@@ -46,6 +47,7 @@ class Settings:
     checkpointing: bool = True
     concatenate: bool = False
     seed: int = 0
+    pretraining_length: int | None = None
     most_dialogues: int | None = None
     held_out: float = 0.0
     report_to: str = "none"
@@ -78,7 +80,9 @@ def finetune(
     work = out.with_name(f"{out.name}.training")
     said = dialogues.read(data, on_message)[: settings.most_dialogues]
     # The trainer moves the model to its device, or shards it there.
-    anew = lambda: load(model, device="cpu", dtype=dtype or "float32")
+    window = settings.pretraining_length
+    source = _with_window(model, work, window) if window else model
+    anew = lambda: load(source, device="cpu", dtype=dtype or "float32")
     loaded = anew()
     documents = prepare(loaded, said, settings, on_message)
     text = f"{data.name} {hashlib.sha256(data.read_bytes()).hexdigest()[:8]}"
@@ -98,6 +102,19 @@ def finetune(
     training = {**asdict(settings), "rows_a_step": rows, "data": text, "model": _name(loaded), "dtype": dtype}
     save(trainer, loaded.tokenizer, loaded.source, folder, lambda: anew().model, training)
     return package(str(folder), out, weights="copy", force=force) if trainer.is_world_process_zero() else None
+
+
+def _with_window(model: str, work: Path, length: int) -> str:
+    """A package of the model in `work` with the sizes that a window of that many tokens has; its weights are links."""
+    folder = work / f"window-{length}" / Path(model).name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            package(model, folder, pretraining_length=length, weights="link")
+        except DcaHubError:
+            if not folder.is_dir():  # another process may have been quicker
+                raise
+    return str(folder)
 
 
 def _name(loaded: Loaded) -> str:

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -206,10 +208,13 @@ def test_adapters_of_shards_are_merged_as_peft_merges_whole_ones(folder):
         merged(load(str(folder), device="cpu").model, config, state)
 
 
-def test_adapters_are_merged_into_a_package(folder, data, tmp_path):
+def test_adapters_are_merged_into_a_package_with_the_window_that_was_asked_for(folder, data, tmp_path):
     out = tmp_path / "package"
-    settings = Settings(length=256, steps=2, batch=1, accumulate=1, learning_rate=1e-2, lora=4, save_every=10)
+    settings = Settings(
+        length=256, steps=2, batch=1, accumulate=1, learning_rate=1e-2, lora=4, save_every=10, pretraining_length=48
+    )
     finetune(str(folder), data, out, settings, silent)
+    assert load(str(folder)).geometry.chunk_size == 48 and load(str(out)).geometry.chunk_size == 36
     before, after = load(str(folder)).base, load(str(out)).base
     names = {name for name, _ in after.named_parameters()}
     assert names == {name for name, _ in before.named_parameters()}
@@ -226,3 +231,29 @@ def test_long_dialogues_are_joined_cut_and_said(folder, data):
     assert all(len(document.input_ids) <= 150 for document in found) and any("are cut there" in one for one in said)
     with pytest.raises(DcaHubError, match="No dialogue has an answer within 5 tokens"):
         prepare(loaded, dialogues.read(data), Settings(length=5), said.append)
+
+
+def test_a_scheduler_is_chosen_and_rows_are_held_out(folder, data, tmp_path):
+    loaded = load(str(folder), device="cpu")
+    documents = prepare(loaded, dialogues.read(data), Settings(length=256), silent)
+    settings = Settings(length=256, steps=4, scheduler="linear", held_out=0.25, save_every=2)
+    trainer = make_trainer(trl, loaded, documents, settings, tmp_path)
+    assert trainer.args.lr_scheduler_type == "linear" and trainer.args.eval_steps == 2
+    assert str(trainer.args.eval_strategy.value) == "steps" and len(trainer.eval_dataset) > 0
+    trained, held = (
+        {tuple(ids) for ids in rows["input_ids"]} for rows in (trainer.train_dataset, trainer.eval_dataset)
+    )
+    assert trained and held and not trained & held
+    with pytest.raises(DcaHubError, match="two dialogues at least"):
+        make_trainer(trl, loaded, documents[:1], settings, tmp_path)
+
+
+def test_only_so_many_dialogues_are_trained_and_a_reporter_must_be_there(folder, data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("dca_hub.training.finetune.prepare", lambda loaded, said, *_: seen.append(len(said)) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        finetune(str(folder), data, tmp_path / "few", replace(SETTINGS, most_dialogues=3), silent)
+    assert seen == [3]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(DcaHubError, match="needs the package wandb"):
+        finetune(str(folder), data, tmp_path / "told", replace(SETTINGS, report_to="wandb"), silent)
