@@ -91,6 +91,7 @@ def load(
     revision: str | None = None,
     sparse: str | float | bool | None = None,
     cache_bits: int = 16,
+    gguf_file: str | None = None,
     progress: OnLoadProgress | None = None,
 ) -> Loaded:
     """Loads a model and its tokenizer.
@@ -106,6 +107,7 @@ def load(
         context: the tokens of context that must fit in memory; by default the trained length.
         sparse: read long texts with block-sparse attention, as in `extend`.
         cache_bits: of each number in the caches of `Conversation`: 16, the model's own dtype, or 8.
+        gguf_file: the name of a GGUF file beside others in that folder or repository, whose weights to load.
         progress: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
     Raises:
@@ -115,6 +117,8 @@ def load(
         raise DcaHubError("Sparse attention is made for Dual Chunk Attention, and the plain model is asked for.")
     if cache_bits not in (8, 16):
         raise DcaHubError(f"cache_bits must be 8 or 16, not {cache_bits!r}.")
+    if gguf_file:
+        name, revision = sources.gguf_path(name, gguf_file, revision=revision, progress=progress), None
     plan = _plan(name, device, dtype, quantization, revision, progress, cache_bits)
     source, need = plan.source, plan.need
     _refuse_too_large(source, need, context or plan.geometry.pretraining_length)

@@ -41,6 +41,7 @@ def package(
     temperature: float | None = None,
     weights: WeightsMode = "copy",
     revision: str | None = None,
+    gguf_file: str | None = None,
     force: bool = False,
     progress: OnProgress | None = None,
 ) -> Package:
@@ -56,11 +57,14 @@ def package(
         temperature: f of the attention temperature; by default the catalogue's or the config's own, else none.
         weights: "copy" them, "link" to them (hard links, or symbolic ones across disks), or "reference": leave them
             with the base model.
+        gguf_file: the name of a GGUF file in the source, whose weights to package.
         progress: told (bytes done, bytes in all).
 
     Raises:
         DcaHubError: the source or the sizes will not do, or the folder cannot be written. Nothing is left behind.
     """
+    if gguf_file:
+        source, revision = sources.gguf_path(source, gguf_file, revision=revision), None
     found = sources.resolve(source, weights=weights != "reference", revision=revision)
     plan = make_plan(found, Asked(pretraining_length, chunk_size, local_size, temperature), weights)
     target = _free_target(Path(out).expanduser(), found.folder, force)

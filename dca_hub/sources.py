@@ -86,6 +86,24 @@ def resolve(
     return Source(folder, repository, folder.name, entry, read_config(folder))
 
 
+def gguf_path(name: str, file: str, *, revision: str | None = None, progress: OnLoadProgress | None = None) -> str:
+    """The path of a GGUF file that lies beside others in a folder or in a repository of the Hub, from which it alone is
+    fetched; a model's name as `resolve` takes it.
+
+    Raises DcaHubError when there is no such model, or no file of that name in it.
+    """
+    folder, entry = Path(name).expanduser(), catalogue.get(name)
+    if entry is None and folder.is_dir():
+        where = folder.name
+    else:
+        where = entry.base if entry is not None else name
+        folder = _fetch(where, revision, [re.sub(r"([*?\[])", r"[\1]", file)], progress)
+    path = folder / file
+    if not gguf_files.is_gguf(path) or folder not in path.parents or ".." in Path(file).parts:
+        raise DcaHubError(f"There is no GGUF file {file!r} in {where}: look there for its name.")
+    return str(path)
+
+
 def is_vocabulary(name: str) -> bool:
     """Whether a file of that name holds a tokenizer's vocabulary."""
     return _VOCABULARIES.fullmatch(name) is not None
@@ -143,9 +161,12 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
 
 
 def _download(repository: str, weights: bool, revision: str | None, progress: OnLoadProgress | None) -> Path:
+    return _fetch(repository, revision, [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES, progress)
+
+
+def _fetch(repository: str, revision: str | None, patterns: list[str], progress: OnLoadProgress | None) -> Path:
     from huggingface_hub import errors, snapshot_download
 
-    patterns = [*_SMALL_FILES, "*.safetensors"] if weights else _SMALL_FILES
     if progress is not None:
         download.fetch(repository, revision, patterns, progress)
     try:

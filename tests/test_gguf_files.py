@@ -3,7 +3,10 @@
 import pytest
 
 from dca_hub import DcaHubError, gguf_files, sources
+from dca_hub.loading import load
 from dca_hub.packaging import package
+from support.hub_server import Hub
+from support.machines import ROOT, Machine
 from support.tiny_checkpoints import write_checkpoint
 
 
@@ -19,6 +22,37 @@ def test_what_cannot_be_read_is_said(tmp_path, monkeypatch):
         sources.resolve(str(other))
     with pytest.raises(DcaHubError, match="give the file"):
         sources.resolve(str(tmp_path))
+
+
+def test_a_file_is_named_beside_a_folder_or_a_repository(tmp_path, monkeypatch):
+    folder, file = tmp_path / "files", "tiny.Q4_1.gguf"
+    folder.mkdir()
+    (folder / file).write_bytes(b"GGUF")
+    assert sources.gguf_path(str(folder), file) == str(folder / file)
+    for wrong in ("other.gguf", "../files/tiny.Q4_1.gguf", "tiny"):
+        with pytest.raises(DcaHubError, match=f"no GGUF file '{wrong}' in files"):
+            sources.gguf_path(str(folder), wrong)
+    checkpoint = write_checkpoint(tmp_path / "cached")
+    monkeypatch.setattr(gguf_files, "as_checkpoint", lambda path: checkpoint)
+    loaded = load(str(folder), gguf_file=file)
+    assert loaded.source.folder == checkpoint
+    made = package(str(folder), tmp_path / "out", pretraining_length=32, gguf_file=file)
+    assert (made.folder / "config.json").is_file()
+
+
+def test_of_a_repository_that_file_alone_is_fetched(tmp_path):
+    with Hub().running() as hub:
+        hub.add("org/packed", {"a.gguf": b"GGUF" + bytes(9), "b.gguf": b"GGUF", "README.md": b"# Packed"})
+        (tmp_path / "home").mkdir()
+        machine = Machine(tmp_path / "home", hub, token=None)
+        said = machine.dca_hub(
+            "ask", "org/packed", "What?", "--pdf", str(ROOT / "README.md"), "--gguf-file", "a.gguf", expect=2
+        )
+        assert "'a.gguf' could not be read" in said.stderr or "needs the package gguf" in said.stderr
+        missing = machine.dca_hub("package", "org/packed", "--gguf-file", "c.gguf", "--out", "out", expect=2)
+        assert "no GGUF file 'c.gguf' in org/packed" in missing.stderr
+        fetched = [path.name for path in (tmp_path / "home").rglob("*.gguf")]
+        assert fetched == ["a.gguf"]
 
 
 def test_a_damaged_file_is_said_and_leaves_nothing(tmp_path, monkeypatch):

@@ -93,6 +93,7 @@ def _conversation(args: argparse.Namespace, documents: list):
         revision=args.revision,
         sparse=args.sparse,
         cache_bits=args.cache_bits,
+        gguf_file=args.gguf_file,
     )
     return Conversation(loaded, documents, **options)
 

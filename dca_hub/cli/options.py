@@ -88,6 +88,11 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
         )
     group.add_argument("--revision", help="branch, tag or commit on the Hub")
     group.add_argument("--sparse", nargs="?", const=True, type=sparse, metavar="SHARE", help=_SPARSE)
+    add_gguf(group)
+
+
+def add_gguf(parser) -> None:
+    parser.add_argument("--gguf-file", metavar="NAME", help="the GGUF file to take in that repository or folder")
 
 
 def progress_bar(title: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:

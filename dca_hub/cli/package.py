@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 
-from dca_hub.cli.options import not_negative, positive, progress_bar, quiet
+from dca_hub.cli.options import add_gguf, not_negative, positive, progress_bar, quiet
 
 HELP = "make a Hub-ready folder in which a checkpoint is a DCA model"
 DESCRIPTION = """\
@@ -47,6 +47,7 @@ def add(subparsers) -> None:
         help="copy the weights, link to them, or leave them with the base model (default: copy)",
     )
     parser.add_argument("--revision", help="branch, tag or commit of SOURCE on the Hub")
+    add_gguf(parser)
     parser.add_argument("--force", action="store_true", help="replace an earlier package in DIR")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
             temperature=args.temperature,
             weights=args.weights,
             revision=args.revision,
+            gguf_file=args.gguf_file,
             force=args.force,
             progress=update,
         )
@@ -81,16 +83,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _loaded(args: argparse.Namespace):
+    from dca_hub.loading import load
+
+    return load(args.source, device=args.device, revision=args.revision, gguf_file=args.gguf_file)
+
+
 def _tuned(args: argparse.Namespace) -> tuple[int, int, float]:
     """C, w and f of the least loss; every set of sizes that was tried goes to the error stream as it is measured."""
     from dca_hub.errors import DcaHubError
     from dca_hub.evaluation import texts
-    from dca_hub.loading import load
     from dca_hub.tuning import tune
 
     if (args.chunk_size, args.local_size, args.temperature) != (None, None, None):
         raise DcaHubError("--tune chooses the sizes: leave out --chunk-size, --local-size and --temperature.")
-    loaded, (documents, _) = load(args.source, device=args.device, revision=args.revision), texts.read(args.tune)
+    loaded, (documents, _) = _loaded(args), texts.read(args.tune)
     update, close = progress_bar("tuning", "tok")
     tried = []
     try:

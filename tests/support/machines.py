@@ -18,6 +18,7 @@ class Machine:
     home: Path
     hub: Hub
     token: str | None = OWNER_TOKEN
+    seconds: int = 300  # that a command may take
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {
@@ -43,7 +44,7 @@ class Machine:
             text=True,
             env=self.environment(**more),
             cwd=self.home,
-            timeout=300,
+            timeout=self.seconds,
         )
         if expect is not None and done.returncode != expect:
             raise AssertionError(f"exit code {done.returncode}:\n{done.stdout}\n{done.stderr}")
