@@ -138,7 +138,7 @@ class PromptCache:
         self.keep(self._common(prompt))
         ids = torch.tensor([list(prompt)], device=self.model.device)
         if is_enough:
-            options["stopping_criteria"] = StoppingCriteriaList([_Enough(is_enough, len(prompt))])
+            options["stopping_criteria"] = StoppingCriteriaList([_Enough([is_enough], len(prompt))])
         try:
             model: Any = self.model  # `generate` is declared as a tensor or a module
             out = model.generate(
@@ -161,12 +161,79 @@ class PromptCache:
 
 
 class _Enough(StoppingCriteria):
-    def __init__(self, is_enough: Callable[[list[int]], bool], prompt: int):
-        self.is_enough, self.prompt = is_enough, prompt
+    """Ends each row of a batch where its own function says so, and keeps how many tokens that were."""
+
+    def __init__(self, are_enough: Sequence[Callable[[list[int]], bool]], prompt: int):
+        self.are_enough, self.prompt = are_enough, prompt
+        self.written: list[int | None] = [None] * len(are_enough)
 
     def __call__(self, input_ids, scores, **kwargs):
-        enough = self.is_enough(input_ids[0, self.prompt :].tolist())
-        return torch.full((input_ids.shape[0],), enough, device=input_ids.device)
+        for row, is_enough in enumerate(self.are_enough):
+            if self.written[row] is None and is_enough(input_ids[row, self.prompt :].tolist()):
+                self.written[row] = input_ids.shape[1] - self.prompt
+        return torch.tensor([written is not None for written in self.written], device=input_ids.device)
+
+
+def can_pad(model: PreTrainedModel) -> bool:
+    """Whether prompts of unequal lengths can be answered in one batch as each would be alone: not where what stands in
+    a prompt, its padding too, makes tokens less likely."""
+    config = model.generation_config
+    return (config.repetition_penalty or 1.0) == 1.0 and not config.no_repeat_ngram_size
+
+
+@torch.inference_mode()
+def generate_together(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    piece: int = PIECE,
+    are_enough: Sequence[Callable[[list[int]], bool]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """The tokens that follow each of several prompts, read and answered in one batch: what each gives alone, but for
+    the last bits of the arithmetic. An end token is the last of a row.
+
+    Args:
+        prompts: token ids, padded on the left where they are of unequal lengths; see `can_pad`.
+        piece: tokens of each prompt a forward pass.
+        are_enough: for each prompt what is called after each token with all that are written; True ends its answer.
+        progress: called with (tokens read, tokens of the longest prompt) after each piece; raising from it ends all.
+    """
+    longest, pad, device = max(map(len, prompts)), _pad_token(model), model.device
+    ids = torch.tensor([[pad] * (longest - len(one)) + list(one) for one in prompts], device=device)
+    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    padded, cache = not mask.all(), GrowingCache(config=model.config)
+    for begin in range(0, longest - 1, piece):
+        end = min(begin + piece, longest - 1)
+        model(
+            input_ids=ids[:, begin:end],
+            attention_mask=mask[:, :end] if padded else None,
+            position_ids=positions[:, begin:end],
+            **with_cache(model, cache),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        if progress:
+            progress(end, longest)
+    enough = _Enough(are_enough or [lambda _: False] * len(prompts), longest)
+    out = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        stopping_criteria=StoppingCriteriaList([enough] if are_enough else []),
+        **with_cache(model, cache),
+        **{"pad_token_id": pad, **sampling.options()},
+    )
+    ends = end_tokens(model)
+    rows = zip(out[:, longest:].tolist(), enough.written, strict=True)
+    return [_to_its_end(row[:written], ends) for row, written in rows]
+
+
+def _to_its_end(row: list[int], ends: set[int]) -> list[int]:
+    """A row of a batch without the padding behind its end."""
+    at = next((at for at, token in enumerate(row) if token in ends), len(row))
+    return row[: at + 1]
 
 
 def end_tokens(model: PreTrainedModel) -> set[int]:

@@ -1,5 +1,6 @@
 """Every answer of the product is the one that transformers' `generate` gives, token by token, whole and in pieces."""
 
+import copy
 import os
 import random
 
@@ -9,7 +10,7 @@ import torch
 from dca_hub.demo import MODEL_DIR
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.answering import Reader, Request, answer
-from dca_hub.generation import PromptCache, Sampling, decode
+from dca_hub.generation import PromptCache, Sampling, can_pad, decode, generate_together
 from dca_hub.loading import load
 
 WRITTEN = 24
@@ -57,6 +58,21 @@ def test_an_answer_is_that_of_generate_whole_and_in_pieces(model, prose):
         assert cache.tokens == prose[:-1]
         assert cache.generate(prose, Sampling(WRITTEN)) == wanted
     assert PromptCache(model).generate(prose, Sampling(WRITTEN)) == wanted, "nothing read beforehand"
+
+
+def test_a_batch_gives_what_each_prompt_gives_alone(model, prose):
+    """Of unequal lengths, in pieces, with answers that end by themselves and such that are ended."""
+    prompts, told = [prose, prose[:120], prose[40:90]], []
+    wanted = [PromptCache(model).generate(prompt, Sampling(WRITTEN)) for prompt in prompts]
+    for piece in (32, 2048):
+        found = generate_together(
+            model, prompts, Sampling(WRITTEN), piece=piece, progress=lambda done, of: told.append((done, of))
+        )
+        assert found == wanted
+    assert told[0] == (32, 300) and told[-1] == (299, 300)
+    ends = [lambda written, most=most: len(written) >= most for most in (5, 99, 1)]
+    found = generate_together(model, prompts, Sampling(WRITTEN), are_enough=ends)
+    assert found == [wanted[0][:5], wanted[1], wanted[2][:1]]
 
 
 def test_evaluation_answers_what_generate_does(loaded, model, prose):
@@ -119,3 +135,11 @@ def test_sampling_draws_what_generate_draws(model, prose):
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=True, temperature=0.8, top_p=0.9
         )
     assert drawn == out[0, len(prose) :].tolist()
+
+
+def test_prompts_are_not_padded_where_padding_would_count(loaded):
+    assert can_pad(loaded.base)
+    other = copy.copy(loaded.base)
+    other.generation_config = copy.deepcopy(other.generation_config)
+    other.generation_config.repetition_penalty = 1.1
+    assert not can_pad(other)

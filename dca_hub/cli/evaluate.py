@@ -1,6 +1,8 @@
 """`evaluate`: tasks of lm-evaluation-harness, its own and the authors'."""
 
 import argparse
+import sys
+from pathlib import Path
 
 from dca_hub.cli import measuring
 from dca_hub.cli.options import positive
@@ -11,12 +13,13 @@ Runs tasks of lm-evaluation-harness (`lm-eval ls tasks`; its ruler and longbench
 
   fewshot_narrativeqa, fewshot_qasper, fewshot_quality, fewshot_qmsum
       the authors' few-shot set, from --data, the folder of their few_shot_*.jsonl; SCROLLS metrics
-  leval_toefl, leval_quality, leval_coursera, leval_sfiction
-      L-Eval's closed-ended tasks, from the Hub or from --data; its exam score as published and corrected
+  leval_toefl, leval_quality, leval_coursera, leval_sfiction, leval_gsm, leval_codeu, leval_topic_retrieval
+      L-Eval's closed-ended tasks, from the Hub or from --data; its scores as published and corrected
 
-`ruler` stands for RULER's 13 tasks: their average and the effective length (average above 85.6) are reported too. The
-harness takes RULER's essays and questions, and LongBench, from the Hub. Beside --out, OUT.predictions holds the answers
-in the layouts of L-Eval's and SCROLLS' evaluators.
+Of the harness: `ruler` stands for RULER's 13 tasks, whose average and effective length (average above 85.6) are
+reported too; longbench, longbench2, infinitebench, babilong. What comes from the network is said first; RULER's essays
+are taken from --essays as well. Beside --out, OUT.predictions holds the answers in the layouts of L-Eval's and SCROLLS'
+evaluators.
 
 A prompt and its answer have at most --lengths tokens. A longer prompt is cut as the paper does, the document of the
 few-shot set at its beginning and that of L-Eval at its end, others at their beginning; the result says how many were.
@@ -26,6 +29,7 @@ examples:
   dca-hub evaluate llama-3-8b --tasks fewshot_qasper,fewshot_quality --data few-shot/data --lengths 16k --out f.jsonl
   dca-hub evaluate llama-3-8b-instruct --tasks leval_toefl,leval_coursera --lengths 16k --plain --out leval.jsonl
   dca-hub evaluate qwen2.5-7b-instruct --tasks niah_single_2,ruler_vt --lengths 8k,64k --limit 50 --out niah.jsonl
+  dca-hub evaluate qwen2.5-7b-instruct --tasks infinitebench_passkey,longbench2_code --lengths 128k --limit 20
   dca-hub evaluate qwen2.5-7b-instruct --tasks ruler --lengths 4k,8k,16k,32k,64k,128k --plain --out ruler.jsonl
 """
 
@@ -38,7 +42,14 @@ def add(subparsers) -> None:
     measuring.add_measuring(parser, "16k")
     parser.add_argument("--tasks", type=measuring.words, required=True, metavar="NAME,...")
     parser.add_argument("--data", metavar="DIR", help="folder, or data set of the Hub, that holds our tasks' files")
+    parser.add_argument(
+        "--essays",
+        type=Path,
+        metavar="DIR",
+        help="folder of .txt files in which RULER hides needles (default: the Hub's)",
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="only so many documents of each task")
+    measuring.add_batch(parser)
     parser.add_argument(
         "--chat", action=argparse.BooleanOptionalAction, default=None,
         help="put prompts into the model's chat format (default: where it has one)",
@@ -57,11 +68,13 @@ def run(args: argparse.Namespace) -> int:
         args.tasks = tuple(dict.fromkeys(name for one in args.tasks for name in _spelled_out(one, ruler.TASKS)))
 
     harness.task_manager(args.tasks, {})  # what is not there is said before a model is loaded
+    for taken in harness.from_hub(args.tasks, args.data, args.essays):
+        print(f"note: from the Hub: {taken}", file=sys.stderr)
     found = measuring.subject(args)
     with measuring.progress("evaluate") as update:
         measured = harness.measure_tasks(
             found, args.tasks, args.lengths, data=args.data, limit=args.limit, chat=args.chat,
-            out=args.out, progress=update,
+            essays=args.essays, batch=args.batch, out=args.out, progress=update,
         )  # fmt: skip
     for number, one in enumerate(measured, 1):
         picture = args.out and args.out.with_name(f"{args.out.stem}-{one.task}-{number}.png")

@@ -49,6 +49,13 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch", type=positive, metavar="N",
+        help="prompts of like length that are answered together (default: as many as fit on a GPU, else 1)",
+    )  # fmt: skip
+
+
 def positives(text: str) -> tuple[int, ...]:
     """Numbers of tokens with commas between: 4k,8k,16384."""
     return tuple(sorted({positive(part) for part in words(text)}))
@@ -96,6 +103,7 @@ def subject(args: argparse.Namespace):
         context=max(args.lengths),
         revision=args.revision,
         sparse=args.sparse,
+        gguf_file=args.gguf_file,
     )
     compare = [*(["plain"] if args.plain else []), *args.compare]
     found = variants.build(loaded, compare, args.factor, args.dca_factor)

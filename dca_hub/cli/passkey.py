@@ -38,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser, haystack: str) -> None:
         help="how many depths from 0 to 1, or which, such as 0,0.5,1, or random: each trial anywhere (default: 11)",
     )  # fmt: skip
     parser.add_argument("--trials", type=positive, default=1, metavar="N", help="prompts a cell (default: 1)")
+    measuring.add_batch(parser)
     parser.add_argument(
         "--haystack", default=haystack, metavar="KIND",
         help=f"prose (a novel), grass (sentences over and over), pairs (keys and values), or a file "
@@ -68,5 +69,7 @@ def run(args: argparse.Namespace) -> int:
     grid = Grid(args.lengths, depths, trials, haystack, args.seed, args.needles, args.style)
     found = measuring.subject(args)
     with measuring.progress(args.command) as update:
-        measured = measure_needles(found, args.command, grid, text=text, out=args.out, progress=update)
+        measured = measure_needles(
+            found, args.command, grid, text=text, batch=args.batch, out=args.out, progress=update
+        )
     return measuring.report(measured, args.out)

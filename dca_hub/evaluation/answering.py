@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from dca_hub import thoughts
 from dca_hub.control_tokens import ControlTokens, encode
 from dca_hub.evaluation.cutting import cut, unmarked
-from dca_hub.generation import PIECE, PromptCache, Sampling, decode
+from dca_hub.generation import PIECE, PromptCache, Sampling, decode, generate_together
 from dca_hub.progress import OnProgress
 from dca_hub.prompts import Prompter
 
@@ -50,8 +50,15 @@ class Reader:
     def prompter(self) -> Prompter:
         return Prompter(self.tokenizer)
 
+    @property
+    def thinks(self) -> bool:
+        return self.chat and self.prompter.thinks
+
     def words(self, text: str) -> str:
         return self._controls.defused(text)
+
+    def made_safe(self, request: Request) -> Request:
+        return replace(request, context=self.safe(request.context), continuation=self.words(request.continuation))
 
     @cached_property
     def _controls(self) -> ControlTokens:
@@ -76,34 +83,79 @@ def answer(
     request: of a prompt that begins alike, such as another question about one document, the rest alone is read.
     """
     cache = cache or PromptCache(model)
-    request = replace(request, context=reader.safe(request.context), continuation=reader.words(request.continuation))
+    request = reader.made_safe(request)
     if request.kind == "generate_until":
         return _generate(cache, reader, request, length, progress)
     return _likelihood(cache, reader, request, length, progress)
 
 
-def _generate(cache: PromptCache, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
-    thinks = reader.chat and reader.prompter.thinks
-    room = request.room + (min(thoughts.ROOM, length // 4) if thinks else 0)
-    found = cut(reader.tokenizer, request.context, length - room, special=reader.special(request.context))
-    until = request.options.get("until") or []
-    stops = [until] if isinstance(until, str) else until
-    total = len(found.ids) + room  # what is written counts too: long answers take longer than their prompts
-    _read(cache, found.ids, total, progress)
+@dataclass(frozen=True)
+class _Asked:
+    """A prompt to be written on to: how many tokens were cut off it, the room of its answer, and where that stops."""
 
-    def said(tokens: list[int]) -> str:
-        text = decode(cache.model, reader.tokenizer, tokens)
-        return thoughts.separate(text, reader.prompter.opens_thoughts).answer if thinks else text
+    reader: Reader
+    ids: list[int]
+    removed: int
+    room: int
+    stops: Sequence[str]
+
+    @classmethod
+    def of(cls, reader: Reader, request: Request, length: int) -> "_Asked":
+        room = request.room + (min(thoughts.ROOM, length // 4) if reader.thinks else 0)
+        found = cut(reader.tokenizer, request.context, length - room, special=reader.special(request.context))
+        until = request.options.get("until") or []
+        return cls(reader, found.ids, found.removed, room, [until] if isinstance(until, str) else until)
+
+    def said(self, model: PreTrainedModel, tokens: list[int]) -> str:
+        text = decode(model, self.reader.tokenizer, tokens)
+        return thoughts.separate(text, self.reader.prompter.opens_thoughts).answer if self.reader.thinks else text
+
+    def is_enough(self, model: PreTrainedModel, so_far: list[int]) -> bool:
+        return len(so_far) >= self.room or _end(self.said(model, so_far), self.stops) is not None
+
+    def sample(self, model: PreTrainedModel, written: list[int]) -> dict[str, Any]:
+        text = self.said(model, written)
+        return {"answer": text[: _end(text, self.stops)], "cut": self.removed}
+
+
+def answer_together(
+    model: PreTrainedModel,
+    reader: Reader,
+    requests: Sequence[Request],
+    length: int,
+    progress: OnProgress | None = None,
+) -> list[dict[str, Any]]:
+    """The samples of several requests that ask for text, read and answered in one batch."""
+    asked = [_Asked.of(reader, reader.made_safe(request), length) for request in requests]
+    room, longest = max(one.room for one in asked), max(len(one.ids) for one in asked)
+
+    def ends(one: _Asked) -> Callable[[list[int]], bool]:
+        def is_enough(so_far: list[int]) -> bool:
+            if progress:
+                progress(longest + len(so_far), longest + room)
+            return one.is_enough(model, so_far)
+
+        return is_enough
+
+    tell = (lambda done, of: progress(done, of + room)) if progress else None
+    ids, enough = [one.ids for one in asked], [ends(one) for one in asked]
+    rows = generate_together(model, ids, Sampling(room), piece=PIECE, are_enough=enough, progress=tell)
+    return [one.sample(model, row) for one, row in zip(asked, rows, strict=True)]
+
+
+def _generate(cache: PromptCache, reader: Reader, request: Request, length: int, progress) -> dict[str, Any]:
+    asked = _Asked.of(reader, request, length)
+    total = len(asked.ids) + asked.room  # what is written counts too: long answers take longer than their prompts
+    _read(cache, asked.ids, total, progress)
 
     def is_enough(so_far: list[int]) -> bool:
         if progress:
-            progress(len(found.ids) + len(so_far), total)
-        return _end(said(so_far), stops) is not None
+            progress(len(asked.ids) + len(so_far), total)
+        return asked.is_enough(cache.model, so_far)
 
-    written = cache.generate(found.ids, Sampling(room), is_enough=is_enough)
-    cache.keep(len(found.ids) - 1)  # what was written is no part of another prompt
-    text = said(written)
-    return {"answer": text[: _end(text, stops)], "cut": found.removed}
+    written = cache.generate(asked.ids, Sampling(asked.room), is_enough=is_enough)
+    cache.keep(len(asked.ids) - 1)  # what was written is no part of another prompt
+    return asked.sample(cache.model, written)
 
 
 def _end(text: str, stops: Sequence[str]) -> int | None:

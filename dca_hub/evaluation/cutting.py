@@ -55,6 +55,12 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, *, special: 
     return Cut([*before, *kept, *after], len(inner) - len(kept))
 
 
+def marked_document(prompt: str) -> str:
+    """The document that is marked in a prompt; an empty text where none is."""
+    start = next((mark for mark in _STARTS.values() if mark in prompt), None)
+    return prompt.partition(start)[2].partition(_END)[0] if start else ""
+
+
 def unmarked(prompt: str) -> str:
     for mark in (*_STARTS.values(), _END):
         prompt = prompt.replace(mark, "")

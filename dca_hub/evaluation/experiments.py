@@ -13,10 +13,10 @@ from typing import Any
 from dca_hub import manifest
 from dca_hub.control_tokens import ControlTokens, encode, opening_tokens
 from dca_hub.errors import DcaHubError, Fix
+from dca_hub.evaluation import batches, needle, perplexity, processes, runs
 from dca_hub.evaluation import log as logs
-from dca_hub.evaluation import needle, perplexity, processes, runs
 from dca_hub.evaluation.grid import Grid
-from dca_hub.evaluation.log import Log
+from dca_hub.evaluation.log import Log, Place, Together
 from dca_hub.evaluation.perplexity import Definition
 from dca_hub.evaluation.runs import Header, Run, Sample
 from dca_hub.evaluation.variants import Variant
@@ -156,6 +156,7 @@ def measure_needles(
     grid: Grid,
     *,
     text: str = "",
+    batch: int | None = None,
     out: Path | None = None,
     progress: OnProgress | None = None,
 ) -> Run:
@@ -164,39 +165,49 @@ def measure_needles(
     Args:
         task: passkey or needle.
         text: the haystack, where the grid's is none of prose, grass and pairs.
+        batch: prompts of a length that are asked together; by default as many as fit on a GPU, and one elsewhere.
 
     Raises DcaHubError for an empty haystack, lengths without room, or a file of another run.
     """
     maker = needle.prompts(subject.loaded.tokenizer, grid, text)
     settings = needle.settings(subject.loaded.tokenizer, grid)
 
-    def measure(at: Sample, report: OnProgress) -> Sample:
-        variant = subject.named(at["variant"])
-        trial_key = at["length"], at["depth"], at["trial"]
-        asked = needle.ask(variant.model_for(at["length"]), maker, grid.seed, trial_key, progress=report, piece=PIECE)
+    def measure_together(chosen: Sequence[Sample], report: OnProgress) -> list[Sample]:
+        variant = subject.named(chosen[0]["variant"])
+        model = variant.model_for(chosen[0]["length"])
+        places = [(at["length"], at["depth"], at["trial"]) for at in chosen]
+        asked = needle.ask_together(model, maker, grid.seed, places, progress=report, piece=PIECE)
         about = {"model": subject.model, "dca": variant.dca, "haystack": grid.haystack, "seed": grid.seed}
-        return {**about, **asked._asdict()}
+        return [{**about, **one._asdict()} for one in asked]
+
+    def measure(at: Sample, report: OnProgress) -> Sample:
+        return measure_together([at], report)[0]
 
     wanted = [
         ({"variant": variant.name, "length": length, "depth": depth, "trial": trial}, length)
         for variant in subject.variants
         for length, depth, trial in grid.trial_keys()
     ]
-    return run_experiment(subject, task, settings, wanted, measure, out, progress)
+    room = batches.Room(subject.loaded, batch)
+    alike = lambda place: (place[0]["variant"], place[0]["length"])
+    group = lambda places: batches.grouped(places, alike, lambda key: room.rows(key[1]))
+    return run_experiment(subject, task, settings, wanted, measure, out, progress, Together(group, measure_together))
 
 
 def run_experiment(
     subject: Subject,
     task: str,
     settings: dict[str, Any],
-    wanted: list[tuple[Sample, int]],
+    wanted: list[Place],
     measure: Callable[[Sample, OnProgress], Sample],
     out: Path | None,
     progress: OnProgress | None,
+    together: Together | None = None,
 ) -> Run:
     """`log.run_samples` by all processes that a launcher has started, under the header of this subject and task."""
-    group = processes.join()
+    all_of_us = processes.join()
     about = header(subject, task, settings)
-    share = {"writes": group.rank == 0} if subject.shared else {"rank": group.rank, "count": group.count}
+    rank, count = all_of_us.rank, all_of_us.count
+    share = {"writes": rank == 0} if subject.shared else {"rank": rank, "count": count}
     log = Log(out, about, **share)
-    return logs.run_samples(log, wanted, measure, wait=group.wait, progress=progress)
+    return logs.run_samples(log, wanted, measure, together=together, wait=all_of_us.wait, progress=progress)

@@ -1,7 +1,8 @@
 """Writing a run down as it is measured, by one process or by several, and going on with one that was stopped."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,24 @@ def _mend(path: Path) -> None:
             path.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
+Place = tuple[Sample, int]  # where a sample is taken, and what it costs
+
+
+@dataclass(frozen=True)
+class Together:
+    """How several places are measured at once: `group` says which, all of those that it is given in any order, and
+    `measure` gives a sample for each of them, telling (done, in all) as it goes."""
+
+    group: Callable[[Sequence[Place]], Iterable[list[Place]]]
+    measure: Callable[[Sequence[Sample], OnProgress], Sequence[Sample]]
+
+
 def run_samples(
     log: Log,
-    wanted: Iterable[tuple[Sample, int]],
+    wanted: Iterable[Place],
     measure: Callable[[Sample, OnProgress], Sample],
     *,
+    together: Together | None = None,
     wait: Callable[[], None] = lambda: None,
     progress: OnProgress | None = None,
 ) -> Run:
@@ -133,6 +147,7 @@ def run_samples(
     Args:
         wanted: the keys of the samples, each with what it costs (in tokens), in the order of the work.
         measure: gives what was measured for a key; it reports (done, in all) as it goes.
+        together: how several samples are measured at once; by default each by itself.
         wait: returns when all processes have called it.
         progress: told (tokens done, tokens in all) by this process; raising from it stops the work, and what was
             finished stays.
@@ -142,13 +157,18 @@ def run_samples(
     known = log.known()
     left = [(at, cost) for at, cost in wanted if sample_key(at) not in known][log.rank :: log.count]
     total, done = sum(cost for _, cost in left), 0
-    for at, cost in left:
+    for chosen in together.group(left) if together else ([one] for one in left):
+        cost = sum(cost for _, cost in chosen)
 
         def report(read: int, of: int, done: int = done, cost: int = cost) -> None:
             if progress:
                 progress(done + cost * read // max(1, of), total)
 
-        log.add({**at, **measure(at, report)})
+        places_of_it = [at for at, _ in chosen]
+        several = together and len(chosen) > 1
+        found = together.measure(places_of_it, report) if several else [measure(places_of_it[0], report)]
+        for at, one in zip(places_of_it, found, strict=True):
+            log.add({**at, **one})
         done += cost
         if progress:
             progress(done, total)

@@ -20,7 +20,7 @@ from dca_hub.evaluation import passkey, runs
 from dca_hub.evaluation.grid import Grid, Style
 from dca_hub.evaluation.passkey import ANSWER_ROOM, Haystack, Maker, Pairs, Prompt, Wording
 from dca_hub.evaluation.prompting import has_chat_format, require_chat_format
-from dca_hub.generation import PromptCache, Sampling, decode
+from dca_hub.generation import PIECE, PromptCache, Sampling, decode, generate_together
 from dca_hub.progress import OnProgress
 from dca_hub.prompts import Prompter
 from dca_hub.schema import build
@@ -169,32 +169,53 @@ def ask(
 
     piece: tokens that are read at a time; by default as many as keep a stop within reach.
     """
-    length, depth, trial = trial_key
-    prompt = maker.prompt(length, depth, random.Random(f"{seed} {length} {depth} {trial}"), wording)
-    started = time.monotonic()
-    prompter = Prompter(maker.tokenizer)
-    thinks = maker.style == "chat" and prompter.thinks
-    answer = _answer(model, maker.tokenizer, prompt, progress, piece, ANSWER_ROOM + (thoughts.ROOM if thinks else 0))
-    if thinks:
-        answer = thoughts.separate(answer, prompter.opens_thoughts).answer
-    found = passkey.is_found(prompt.key, answer)
-    around = _surroundings(maker.tokenizer, prompt)
-    return Asked(prompt.key, answer.strip(), found, around, round(time.monotonic() - started, 3))
-
-
-def _answer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: Prompt,
-    progress: OnProgress | None,
-    piece: int | None,
-    room: int,
-) -> str:
+    prompt, started = _prompt(maker, seed, trial_key, wording), time.monotonic()
     cache = PromptCache(model)
     for done in cache.read(prompt.ids, piece):
         if progress:
             progress(done, len(prompt.ids))
-    return decode(model, tokenizer, cache.generate(prompt.ids, Sampling(room)))
+    written = cache.generate(prompt.ids, Sampling(_room(maker)))
+    return _asked(model, maker, prompt, written, time.monotonic() - started)
+
+
+def ask_together(
+    model: PreTrainedModel,
+    maker: Maker,
+    seed: int,
+    places: Sequence[tuple[int, float, int]],
+    *,
+    progress: OnProgress | None = None,
+    piece: int = PIECE,
+) -> list[Asked]:
+    """The same for several places of one length, read and answered in one batch; `seconds` are of its share."""
+    if len(places) == 1:
+        return [ask(model, maker, seed, places[0], progress=progress, piece=piece)]
+    asked, started = [_prompt(maker, seed, place, None) for place in places], time.monotonic()
+    ids = [prompt.ids for prompt in asked]
+    written = generate_together(model, ids, Sampling(_room(maker)), piece=piece, progress=progress)
+    seconds = (time.monotonic() - started) / len(places)
+    return [_asked(model, maker, prompt, row, seconds) for prompt, row in zip(asked, written, strict=True)]
+
+
+def _prompt(maker: Maker, seed: int, place: tuple[int, float, int], wording: Wording | None) -> Prompt:
+    length, depth, trial = place
+    return maker.prompt(length, depth, random.Random(f"{seed} {length} {depth} {trial}"), wording)
+
+
+def _thinks(maker: Maker) -> bool:
+    return maker.style == "chat" and Prompter(maker.tokenizer).thinks
+
+
+def _room(maker: Maker) -> int:
+    return ANSWER_ROOM + (thoughts.ROOM if _thinks(maker) else 0)
+
+
+def _asked(model: PreTrainedModel, maker: Maker, prompt: Prompt, written: list[int], seconds: float) -> Asked:
+    answer = decode(model, maker.tokenizer, written)
+    if _thinks(maker):
+        answer = thoughts.separate(answer, Prompter(maker.tokenizer).opens_thoughts).answer
+    found = passkey.is_found(prompt.key, answer)
+    return Asked(prompt.key, answer.strip(), found, _surroundings(maker.tokenizer, prompt), round(seconds, 3))
 
 
 def _surroundings(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:

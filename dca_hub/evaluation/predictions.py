@@ -17,6 +17,9 @@ _LEVAL = {
     "leval_quality": "quality",
     "leval_coursera": "coursera",
     "leval_sfiction": "sci_fi",
+    "leval_gsm": "gsm100",
+    "leval_codeu": "codeU",
+    "leval_topic_retrieval": "topic_retrieval_longchat",
 }
 _FEW_SHOT = {
     "fewshot_narrativeqa": "few_shot_narrative_qa",

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer
 
 from dca_hub import cli, json_lines
 from dca_hub.errors import DcaHubError
@@ -22,7 +23,9 @@ from support.tiny_checkpoints import byte_tokenizer
 NEEDED = "needs the optional packages: pip install -r requirements-evaluate.txt"
 FEW = ("narrative_qa", "qasper", "quality", "qmsum")
 OURS = ["fewshot_narrativeqa", "fewshot_qasper", "fewshot_quality", "fewshot_qmsum",
-        "leval_toefl", "leval_quality", "leval_coursera", "leval_sfiction"]  # fmt: skip
+        "leval_toefl", "leval_quality", "leval_coursera", "leval_sfiction",
+        "leval_gsm", "leval_codeu", "leval_topic_retrieval"]  # fmt: skip
+CORRECTED = ["leval_toefl", "leval_quality", "leval_coursera", "leval_gsm", "leval_codeu"]  # published scores beside it
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,12 @@ def data(tmp_path_factory):
     exam = {"input": "A text. " * 60, "instructions": ["Which?", "And?"], "outputs": ["A", "AB"], "evaluation": "exam"}
     for name in ("tpo", "quality", "coursera"):
         write(name, [exam])
+    for name, answers in (
+        ("gsm100", ["18", "5"]),
+        ("codeU", ["[6 15]", "this"]),
+        ("topic_retrieval_longchat", ["Art", "Food"]),
+    ):
+        write(name, [{**exam, "outputs": answers}])
     so = "Is it so, based on the world described in the document."
     write("sci_fi", [{**exam, "instructions": [so], "outputs": ["True [fact: False]"]}])
     return place
@@ -126,11 +135,11 @@ def test_a_task_that_lacks_a_package_says_so(folder, capsys, monkeypatch):
     assert "install the `wonderwords` package" in error and "pip install -r requirements-evaluate.txt" in error
 
 
-def test_ruler_names_its_metric_after_the_length():
-    values = {"alias": "vt", "4096,none": 0.5, "4096_stderr,none": 0.1, "8192,none": -1.0, "8192_stderr,none": "N/A"}
+def test_numbers_are_told_from_names_and_errors():
+    values = {"alias": "vt", "accuracy,none": 0.5, "accuracy_stderr,none": 0.1}
     results = {"results": {"ruler_vt": values, "other": {"acc,none": 0.25, "acc_stderr,none": "N/A", "f1,get": 1}},
                "n-samples": {"ruler_vt": {"effective": 7}}}  # fmt: skip
-    assert harness._numbers(results, 4096) == {
+    assert harness._numbers(results) == {
         ("ruler_vt", "accuracy"): (0.5, 0.1, 7),
         ("other", "acc"): (0.25, None, 0),
         ("other", "f1 (get)"): (1.0, None, 0),
@@ -166,7 +175,7 @@ def test_our_tasks_run_resume_and_say_what_was_cut(folder, data, tmp_path, capsy
     assert (tmp_path / "tasks.predictions" / "plain-500" / "tpo.jsonl").is_file()
     settings = found["fewshot_qmsum"].header["settings"]
     assert settings["metric"] == "rouge_geometric_mean" and settings["lm_eval"] == version("lm_eval")
-    assert said.count("1 of 1 prompts were cut to 500 tokens") == len(OURS) + 3, (
+    assert said.count("1 of 1 prompts were cut to 500 tokens") == len(OURS) + len(CORRECTED), (
         "once a table, though two models were asked"
     )
     answers = out.with_name("tasks.answers.jsonl")
@@ -193,6 +202,31 @@ def test_other_words_are_asked_again(folder, data, tmp_path, monkeypatch):
         assert len(asked) == count
         assert runs.read(out)[0].samples[0]["cut"] == runs.read(out)[0].samples[0]["samples"] == 2
     assert "Or?" in asked[-1].context
+
+
+def test_batches_answer_what_one_prompt_after_another_does(folder, tmp_path, monkeypatch):
+    """Prompts of like length go together; questions about one document do not, since it is read once for them."""
+    pytest.importorskip("lm_eval", reason=NEEDED)
+    place, together = tmp_path / "data", []
+    place.mkdir()
+    few = {"query": "What?", "query_examples": ["Who?"], "output_examples": [" me"], "output": "this"}
+    entries = [{**few, "id": f"q{k}", "input": f"Document {k}. " * (12 + k % 3)} for k in range(5)]
+    (place / "few_shot_quality.jsonl").write_text("".join(json.dumps(one) + "\n" for one in entries))
+    exam = {"input": "A text. " * 20, "instructions": ["Which?", "And?"], "outputs": ["A", "B"]}
+    (place / "tpo.jsonl").write_text(json.dumps(exam) + "\n")
+    monkeypatch.setattr(Request, "room", 12)
+    monkeypatch.setattr(
+        harness, "answer_together", lambda *args: together.append(len(args[2])) or answering.answer_together(*args)
+    )
+    found = []
+    for batch in ("1", "3"):
+        out = tmp_path / f"{batch}.jsonl"
+        command = ["evaluate", str(folder), "--tasks", "fewshot_quality,leval_toefl", "--data", str(place), "--plain"]
+        assert cli.main([*command, "--lengths", "300,900", "--batch", batch, "--out", str(out)]) == 0
+        found.append(runs.read(out.with_name(f"{batch}.answers.jsonl"))[0].samples)
+        assert bool(together) is (batch == "3")
+    assert found[0] == found[1] and len(found[0]) == 2 * 2 * 7
+    assert set(together) <= {2, 3} and sum(together) >= 12
 
 
 def test_two_processes_answer_what_one_does(folder, data, tmp_path):
@@ -235,10 +269,12 @@ def test_what_is_so_in_the_world_is_not_asked_by_the_document(loaded, folder, da
     from dca_hub.evaluation.experiments import Subject
 
     subject = Subject.of(loaded, variants.build(loaded))
-    by_document, by_world = harness._collect(subject, ["leval_sfiction"], {"data": str(data)}, None, False).values()
+    tasks = harness.build_tasks(["leval_sfiction"], {"data": str(data)}, 900, None, False, None)
+    by_document, by_world = harness._collect(subject, tasks).values()
     assert "Answer by the evidence in the document" in by_document.context and "A text." in by_document.context
     assert (
-        by_world.context == "Is it so, based on the real-world knowledge and facts up until your last training Answer:"
+        by_world.context == "Is it so, based on the real-world knowledge and facts up until your last training Please "
+        "directly answer without any additional output or explanation. Answer:"
     )
 
 
@@ -249,18 +285,26 @@ def test_scores_are_those_of_the_answers(loaded, folder, data, monkeypatch):
     from dca_hub.evaluation.experiments import Subject
 
     said = {"fewshot_qasper": iter(["\n\nthis\nQuestion: more", "something this"]), "leval_coursera": iter(["A", "A"]),
-            "leval_sfiction": iter(["True.", "It is true"])}  # fmt: skip
-    monkeypatch.setattr(harness, "answer", lambda model, reader, request, length, tell, cache: {
-        "answer": next(said["fewshot_qasper" if "Who?" in request.context else "leval_coursera"
-                            if "Which?" in request.context or "And?" in request.context else "leval_sfiction"]),
-        "cut": 0})  # fmt: skip
+            "leval_sfiction": iter(["True.", "It is true"]), "leval_gsm": iter(["It is 18 eggs.", "The answer is 5.5"]),
+            "leval_codeu": iter(["It prints [6, 15].", "this"]),
+            "leval_topic_retrieval": iter(["art", "Space"])}  # fmt: skip
+    words = {"fewshot_qasper": "Who?", "leval_gsm": "End the response with", "leval_codeu": "code base",
+             "leval_topic_retrieval": "record of our conversation", "leval_coursera": "multiple-choice",
+             "leval_sfiction": "Is it so"}  # fmt: skip
+    asked = lambda request: next(name for name, said_there in words.items() if said_there in request.context)
+    monkeypatch.setattr(
+        harness, "answer", lambda model, reader, request, *_: {"answer": next(said[asked(request)]), "cut": 0}
+    )
     subject = Subject.of(loaded, variants.build(loaded))
     names = list(said)
     found = harness.measure_tasks(subject, names, [900], data=str(data))
-    scores = {run.task: run.samples[0]["score"] for run in found if run.samples[0]["id"] != "exam_as_published"}
+    scores = {run.task: run.samples[0]["score"] for run in found if "published" not in run.samples[0]["id"]}
+    published = {run.task: run.samples[0]["score"] for run in found if "published" in run.samples[0]["id"]}
     assert scores["fewshot_qasper"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores["leval_coursera"] == pytest.approx((1 + 0.25) / 2)
     assert scores["leval_sfiction"] == pytest.approx(0.5)
+    assert scores["leval_gsm"] == 0.5 and published["leval_gsm"] == 1, "5.5 is published as 5"
+    assert scores["leval_codeu"] == 1 and published["leval_codeu"] == 0.5 and scores["leval_topic_retrieval"] == 0.5
     assert all(run.samples[0]["samples"] == 2 for run in found)
 
 
@@ -299,3 +343,21 @@ def test_what_cannot_be_evaluated_has_its_sentence(args, words, folder, data, tm
     assert cli.main(command) == 2
     error = capsys.readouterr().err.strip()
     assert words in error and len(error.splitlines()) == 1
+
+
+def test_no_code_of_a_tokenizer_is_within_reach_of_the_harness(loaded, tmp_path):
+    """RULER loads the tokenizer by itself, and trusts it."""
+    pointing = copy.deepcopy(loaded.tokenizer)
+    pointing.init_kwargs["auto_map"] = {"AutoTokenizer": [None, "tokenization_foo.Foo"]}
+    folder = harness._plain_tokenizer(replace(loaded, tokenizer=pointing), tmp_path)
+    assert not [path for path in tmp_path.glob("*") if "auto_map" in path.read_text(encoding="utf-8")]
+    text = "The heron stood."
+    assert AutoTokenizer.from_pretrained(folder)(text)["input_ids"] == loaded.tokenizer(text)["input_ids"]
+
+
+def test_what_comes_from_the_network_is_said_first(tmp_path):
+    names = ["niah_single_1", "niah_single_2", "ruler_qa_squad", "leval_toefl", "longbench_narrativeqa"]
+    essays, questions, files, other = harness.from_hub(names, None, None)
+    assert "--essays DIR" in essays and essays.endswith("niah_single_2") and questions.endswith("ruler_qa_squad")
+    assert "--data DIR" in files and other.endswith("longbench_narrativeqa")
+    assert harness.from_hub(names[:2], None, tmp_path) == harness.from_hub(["leval_toefl"], "data", None) == []

@@ -9,7 +9,7 @@ from datasets import Dataset
 from dca_hub import json_lines
 from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import metrics
-from dca_hub.evaluation.cutting import marked
+from dca_hub.evaluation.cutting import Side, marked
 
 LEVAL = "L4NLP/LEval"
 _FEW_SHOT = "the authors' few-shot data (few-shot/data of their repository)"
@@ -171,6 +171,27 @@ def coursera(data: str | None = None, **_):
     return _exam("coursera", True, data)
 
 
+def _followed(name: str, side: Side, data: str | None) -> dict[str, Dataset]:
+    """Questions that follow their document as they are, without a word about it."""
+    rows = [
+        {"prompt": f"{marked(document, side)}\n\n{question}", "reference": answer, "question": question, "gt": answer}
+        for document, question, answer in _leval(name, data)
+    ]
+    return {"test": Dataset.from_list(rows)}
+
+
+def gsm100(data: str | None = None, **_):
+    return _followed("gsm100", "right", data)
+
+
+def code_u(data: str | None = None, **_):
+    return _followed("codeU", "left", data)  # what is called stands at the end
+
+
+def topic_retrieval(data: str | None = None, **_):
+    return _followed("topic_retrieval_longchat", "right", data)
+
+
 def sci_fi(data: str | None = None, **_):
     """Each statement twice: by the document, and by what is so in the world, as the reference "True [fact: False]" has
     it; the score is the mean of both."""
@@ -183,7 +204,8 @@ def sci_fi(data: str | None = None, **_):
             )
         asked = question.replace("based on the world described in the document.", world)
         # What is so in the world is asked without the instruction to go by the document.
-        for by, prompt, answer in ((True, _with_document(document, question), by_document), (False, asked, fact)):
+        alone = f"{asked} Please directly answer without any additional output or explanation. "
+        for by, prompt, answer in ((True, _with_document(document, question), by_document), (False, alone, fact)):
             row = {"prompt": prompt, "reference": metrics.judged(answer), "by_document": by}
             rows.append({**row, "question": question, "gt": reference})
     return {"test": Dataset.from_list(rows)}
@@ -196,3 +218,20 @@ def score_exam(doc: dict, results: list[str]) -> dict[str, float]:
 
 def score_judged(doc: dict, results: list[str]) -> dict[str, float]:
     return {"accuracy": float(metrics.judged(results[0]) == doc["reference"])}
+
+
+def score_solved(doc: dict, results: list[str]) -> dict[str, float]:
+    asked = results[0], doc["reference"]
+    return {"exact_match": metrics.solved(*asked), "exact_match_as_published": metrics.published_solved(*asked)}
+
+
+def score_printed(doc: dict, results: list[str]) -> dict[str, float]:
+    asked = results[0], doc["reference"]
+    return {
+        "exact_match": metrics.printed(*asked),
+        "exact_match_as_published": metrics.printed(*asked, published=True),
+    }
+
+
+def score_topic(doc: dict, results: list[str]) -> dict[str, float]:
+    return {"exact_match": metrics.holds(results[0], doc["reference"])}
