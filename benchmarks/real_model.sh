@@ -1,41 +1,87 @@
 #!/usr/bin/env bash
 # What Dual Chunk Attention does to a real model, SmolLM2-135M-Instruct (window 8,192): sizes chosen on one text,
-# perplexity and pass keys on another, and two questions over a PDF. Files of JSON lines, and a report, in OUT. What is
-# finished is not measured again, so it can be stopped and started. The whole needs a GPU; --short is for a CPU.
+# perplexity and needles on another, RULER, and questions about a document. Files of JSON lines, pictures, a transcript
+# and a report, in OUT. What is finished is not measured again, so it can be stopped and started, part by part.
 #
-#     bash benchmarks/real_model.sh OUT UNSEEN.txt.gz TUNING.txt.gz PAPER.pdf [--short]
+#     bash benchmarks/real_model.sh OUT UNSEEN.txt.gz TUNING.txt.gz PAPER.pdf [--short] [--only PART,PART]
 #
-# UNSEEN and TUNING are different novels; PAPER has 2 to 4 times the window in tokens. A checkpoint that is here
-# already: MODEL=DIR (no network is needed then). Another python: PYTHON=...
+# UNSEEN and TUNING are different novels; PAPER has 2 to 4 times the window in tokens, such as fhs-3.0.pdf of Debian's
+# package debian-policy. PART is tune, perplexity, needle, passkey, paper, ruler or report. The whole needs a GPU, about
+# half an hour of an H200; --short is for two cores, 20 minutes, without passkey and ruler. Environment: MODEL=DIR, a checkpoint or
+# a GGUF file that is here already (no network is needed then); PYTHON=...; and other sizes than the usual: LENGTHS,
+# WINDOWS, NEEDLES, DEPTHS, TRIALS, PAGES (of PAPER), TIMES (of the window, to tune at), and RULER and LIMIT, its lengths
+# and prompts a task (it needs requirements-evaluate.txt).
 set -euo pipefail
-out=${1:?a folder for the results} unseen=${2:?novels to report on} tuning=${3:?other novels, to choose the sizes with}
-paper=${4:?a PDF of 2 to 4 times the window} short=${5:-}
+usage="usage: real_model.sh OUT UNSEEN.txt.gz TUNING.txt.gz PAPER.pdf [--short] [--only PART,PART]"
+out=${1:?$usage} unseen=${2:?$usage} tuning=${3:?$usage} paper=${4:?$usage}
+shift 4
+short='' only=tune,perplexity,needle,passkey,paper,ruler,report
+while [ $# -gt 0 ]; do
+    case $1 in
+        --short) short=yes; shift ;;
+        --only) only=${2:?$usage}; shift 2 ;;
+        *) echo "$usage" >&2; exit 2 ;;
+    esac
+done
+for part in ${only//,/ }; do
+    case $part in tune | perplexity | needle | passkey | paper | ruler | report) ;;
+        *) echo "there is no part $part; $usage" >&2; exit 2 ;;
+    esac
+done
 mkdir -p "$out"
 out=$(realpath "$out") unseen=$(realpath "$unseen") tuning=$(realpath "$tuning") paper=$(realpath "$paper")
 model=$(realpath "${MODEL:-$out/smollm2-135m-instruct}")
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
-dca() { "$python" -m dca_hub "$@"; }
+dca() { echo "+ dca-hub $*" >&2; "$python" -m dca_hub "$@"; }
+wanted() { [[ ,$only, == *,$1,* ]]; }
 
-if [ "$short" = --short ]; then
-    lengths=2k,8k,16k windows=1 keys=512,2k depths=3 trials=1 tune_times=2
+if [ -n "$short" ]; then
+    lengths=${LENGTHS:-2k,8k,16k} windows=${WINDOWS:-1} compare=() scaled=() needles=${NEEDLES:-2k,16k}
+    depths=${DEPTHS:-1} trials=${TRIALS:-1} answers=60
+    pages=${PAGES-1-33} # of fhs-3.0.pdf: 2.1 times the window
 else
-    lengths=8k,16k,32k,64k,128k windows=20 keys=4k,8k,16k,32k,64k,128k depths=11 trials=5 tune_times=8
+    lengths=${LENGTHS:-8k,16k,32k,64k,128k} windows=${WINDOWS:-20} needles=${NEEDLES:-4k,8k,16k,32k,64k,128k}
+    depths=${DEPTHS:-11} trials=${TRIALS:-5} answers=120 pages=${PAGES-}
+    compare=(--compare ntk,yarn,dca+yarn) scaled=(--compare ntk,yarn)
 fi
 
-[ -f "$model/config.json" ] || "$python" benchmarks/real_model.py "$model"
+[ -f "$model" ] || [ -f "$model/config.json" ] || "$python" benchmarks/real_model.py "$model"
 
-# The sizes that `package` chooses by itself, and those chosen on other novels than the ones reported on.
-if [ "$short" = --short ]; then
-    [ -d "$out/tuned" ] || dca package "$model" --weights link --out "$out/tuned" --chunk-size 7680 --local-size 512
-else
-    [ -d "$out/tuned" ] || dca package "$model" --weights link --out "$out/tuned" --tune "$tuning" \
-        --tune-times $tune_times 2> "$out/tuning.log"
+# The sizes: chosen on other novels than the ones reported on; on a CPU those that a GPU has chosen before.
+if [ ! -d "$out/tuned" ]; then
+    if [ -n "$short" ]; then
+        dca package "$model" --weights link --out "$out/tuned" --chunk-size 7680 --local-size 512
+    elif wanted tune; then
+        dca package "$model" --weights link --out "$out/tuned" --tune "$tuning" --tune-times "${TIMES:-8}" 2>&1 |
+            tee "$out/tuning.log"
+    else
+        echo "real_model.sh: there is no $out/tuned: run the part tune first" >&2
+        exit 2
+    fi
 fi
-dca perplexity "$model" --text "$unseen" --lengths $lengths --windows $windows --plain \
-    --compare ntk,yarn,dca+yarn --out "$out/perplexity.jsonl"
-dca perplexity "$out/tuned" --text "$unseen" --lengths $lengths --windows $windows --out "$out/perplexity-tuned.jsonl"
-if [ "$short" != --short ]; then
+
+# The most telling first: what is measured later may be left to another call.
+if wanted perplexity; then
+    dca perplexity "$out/tuned" --text "$unseen" --lengths $lengths --windows $windows --plain \
+        "${compare[@]}" --out "$out/perplexity-tuned.jsonl"
+fi
+if wanted needle; then
+    dca needle "$out/tuned" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" --plain \
+        "${scaled[@]}" --out "$out/needle-tuned.jsonl"
+fi
+if wanted paper; then
+    "$python" benchmarks/side_by_side.py "$out/tuned" "$paper" "$out/paper" --tokens $answers \
+        ${pages:+--pages "$pages"} "What is this document about?" "What is /srv for?" \
+        "Which directory holds essential user command binaries?"
+fi
+if wanted passkey && [ -z "$short" ]; then
+    dca passkey "$out/tuned" --lengths $needles --depths $depths --trials $trials --plain --out "$out/passkey-tuned.jsonl"
+fi
+
+# What the choice of sizes is worth: the authors' rule, and with temperatures.
+if [ -z "$short" ] && wanted perplexity; then
+    dca perplexity "$model" --text "$unseen" --lengths $lengths --windows $windows --out "$out/perplexity.jsonl"
     for temperature in 0.05 0.1; do
         [ -d "$out/warm-$temperature" ] || dca package "$model" --weights link --out "$out/warm-$temperature" \
             --temperature $temperature
@@ -43,20 +89,19 @@ if [ "$short" != --short ]; then
             --out "$out/perplexity-$temperature.jsonl"
     done
 fi
-# Pass keys in the chat format, with the sizes chosen and with the usual ones; and the scalings without DCA.
-dca needle "$out/tuned" --lengths $keys --depths $depths --trials $trials --haystack "$unseen" --plain \
-    --compare ntk,yarn --out "$out/needle-tuned.jsonl"
-dca needle "$model" --lengths $keys --depths $depths --trials $trials --haystack "$unseen" --out "$out/needle.jsonl"
+if [ -z "$short" ] && wanted needle; then
+    dca needle "$model" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" \
+        --out "$out/needle.jsonl"
+fi
 
-if [ "$short" = --short ]; then pages=(--pages 1-4); else pages=(); fi
-ask() { # NAME QUESTION [OPTIONS]: one JSON object a file
-    local name=$1 question=$2
-    shift 2
-    [ -s "$out/ask-$name.json" ] || { dca ask "$out/tuned" "$question" --pdf "$paper" --json --max-new-tokens 120 \
-        ${pages[@]+"${pages[@]}"} "$@" > "$out/ask-$name.part" && mv "$out/ask-$name.part" "$out/ask-$name.json"; }
-}
-ask about-dca "What is this document about?"
-ask about-plain "What is this document about?" --no-dca
-ask first-dca "What does the first section say?"
-ask first-plain "What does the first section say?" --no-dca
-dca report "$out"
+if [ -z "$short" ] && wanted ruler; then
+    # Needles are hidden in the novels. NLTK's rules for sentences come from the network: these know no abbreviations.
+    rules=$out/nltk/tokenizers/punkt_tab/english
+    mkdir -p "$out/essays" "$rules"
+    touch "$rules"/{collocations.tab,sent_starters.txt,abbrev_types.txt,ortho_context.tab}
+    [ -s "$out/essays/novels.txt" ] || { zcat -f "$unseen" | head -c 3000000 > "$out/essays/novels.txt" || true; }
+    NLTK_DATA=$out/nltk dca evaluate "$out/tuned" --lengths "${RULER:-4k,8k,16k,32k}" --limit "${LIMIT:-25}" --plain --compare yarn \
+        --tasks niah_single_1,niah_single_2,niah_single_3,niah_multikey_1,niah_multivalue,niah_multiquery,ruler_vt \
+        --essays "$out/essays" --out "$out/ruler.jsonl"
+fi
+if wanted report; then dca report "$out"; fi

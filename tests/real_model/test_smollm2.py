@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import Hub
+from machines import Machine
 
 from dca_hub import extend
 from dca_hub.conversation import Answered, Conversation
 from dca_hub.documents import Document, Page
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
-from dca_hub.generation import PromptCache, Sampling, decode
+from dca_hub.generation import PromptCache, Sampling, decode, generate_together
 from dca_hub.loading import load
 from dca_hub.modeling.dual_chunk_config import geometry_from_config
 from dca_hub.packaging import package
@@ -90,6 +92,58 @@ def test_it_answers_over_a_document_beyond_a_small_window(loaded):
         if isinstance(event, Answered)
     ][-1]
     assert "Quillfeather" in answered.text and [citation.page for citation in answered.citations] == [1]
+
+
+def test_a_padded_batch_gives_what_each_prompt_gives_alone_beyond_the_chunk(loaded):
+    small = extend(loaded.base, 128)
+    facts = ("The ferry leaves at nine. ", "The miller has two sons, and the heron stood by the river. ")
+    asked = [text * times + "What leaves at nine?" for text, times in zip((*facts, facts[0] * 2), (30, 20, 3))]
+    chat = lambda text: loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
+    )
+    prompts = [chat(text) for text in asked]
+    assert len({len(prompt) for prompt in prompts}) == 3 and max(map(len, prompts)) > 256
+    alone = [PromptCache(small).generate(prompt, Sampling(12)) for prompt in prompts]
+    assert generate_together(small, prompts, Sampling(12), piece=100) == alone
+
+
+def test_it_is_published_and_loaded_back(made, tmp_path):
+    """To a Hub on loopback: the checks of the package in its own precision are among it."""
+    with Hub().running() as hub:
+        done = _publish(made.folder, hub, tmp_path)
+        assert "loaded back from the Hub: DualChunkLlamaForCausalLM, the package's tokenizer, logits within" in done
+        assert hub.model("me/smollm2-dca").files["config.json"] == (made.folder / "config.json").read_bytes()
+
+
+def _publish(folder: Path, hub: Hub, place: Path, seconds: int = 280) -> str:
+    home = place / "publisher"
+    home.mkdir()
+    machine = Machine(home, hub, seconds=seconds)
+    return machine.dca_hub("publish", str(folder), "me/smollm2-dca", "--weights", "copy").stdout
+
+
+@pytest.mark.slow
+def test_more_than_two_gigabytes_of_trained_bfloat16_pass_verification_and_are_published(made, tmp_path):
+    """The model with embedding tables that are made larger by rows of the scale of trained ones. Takes 8 GiB."""
+    small, rows = load(str(made.folder), dtype="bfloat16"), 920_000
+    model, base = small.base, tmp_path / "large"
+    trained = model.get_input_embeddings().weight.data
+    more = trained[torch.arange(rows - len(trained)) % len(trained)]
+    table = torch.cat([trained, more])
+    model.config.tie_word_embeddings, model.config.vocab_size = False, rows
+    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(table))
+    head = torch.nn.Linear(table.shape[1], rows, bias=False, dtype=table.dtype)
+    head.weight = torch.nn.Parameter(table.clone())
+    model.set_output_embeddings(head)
+    model.save_pretrained(base)
+    small.tokenizer.save_pretrained(base)
+    assert sum(path.stat().st_size for path in base.glob("*.safetensors")) > 2_000_000_000
+    del model, small, table, more, head
+    large = package(str(base), tmp_path / "large-dca", weights="link")
+    found = list(verify(large.folder, tokens=64))
+    assert not [finding for finding in found if finding.outcome is Outcome.FAILED], found
+    with Hub().running() as hub:
+        assert "loaded back from the Hub" in _publish(large.folder, hub, tmp_path, seconds=1800)
 
 
 def test_no_document_speaks_as_the_user(loaded):
