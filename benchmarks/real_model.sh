@@ -6,11 +6,11 @@
 #     bash benchmarks/real_model.sh OUT UNSEEN.txt.gz TUNING.txt.gz PAPER.pdf [--short] [--only PART,PART]
 #
 # UNSEEN and TUNING are different novels; PAPER has 2 to 4 times the window in tokens, such as fhs-3.0.pdf of Debian's
-# package debian-policy. PART is tune, perplexity, needle, passkey, paper, ruler or report. The whole needs a GPU, about
-# half an hour of an H200; --short is for two cores, 20 minutes, without passkey and ruler. Environment: MODEL=DIR, a checkpoint or
-# a GGUF file that is here already (no network is needed then); PYTHON=...; and other sizes than the usual: LENGTHS,
-# WINDOWS, NEEDLES, DEPTHS, TRIALS, PAGES (of PAPER), TIMES (of the window, to tune at), and RULER and LIMIT, its lengths
-# and prompts a task (it needs requirements-evaluate.txt).
+# package debian-policy. PART is tune, perplexity, needle, passkey, paper, ruler or report. The whole needs a GPU;
+# --short, for two cores, is perplexity at two lengths and the questions, with sizes that were chosen on a GPU.
+# Environment: MODEL=PATH, a checkpoint or a GGUF file that is here already (no network is needed then); PYTHON=...; and
+# other sizes than the usual: LENGTHS, WINDOWS, NEEDLES, DEPTHS, TRIALS, PAGES (of PAPER), TIMES (of the window, to tune
+# at), and RULER and LIMIT, its lengths and prompts a task (it needs requirements-evaluate.txt).
 set -euo pipefail
 usage="usage: real_model.sh OUT UNSEEN.txt.gz TUNING.txt.gz PAPER.pdf [--short] [--only PART,PART]"
 out=${1:?$usage} unseen=${2:?$usage} tuning=${3:?$usage} paper=${4:?$usage}
@@ -37,9 +37,8 @@ dca() { echo "+ dca-hub $*" >&2; "$python" -m dca_hub "$@"; }
 wanted() { [[ ,$only, == *,$1,* ]]; }
 
 if [ -n "$short" ]; then
-    lengths=${LENGTHS:-2k,8k,16k} windows=${WINDOWS:-1} compare=() scaled=() needles=${NEEDLES:-2k,16k}
-    depths=${DEPTHS:-1} trials=${TRIALS:-1} answers=60
-    pages=${PAGES-1-33} # of fhs-3.0.pdf: 2.1 times the window
+    lengths=${LENGTHS:-2k,9k} windows=${WINDOWS:-1} compare=() needles= depths= trials= scaled=() answers=60
+    pages=${PAGES-1-32} # of fhs-3.0.pdf: twice the window, most of the time
 else
     lengths=${LENGTHS:-8k,16k,32k,64k,128k} windows=${WINDOWS:-20} needles=${NEEDLES:-4k,8k,16k,32k,64k,128k}
     depths=${DEPTHS:-11} trials=${TRIALS:-5} answers=120 pages=${PAGES-}
@@ -64,19 +63,20 @@ fi
 # The most telling first: what is measured later may be left to another call.
 if wanted perplexity; then
     dca perplexity "$out/tuned" --text "$unseen" --lengths $lengths --windows $windows --plain \
-        "${compare[@]}" --out "$out/perplexity-tuned.jsonl"
+        ${compare[@]+"${compare[@]}"} --out "$out/perplexity-tuned.jsonl"
 fi
-if wanted needle; then
+if [ -z "$short" ] && wanted needle; then
     dca needle "$out/tuned" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" --plain \
-        "${scaled[@]}" --out "$out/needle-tuned.jsonl"
+        ${scaled[@]+"${scaled[@]}"} --out "$out/needle-tuned.jsonl"
 fi
 if wanted paper; then
     "$python" benchmarks/side_by_side.py "$out/tuned" "$paper" "$out/paper" --tokens $answers \
         ${pages:+--pages "$pages"} "What is this document about?" "What is /srv for?" \
         "Which directory holds essential user command binaries?"
 fi
-if wanted passkey && [ -z "$short" ]; then
-    dca passkey "$out/tuned" --lengths $needles --depths $depths --trials $trials --plain --out "$out/passkey-tuned.jsonl"
+if [ -z "$short" ] && wanted passkey; then
+    dca passkey "$out/tuned" --lengths $needles --depths $depths --trials $trials --plain \
+        --out "$out/passkey-tuned.jsonl"
 fi
 
 # What the choice of sizes is worth: the authors' rule, and with temperatures.
@@ -100,8 +100,8 @@ if [ -z "$short" ] && wanted ruler; then
     mkdir -p "$out/essays" "$rules"
     touch "$rules"/{collocations.tab,sent_starters.txt,abbrev_types.txt,ortho_context.tab}
     [ -s "$out/essays/novels.txt" ] || { zcat -f "$unseen" | head -c 3000000 > "$out/essays/novels.txt" || true; }
-    NLTK_DATA=$out/nltk dca evaluate "$out/tuned" --lengths "${RULER:-4k,8k,16k,32k}" --limit "${LIMIT:-25}" --plain --compare yarn \
-        --tasks niah_single_1,niah_single_2,niah_single_3,niah_multikey_1,niah_multivalue,niah_multiquery,ruler_vt \
-        --essays "$out/essays" --out "$out/ruler.jsonl"
+    tasks=niah_single_1,niah_single_2,niah_single_3,niah_multikey_1,niah_multivalue,niah_multiquery,ruler_vt
+    NLTK_DATA=$out/nltk dca evaluate "$out/tuned" --lengths "${RULER:-4k,8k,16k,32k}" --limit "${LIMIT:-25}" --plain \
+        --compare yarn --tasks $tasks --essays "$out/essays" --out "$out/ruler.jsonl"
 fi
 if wanted report; then dca report "$out"; fi
