@@ -44,7 +44,7 @@ def config(name: str, length: int, limit: int | None = None, essays: Path | None
     Args:
         name: one of `ruler.TASKS`.
         length: tokens of a prompt and its answer.
-        limit: so many prompts; needles are made so many only.
+        limit: so many prompts; but for questions no more are made.
         essays: a folder of .txt files for the tasks that hide needles in essays.
 
     Raises DcaHubError for a folder without text, or when a package of RULER is missing.
@@ -60,7 +60,7 @@ def config(name: str, length: int, limit: int | None = None, essays: Path | None
     one_of_them = name in _QUESTIONS
     return {
         "task": name,
-        "custom_dataset": _needles(name, length, limit, essays) if name in _NEEDLES else _dataset_of_harness(name),
+        "custom_dataset": _dataset(name, length, min(PROMPTS, limit or PROMPTS), essays),
         "output_type": "generate_until",
         "test_split": "test",
         "doc_to_text": "{{input}}",
@@ -80,38 +80,45 @@ def _score(clean: Callable, one_is_enough: bool, doc: dict, results: list[str]) 
     return {"accuracy": score(answer, doc["outputs"])}
 
 
-def _dataset_of_harness(name: str) -> Callable:
-    from lm_eval.tasks.ruler import cwe_utils, fwe_utils, qa_utils, vt_utils
+def _dataset(name: str, length: int, count: int, essays: Path | None) -> Callable:
+    from lm_eval.tasks.ruler import cwe_utils, fwe_utils, qa_utils
 
-    return {
-        "ruler_vt": vt_utils.get_vt_dataset,
-        "ruler_cwe": cwe_utils.get_cw_dataset,
-        "ruler_fwe": fwe_utils.fwe_download,
-        "ruler_qa_squad": qa_utils.get_squad,
-        "ruler_qa_hotpot": qa_utils.get_hotpotqa,
-    }[name]
+    questions = {"ruler_qa_squad": qa_utils.get_squad, "ruler_qa_hotpot": qa_utils.get_hotpotqa}
+    if name in questions:
+        return questions[name]
+    made = {
+        "ruler_vt": lambda tokenizer: _chains(tokenizer, length, count),
+        "ruler_cwe": lambda tokenizer: cwe_utils.sys_word_pair_random(count, length, tokenizer),
+        "ruler_fwe": lambda tokenizer: fwe_utils.sys_kwext(tokenizer, length, count),
+    }
+    return _made(made.get(name) or (lambda tokenizer: _needles(tokenizer, name, length, count, essays)))
 
 
-def _needles(name: str, length: int, limit: int | None, essays: Path | None) -> Callable:
+def _made(samples: Callable[[Any], list[dict]]) -> Callable:
+    """What the harness takes a task's data from; it says which tokenizer."""
     from datasets import Dataset
-    from lm_eval.tasks.ruler import niah_utils, prepare_niah
     from lm_eval.tasks.ruler.common_utils import get_tokenizer, resolve_tokenizer_name
 
+    return lambda **about: {"test": Dataset.from_list(samples(get_tokenizer(resolve_tokenizer_name(about))))}
+
+
+def _needles(tokenizer, name: str, length: int, count: int, essays: Path | None) -> list[dict]:
+    from lm_eval.tasks.ruler import niah_utils, prepare_niah
+
     about = {"type_needle_k": "words", "type_needle_v": "numbers", **_NEEDLES[name]}
+    own = essays is not None and about["type_haystack"] == "essay"
+    haystack = _words_of(essays) if own else prepare_niah.get_haystack(type_haystack=about["type_haystack"])
+    return prepare_niah.generate_samples(
+        haystack, tokenizer, max_seq_length=length, template=niah_utils.TEMPLATE, num_samples=count, **about
+    )
 
-    def made(**metadata: Any) -> dict[str, Dataset]:
-        own = essays is not None and about["type_haystack"] == "essay"
-        samples = prepare_niah.generate_samples(
-            _words_of(essays) if own else prepare_niah.get_haystack(type_haystack=about["type_haystack"]),
-            max_seq_length=length,
-            template=niah_utils.TEMPLATE,
-            num_samples=min(PROMPTS, limit or PROMPTS),
-            TOKENIZER=get_tokenizer(resolve_tokenizer_name(metadata)),
-            **about,
-        )
-        return {"test": Dataset.from_list(samples)}
 
-    return made
+def _chains(tokenizer, length: int, count: int) -> list[dict]:
+    """Variable tracking: behind an example, as the harness makes it."""
+    from lm_eval.tasks.ruler.vt_utils import sys_vartrack_w_noise_random
+
+    [example] = sys_vartrack_w_noise_random(tokenizer, 1, 500, incremental=5)
+    return sys_vartrack_w_noise_random(tokenizer, count, length, icl_example=example)
 
 
 def _words_of(folder: Path) -> list[str]:
