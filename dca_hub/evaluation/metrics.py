@@ -18,7 +18,7 @@ _LETTERS = re.compile(r"(?<![A-Za-z])[A-D]{1,4}(?![A-Za-z])")
 _ARTICLE = re.compile(
     r"(?<![A-Za-z])A(?= (?!(?:is|was|are|and|or|because|since|as|for|but|not|would|should|seems|states|says)\b)[a-z])"
 )
-_NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
+_NUMBER = r"(?:(?<![\w)])-)?\d[\d,]*(?:\.\d+)?"  # a minus behind a number subtracts
 # What L-Eval drops from an answer about code, in its order.
 _SAID_OF_OUTPUT = (*("will be", "of the code", "is", "would be", "the value of", "the result of", "printed"),)
 _PARTLY = 0.25  # of a point for some of several right letters and no wrong one, as L-Eval has it
@@ -170,7 +170,7 @@ def solved(answer: str, reference: str) -> float:
     Corrected: `published_solved` gives L-Eval's own number.
     """
     said = re.split(r"\bQuestion:", answer)[0]
-    stated = re.findall(rf"answer is\W*({_NUMBER})", said, re.IGNORECASE)
+    stated = re.findall(rf"answer is[^\w-]*({_NUMBER})", said, re.IGNORECASE)
     numbers = stated or re.findall(_NUMBER, said)
     wanted = re.findall(_NUMBER, reference)
     return float(bool(numbers and wanted) and _value(numbers[-1]) == _value(wanted[-1]))

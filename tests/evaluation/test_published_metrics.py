@@ -67,6 +67,7 @@ def test_there_are_forty_odd_predictions_of_each():
         ("The answer is $1,080.00.", "1080", 1),
         ("The answer is -5", "5", 0),
         ("The answer is **18**", "18", 1),
+        ("That leaves 23-5", "5", 1),
         ("It is 18. Question: What is 3?", "18", 1),
         ("no number", "18", 0),
         ("", "18", 0),
