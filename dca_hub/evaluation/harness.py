@@ -51,9 +51,9 @@ def task_manager(names: Sequence[str], metadata: dict[str, Any]):
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise DcaHubError(_NEEDED) from None
-    ours = {path.stem for path in OURS.glob("*.yaml")}
-    manager = TaskManager(include_path=str(OURS), include_defaults=not set(names) <= ours, metadata=metadata)
-    _check(names, manager.all_tasks)
+    own = {*(path.stem for path in OURS.glob("*.yaml")), *ruler.TASKS}  # RULER's are made here, at any length
+    manager = TaskManager(include_path=str(OURS), include_defaults=not set(names) <= own, metadata=metadata)
+    _check(names, [*manager.all_tasks, *ruler.TASKS])
     return manager
 
 
@@ -168,7 +168,7 @@ def from_hub(names: Sequence[str], data: str | None, essays: Path | None) -> lis
             own = {"essays": "essays (--essays DIR takes your own)", "questions": "questions"}
             what = what and f"RULER's {own[what]}"
         elif name in ours:
-            what = None if data else "L-Eval's files (--data DIR takes yours)"
+            what = None if data or not name.startswith("leval_") else "L-Eval's files (--data DIR takes yours)"
         else:
             what = "the harness's data"
         if what:

@@ -123,14 +123,14 @@ def test_without_the_harness_it_says_what_to_install(monkeypatch, folder, capsys
     assert "pip install -r requirements-evaluate.txt" in capsys.readouterr().err
 
 
-def test_a_task_that_lacks_a_package_says_so(folder, capsys, monkeypatch):
+def test_a_task_that_lacks_a_package_says_so(folder, data, capsys, monkeypatch):
     lm_eval = pytest.importorskip("lm_eval", reason=NEEDED)
 
     def lacking(**_):
         raise ImportError("Please install the `wonderwords` package")
 
     monkeypatch.setattr(lm_eval, "simple_evaluate", lacking)
-    assert cli.main(["evaluate", str(folder), "--tasks", "leval_toefl"]) == 2
+    assert cli.main(["evaluate", str(folder), "--tasks", "leval_toefl", "--data", str(data)]) == 2
     error = capsys.readouterr().err
     assert "install the `wonderwords` package" in error and "pip install -r requirements-evaluate.txt" in error
 
