@@ -222,7 +222,7 @@ def test_batches_answer_what_one_prompt_after_another_does(folder, tmp_path, mon
     for batch in ("1", "3"):
         out = tmp_path / f"{batch}.jsonl"
         command = ["evaluate", str(folder), "--tasks", "fewshot_quality,leval_toefl", "--data", str(place), "--plain"]
-        assert cli.main([*command, "--lengths", "300,900", "--batch", batch, "--out", str(out)]) == 0
+        assert cli.main([*command, "--lengths", "900,1000", "--batch", batch, "--out", str(out)]) == 0
         found.append(runs.read(out.with_name(f"{batch}.answers.jsonl"))[0].samples)
         assert bool(together) is (batch == "3")
     assert found[0] == found[1] and len(found[0]) == 2 * 2 * 7
