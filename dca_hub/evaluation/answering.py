@@ -1,6 +1,6 @@
 """Answers of a model to the requests of lm-evaluation-harness: greedy text, and the likelihood of given words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any

@@ -344,7 +344,7 @@ def _score(subject: Subject, answers: Run, tasks: dict[int, Tasks], out: Path | 
     found: dict[tuple[str, str], list[Sample]] = {}
     for variant in subject.variants:
         for length, asked in tasks.items():
-            known = {at: one for (name, n, at), one in by_place.items() if (name, n) == (variant.name, length)}
+            known = {at: one for (name, n, at), one in by_key.items() if (name, n) == (variant.name, length)}
 
             taken: dict[str, Sample] = {}
 

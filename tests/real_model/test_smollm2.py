@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import Hub
-from machines import Machine
 
 from dca_hub import extend
 from dca_hub.conversation import Answered, Conversation
@@ -24,6 +22,8 @@ from dca_hub.modeling.dual_chunk_config import geometry_from_config
 from dca_hub.packaging import package
 from dca_hub.prompts import Prompter
 from dca_hub.verification import Outcome, verify
+from support.hub_server import Hub
+from support.machines import Machine
 
 WHEEL = os.environ.get("DCA_REAL_MODEL_WHEEL")
 pytestmark = pytest.mark.skipif(
