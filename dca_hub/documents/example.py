@@ -2,7 +2,7 @@
 
 `python -m dca_hub.documents.example FILE.pdf` writes it. The text is Anthony Trollope's "Ayala's Angel" (1881),
 chapters I to III, in the public domain; its one foreign paragraph is `PASS_KEY_SENTENCE`. example.pdf is made from
-example.txt.gz by tests/documents/example_pdf.py, and a test holds the two together.
+example.txt.gz by tests/support/example_pdf.py, and a test holds the two together.
 """
 
 import gzip

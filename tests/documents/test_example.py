@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import example_pdf
 import pytest
-from pdf_writer import text_width
 
 from dca_hub.documents import cite, read_pdf, render_page
 from dca_hub.documents.example import PASS_KEY, PASS_KEY_SENTENCE, example_text, write_example
+from support import example_pdf
+from support.pdf_writer import text_width
 
 DEBIAN = Path("/usr/share/doc")
 REAL = {

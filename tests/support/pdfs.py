@@ -6,8 +6,9 @@ import unicodedata
 import zlib
 from pathlib import Path
 
-from pdf_writer import assemble, literal, stream
 from pypdf import PdfReader, PdfWriter
+
+from support.pdf_writer import assemble, literal, stream
 
 FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
 RESOURCES = b"<< /Font << /F1 3 0 R >> >>"

@@ -1,10 +1,9 @@
-"""Makes the example document's PDF from its text: `python tests/documents/example_pdf.py`, from the checkout's root."""
+"""Makes the example document's PDF from its text: `python -m support.example_pdf`, from tests."""
 
 from pathlib import Path
 
-from pdf_writer import book
-
 from dca_hub.documents import example
+from support.pdf_writer import book
 
 _TITLE_PAGE = (
     ("Ayala's Angel", 30),
