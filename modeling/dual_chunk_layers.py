@@ -35,8 +35,6 @@ _GAINS: dict[str, Gain] = {
     "hunyuan_v1_dense": lambda module: module.query_layernorm.weight,
     "hunyuan_v1_moe": lambda module: module.query_layernorm.weight,
 }
-# Model types that could not be held to an explicit reference yet.
-_UNTRIED = {"dory", "zamba2"}
 # Model types whose attention modules make masks of their own from the causal one, by what keys and values hold.
 _OWN_MASKS = {"doge"}
 
@@ -138,10 +136,6 @@ def plan_layers(base, geometry: DualChunkGeometry) -> Plan:
         ValueError: no layer would change, or one can neither be changed nor left; the message says why.
     """
     config = base.config
-    if config.model_type in _UNTRIED:
-        raise ValueError(
-            f"Dual Chunk Attention in models of type {config.model_type!r} has not been held to a reference yet."
-        )
     found = _attention_modules(base)
     if not found:
         raise ValueError(

@@ -34,6 +34,7 @@ KINDS = {
     "nanochat": "pairs that rotate the other way",
     "qwen2_moe": "a window of 0, which is none",
     "hunyuan_v1_dense": "queries and keys that are weighed after their rotation",
+    "dory": "the same, head by head, in layers that run more than once",
     "granite_swa": "a rotary base for each layer, windows and sinks",
     "minimax": "linear layers that are handed positions",
     "lfm3": "windows, convolutions and a table for each kind",
