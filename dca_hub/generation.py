@@ -218,7 +218,8 @@ def generate_together(
         if progress:
             progress(end, longest)
     enough = _Enough(are_enough or [lambda _: False] * len(prompts), longest)
-    out = model.generate(
+    generating: Any = model
+    out = generating.generate(
         input_ids=ids,
         attention_mask=mask,
         stopping_criteria=StoppingCriteriaList([enough] if are_enough else []),

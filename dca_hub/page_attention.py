@@ -10,6 +10,7 @@ Shapes: H query heads, G key/value heads, Q queries, K keys, D head size, P span
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -65,7 +66,8 @@ class AttentionWatch:
 
     def __init__(self, model: PreTrainedModel, layers: int = MOST_LAYERS, queries: int = MOST_QUERIES):
         self._model, self._most = model, queries
-        names = [layer.name for layer in model.dual_chunk_plan.changed]
+        plan: Any = model.dual_chunk_plan
+        names = [layer.name for layer in plan.changed]
         self._names = _spread([name for name in names if names.count(name) == 1], layers)  # none that is run twice
         self._layers: dict[str, Layer] = {}
         self._handles: list = []
@@ -123,7 +125,7 @@ class AttentionWatch:
         layer = self._layers.get(name)
         if layer is None:
             scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-            layer = Layer(call.geometry, scaling, extras.get("s_aux"), extras.get("softcap"), key[0])
+            layer = Layer(call.geometry, float(scaling), extras.get("s_aux"), extras.get("softcap"), key[0])
             self._layers[name] = layer
         layer.keys = key[0]
         last, rotations = query.shape[2] - 1, segments[0].rotations
@@ -135,7 +137,7 @@ class AttentionWatch:
 class _Watched:
     """A layer's part of the call, which notes what it is asked before it serves."""
 
-    call: object
+    call: Any
     watch: AttentionWatch
     name: str
 
@@ -186,7 +188,9 @@ def _logits(queries: torch.Tensor, layer: Layer, keys: slice) -> torch.Tensor:
 
 def _joined(rotations: Sequence[RelationRotations]) -> RelationRotations:
     first = rotations[0]
-    factor = None if first.factor is None else torch.cat([one.factor for one in rotations], dim=-2)
+    factor = (
+        None if first.factor is None else torch.cat([one.factor for one in rotations if one.factor is not None], dim=-2)
+    )
     cos, sin = (torch.cat([getattr(one, name) for one in rotations], dim=-2) for name in ("cos", "sin"))
     return RelationRotations(cos, sin, factor, first.layout)
 

@@ -55,7 +55,7 @@ class Prompter:
             for page in document.pages if at is not None else ():
                 words = self._controls.defused(f"{page_mark(page.number)}\n{page.text}").rstrip()
                 begin = text.find(words, end) if page.text else -1
-                if begin >= 0:
+                if begin >= 0 and at is not None:
                     end = begin + len(words)
                     spans[source, page.number] = (bisect_left(at, begin), bisect_left(at, end))
         return spans
