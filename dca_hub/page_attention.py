@@ -124,8 +124,8 @@ class AttentionWatch:
             return  # the layer's weights are of other keys than those that it is given
         layer = self._layers.get(name)
         if layer is None:
-            scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-            layer = Layer(call.geometry, float(scaling), extras.get("s_aux"), extras.get("softcap"), key[0])
+            scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+            layer = Layer(call.geometry, scale, extras.get("s_aux"), extras.get("softcap"), key[0])
             self._layers[name] = layer
         layer.keys = key[0]
         last, rotations = query.shape[2] - 1, segments[0].rotations
