@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_checkpoints import byte_tokenizer, write_checkpoint
-from tiny_models import GEOMETRY, tiny_dca, tokens
 
 from dca_hub import page_attention
 from dca_hub.conversation import Answered, Conversation
@@ -15,6 +13,8 @@ from dca_hub.loading import load
 from dca_hub.packaging import package
 from dca_hub.page_attention import AttentionWatch
 from dca_hub.prompts import Prompter, Turn
+from support.tiny_checkpoints import byte_tokenizer, write_checkpoint
+from support.tiny_models import GEOMETRY, tiny_dca, tokens
 
 SPANS = [(2, 9), (9, 30), (31, 52), (60, 70)]  # across chunks of 16, with tokens of none between
 
