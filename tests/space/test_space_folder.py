@@ -26,7 +26,7 @@ def test_a_space_folder_is_whole_and_says_what_a_space_needs(tmp_path):
     assert front["models"] == front["preload_from_hub"] == ["HuggingFaceTB/SmolLM-360M-Instruct"]
     read = settings.read([], {"SPACE_ID": "a/b"}, out / "settings.json")
     assert read.choices() == ["demo", "smollm-360m-instruct"]
-    with pytest.raises(DcaHubError, match="--force"):
+    with pytest.raises(DcaHubError, match="force=True"):
         folder.write(out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -16,7 +16,7 @@ def test_options_win_over_variables_and_those_over_the_file(tmp_path):
 
 
 def test_every_setting_is_an_option_and_a_variable():
-    for name, value in {"max_file_mb": 3, "max_tokens": 70, "idle_minutes": 2, "port": 99, "cache_mb": 10}.items():
+    for name, value in {"max_file_mb": 3, "max_context": 70, "idle_minutes": 2, "port": 99, "cache_mb": 10}.items():
         assert getattr(settings.read([f"--{name.replace('_', '-')}", str(value)], {}), name) == value
         assert getattr(settings.read([], {f"DCA_{name.upper()}": str(value)}), name) == value
 
