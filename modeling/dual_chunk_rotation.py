@@ -117,7 +117,8 @@ def rotate(
     hold the factor already; the other dimensions have only that."""
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     before, a, b, after = layout.split(wide, cos.shape[-1])
-    if layout == HALF_SPLIT and not after.shape[-1] and not torch.is_grad_enabled():
+    in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()  # a graph takes no views as `out`
+    if in_place and layout == HALF_SPLIT and not after.shape[-1]:
         lead = torch.broadcast_shapes(a.shape, cos.shape)
         out = torch.empty_like(wide) if lead == a.shape else wide.new_empty(*lead[:-1], wide.shape[-1])
         first, second = out.chunk(2, dim=-1)

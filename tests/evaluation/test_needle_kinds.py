@@ -51,7 +51,7 @@ def test_keys_and_values_fill_the_length_and_the_key_stands_at_its_depth(loaded)
 
 
 def test_pairs_are_many_needles_already(loaded):
-    with pytest.raises(DcaHubError, match="leave --needles out"):
+    with pytest.raises(DcaHubError, match="leave needles out"):
         needle.prompts(loaded.tokenizer, Grid((256,), (0.5,), haystack="pairs", needles=2))
 
 
