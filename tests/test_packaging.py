@@ -296,8 +296,8 @@ def change(folder, **values):
 @pytest.mark.parametrize(
     "damage, words",
     [
-        (cut_short, "whole safetensors"),
-        (no_header, "whole safetensors"),
+        (cut_short, "not a valid safetensors file"),
+        (no_header, "not a valid safetensors file"),
         (pickled, "pytorch_model.bin"),
         (no_weights, "no weights"),
         (no_config, "config.json"),
