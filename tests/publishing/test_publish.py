@@ -115,7 +115,7 @@ def test_a_reference_loads_the_weights_of_a_gated_base(hub, on_hub, machine, wan
 
     reader.python(f"from huggingface_hub import snapshot_download as get; get({name!r}, local_dir='downloaded')")
     said = reader.dca_hub("verify", "downloaded").stdout
-    assert f"skipped  loads with remote code: the weights are with the base model, {BASE}: --fetch gets them" in said
+    assert f"skipped  loads with remote code: the weights are with the base model, {BASE}: `fetch` gets them" in said
     said = reader.dca_hub("verify", "downloaded", "--fetch").stdout
     assert said.count("passed") >= 8 and "failed" not in said
 
