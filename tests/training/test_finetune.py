@@ -244,7 +244,7 @@ def test_a_scheduler_is_chosen_and_rows_are_held_out(folder, data, tmp_path):
         {tuple(ids) for ids in rows["input_ids"]} for rows in (trainer.train_dataset, trainer.eval_dataset)
     )
     assert trained and held and not trained & held
-    with pytest.raises(DcaHubError, match="two dialogues at least"):
+    with pytest.raises(DcaHubError, match="at least two dialogues"):
         make_trainer(trl, loaded, documents[:1], settings, tmp_path)
 
 
