@@ -13,7 +13,6 @@ with a line of JSON for each case.
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attention import processor
+from whole_model import median, timed
 
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_blocks import Slab
@@ -37,16 +37,9 @@ SLAB = 4096
 SCORED = 1024
 
 
-def timed(function, repeats: int = 5) -> float:
-    """The median seconds of a call."""
-    times = []
-    for _ in range(repeats + 1):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        function()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+def median_seconds(function, repeats: int = 5) -> float:
+    """The median seconds of a call, the first left out."""
+    return median([timed(function) for _ in range(repeats + 1)][1:])
 
 
 @torch.inference_mode()
@@ -69,8 +62,8 @@ def speed(length: int, densities: list[float]) -> list[dict]:
     choose = Selection.of(query, key, rotations, GEOMETRY, scaling, SparseAttention(), 0)
     row = {"what": "one slab", "card": processor("cuda"), "keys": stop, "queries": SLAB}
     row |= {
-        "plain_seconds": timed(plain),
-        "dense_seconds": timed(dense),
+        "plain_seconds": median_seconds(plain),
+        "dense_seconds": median_seconds(dense),
         "choosing_seconds": timed(lambda: choose(queries, slab)),
     }
     rows = []
@@ -78,7 +71,7 @@ def speed(length: int, densities: list[float]) -> list[dict]:
         kept = torch.rand(1, HEADS, len(slab.blocks), slab.blocks.stop, device="cuda") < density
         kept[..., 0] = True
         kept &= slab.seen(kept.device)
-        attending = timed(lambda: attend_blocks(queries, key, value, slab, kept, scaling))  # noqa: B023
+        attending = median_seconds(lambda: attend_blocks(queries, key, value, slab, kept, scaling))  # noqa: B023
         gain = row["dense_seconds"] / (row["choosing_seconds"] + attending)
         rows.append({**row, "density": density, "attending_seconds": attending, "times_dense": gain})
         print(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation, key_ranges
 from dca_hub.modeling.dual_chunk_rotation import RelationRotations
 
 MOST_LAYERS, MOST_QUERIES = 8, 32
@@ -198,10 +198,7 @@ def _joined(rotations: Sequence[RelationRotations]) -> RelationRotations:
 def _pieces(chunk: int, end: int, chunk_length: int) -> Iterator[tuple[int, int, Relation]]:
     """The keys before `end` that queries of a chunk see, in pieces of one relation each. The first piece has a key that
     every query sees."""
-    own, before = chunk * chunk_length, max(0, chunk - 1) * chunk_length
-    for begin, stop, relation in (
-        (0, before, Relation.INTER), (before, own, Relation.SUCCESSIVE), (own, end, Relation.INTRA),
-    ):  # fmt: skip
+    for relation, begin, stop in key_ranges(chunk, end, chunk_length):
         for start in range(begin, stop, _PIECE):
             yield start, min(start + _PIECE, stop), relation
 

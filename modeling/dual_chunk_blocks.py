@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .dual_chunk_geometry import Relation
+from .dual_chunk_geometry import Relation, key_ranges
 
 BLOCK = 128  # queries, and keys
 
@@ -30,13 +30,7 @@ class Slab:
     @property
     def ranges(self) -> list[tuple[Relation, int, int]]:
         """The positions [begin, end) of the keys of each relation that these queries see, in order."""
-        s, chunk = self.chunk_length, self.start // self.chunk_length
-        found = [
-            (Relation.INTER, 0, (chunk - 1) * s),
-            (Relation.SUCCESSIVE, max(0, chunk - 1) * s, chunk * s),
-            (Relation.INTRA, chunk * s, self.stop),
-        ]
-        return [(relation, begin, end) for relation, begin, end in found if begin < end]
+        return key_ranges(self.start // self.chunk_length, self.stop, self.chunk_length)
 
     @property
     def lead(self) -> int:

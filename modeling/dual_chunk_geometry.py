@@ -87,6 +87,14 @@ class DualChunkGeometry:
         return 1.0 + self.temperature * math.log((query + 1) / self.pretraining_length)
 
 
+def key_ranges(chunk: int, end: int, chunk_length: int) -> list[tuple[Relation, int, int]]:
+    """The positions [begin, stop) of the keys before `end`, which lies in or behind a chunk, that its queries see in
+    each relation: inter, successive, intra, without empty ones."""
+    own, before = chunk * chunk_length, max(0, chunk - 1) * chunk_length
+    found = [(Relation.INTER, 0, before), (Relation.SUCCESSIVE, before, own), (Relation.INTRA, own, end)]
+    return [(relation, begin, stop) for relation, begin, stop in found if begin < stop]
+
+
 @dataclass(frozen=True)
 class Part:
     """One attention call: `count` equal blocks of queries against as many equal blocks of keys, in one relation.

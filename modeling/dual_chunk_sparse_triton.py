@@ -59,19 +59,23 @@ def _lists(kept: torch.Tensor, slab: Slab) -> tuple[torch.Tensor, torch.Tensor]:
 
 @triton.jit
 def _fold(
-    query, accumulated, top, total, key, value, key_row, value_row, listed, begin, end, scale, positions, KEYS,
+    query, query_row, rows, real, accumulated, top, total, key, value, key_row, value_row, listed, begin, end, scale,
+    positions, KEYS,
     CAUSAL: tl.constexpr, SIZE: tl.constexpr, WIDE: tl.constexpr, SIDE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Takes the listed blocks [begin, end) into a running softmax, in powers of two."""
+    """Takes the listed blocks [begin, end), all of one relation, into a running softmax, in powers of two. `query`
+    points to row 0 of the queries that are rotated for that relation."""
     within, i = tl.arange(0, SIDE), tl.arange(0, WIDE)
-    for at in range(begin, end):
-        slots = tl.load(listed + at).to(tl.int64) * SIDE + within
+    at = query + rows[:, None] * query_row + i[None, :]
+    rotated = tl.load(at, mask=real[:, None] & (i < SIZE)[None, :], other=0.0)
+    for number in range(begin, end):
+        slots = tl.load(listed + number).to(tl.int64) * SIDE + within
         mask = (i < SIZE)[None, :]
         if CAUSAL:
             mask = mask & (slots < KEYS)[:, None]
         keys = tl.load(key + slots[:, None] * key_row + i[None, :], mask=mask, other=0.0)
         values = tl.load(value + slots[:, None] * value_row + i[None, :], mask=mask, other=0.0)
-        score = tl.dot(query, tl.trans(keys), input_precision=PRECISION) * scale
+        score = tl.dot(rotated, tl.trans(keys), input_precision=PRECISION) * scale
         if CAUSAL:
             score = tl.where(slots[None, :] <= positions[:, None], score, float("-inf"))
         highest = tl.maximum(top, tl.max(score, 1))
@@ -97,7 +101,6 @@ def _attend(
     within, i = tl.arange(0, SIDE), tl.arange(0, WIDE)
     rows = block * SIDE + within - LEAD
     real = (rows >= 0) & (rows < ROWS)
-    mask = real[:, None] & (i < SIZE)[None, :]
     positions = FIRST + block * SIDE + within
     listing = (batch * H + head) * tl.num_programs(0) + block
     listed = order + listing * N
@@ -110,25 +113,23 @@ def _attend(
     accumulated = tl.zeros([SIDE, WIDE], dtype=tl.float32)
     top = tl.full([SIDE], float("-inf"), dtype=tl.float32)
     total = tl.zeros([SIDE], dtype=tl.float32)
-    at = inter + batch * inter_batch + head * inter_head + rows[:, None] * inter_row + i[None, :]
-    query = tl.load(at, mask=mask, other=0.0)
+    inter += batch * inter_batch + head * inter_head
+    successive += batch * successive_batch + head * successive_head
+    intra += batch * intra_batch + head * intra_head
     accumulated, top, total = _fold(
-        query, accumulated, top, total, key, value, key_row, value_row, listed, 0, inter_end, scale, positions, KEYS,
-        False, SIZE, WIDE, SIDE, PRECISION,
+        inter, inter_row, rows, real, accumulated, top, total, key, value, key_row, value_row, listed, 0, inter_end,
+        scale, positions, KEYS, False, SIZE, WIDE, SIDE, PRECISION,
     )  # fmt: skip
-    at = successive + batch * successive_batch + head * successive_head + rows[:, None] * successive_row + i[None, :]
-    query = tl.load(at, mask=mask, other=0.0)
     accumulated, top, total = _fold(
-        query, accumulated, top, total, key, value, key_row, value_row, listed, inter_end, successive_end, scale,
-        positions, KEYS, False, SIZE, WIDE, SIDE, PRECISION,
+        successive, successive_row, rows, real, accumulated, top, total, key, value, key_row, value_row, listed,
+        inter_end, successive_end, scale, positions, KEYS, False, SIZE, WIDE, SIDE, PRECISION,
     )  # fmt: skip
-    at = intra + batch * intra_batch + head * intra_head + rows[:, None] * intra_row + i[None, :]
-    query = tl.load(at, mask=mask, other=0.0)
     accumulated, top, total = _fold(
-        query, accumulated, top, total, key, value, key_row, value_row, listed, successive_end, intra_end, scale,
-        positions, KEYS, True, SIZE, WIDE, SIDE, PRECISION,
+        intra, intra_row, rows, real, accumulated, top, total, key, value, key_row, value_row, listed,
+        successive_end, intra_end, scale, positions, KEYS, True, SIZE, WIDE, SIDE, PRECISION,
     )  # fmt: skip
 
     row = (batch * H + head) * ROWS + rows
+    mask = real[:, None] & (i < SIZE)[None, :]
     tl.store(out + row[:, None] * SIZE + i[None, :], (accumulated / total[:, None]).to(out.dtype.element_ty), mask=mask)
     tl.store(lse + row, (top + tl.log2(total)) * 0.6931471805599453, mask=real)

@@ -14,7 +14,6 @@ _DEVICES = (
     "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
     "processes of torchrun (default: the best there is)"
 )
-SPARSE_METHODS = ("xattention", "vertical_slash")
 _SPARSE = (
     "read texts of 32k tokens and more with block-sparse attention, an approximation, that keeps this share of it "
     "(default: 0.9), or by vertical_slash with a checkpoint's own sizes"
@@ -61,15 +60,16 @@ def sampling_temperature(text: str) -> float:
 
 def sparse(text: str) -> str | float:
     """A method of sparse attention, or the share of attention that it keeps."""
-    if text in SPARSE_METHODS:
+    from dca_hub.modeling.dual_chunk_selection import METHODS, SparseAttention
+
+    if text in METHODS:
         return text
     try:
-        share = float(text)
+        return SparseAttention(share=float(text)).share
     except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 to 1, or {', '.join(SPARSE_METHODS)}, got {text!r}")
-    return share
+        raise argparse.ArgumentTypeError(
+            f"expected a share above 0 to 1, or {', '.join(METHODS)}, got {text!r}"
+        ) from None
 
 
 def add_loading(parser: argparse.ArgumentParser) -> None:

@@ -123,6 +123,11 @@ class Refused(DcaHubError):
         super().__init__(f"The server refuses the request ({status}): {reason}")
         self.status = status
 
+    @property
+    def may_want_text(self) -> bool:
+        """Whether it may be the token ids of the prompt that are refused, as a server that takes text alone does."""
+        return self.status in (400, 422)
+
 
 @dataclass(frozen=True)
 class Served:
@@ -385,7 +390,7 @@ class _Answer:
             try:
                 self._stream(body)
             except Refused as refused:
-                if refused.status not in (400, 422) or self.tokens:
+                if not refused.may_want_text or self.tokens:
                     raise
                 self._stream(body | {"prompt": as_text(self.served.tokenizer, body["prompt"])})
             self._pieces.put(_END)

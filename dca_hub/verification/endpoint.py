@@ -244,7 +244,7 @@ def _ask(served: Served, ids: list[int], options: dict[str, Any]) -> dict[str, A
     try:
         answer = endpoint.answer({"prompt": ids, **body})
     except Refused as refused:
-        if refused.status not in (400, 422):
+        if not refused.may_want_text:
             raise
         answer = endpoint.answer({"prompt": as_text(served.tokenizer, ids), **body})
     try:
