@@ -9,6 +9,8 @@ from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedErr
 
 from dca_hub.documents.failures import Reason, Refused
 
+_RING_AGAIN = 0.1  # seconds of processor time
+
 
 class _OutOfTime(BaseException):
     """Not an Exception, which pypdf catches in many places."""
@@ -40,12 +42,14 @@ class PypdfReading:
             return _guarded(read)
         signal.signal(signal.SIGVTALRM, _ring)
         try:
-            signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds)
-            return _guarded(read)
-        except _OutOfTime:
+            try:
+                # Rings again and again: an exception is swallowed where it meets a destructor.
+                signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds, _RING_AGAIN)
+                return _guarded(read)
+            finally:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        except _OutOfTime:  # outside, where a ring during the `finally` is caught as well
             raise Refused(Reason.TOO_COMPLEX) from None
-        finally:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def _ring(signal_number: int, frame: Any) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 
 import psutil
+import pypdf
 import pytest
 
 from dca_hub.documents import DocumentError, Limits, Reason, read_pdf, render_page
@@ -158,3 +159,27 @@ def test_a_page_takes_a_bounded_time_of_the_second_reader():
     with pytest.raises(Refused) as refused:
         reading.text(0)
     assert refused.value.reason is Reason.TOO_COMPLEX and time.process_time() - start < 5
+
+
+def test_the_bound_holds_where_a_destructor_swallows_the_first_ring(monkeypatch):
+    class Swallows:
+        def __del__(self):
+            _work(0.5)
+
+    def read(page):
+        Swallows()
+        _work(20)
+
+    monkeypatch.setattr(pypdf.PageObject, "extract_text", read)
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    reading = PypdfReading(io.BytesIO(pdfs.make_pdf(["Herons."])), None, seconds=0.2)
+    start = time.process_time()
+    with pytest.raises(Refused):
+        reading.text(0)
+    assert time.process_time() - start < 5
+
+
+def _work(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
