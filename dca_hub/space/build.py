@@ -114,21 +114,26 @@ class _Page:
         return [session.token, *self._listed(updates)]
 
     def follow(self, request: gr.Request) -> list:
-        """Everything that hangs on the model."""
+        """Everything that hangs on the model, but for how its loading ended: the loading itself has shown that."""
         session = self.context.session(request)
         session.shown_generation = self.context.host.generation
-        return self._listed(self._all(session))
+        return self._listed(self._all(session, keep_state=True))
 
     def look(self, request: gr.Request) -> list:
-        """What `follow` gives where the model has changed since the page was last shown one, and nothing otherwise."""
+        """Everything that hangs on the model where it has changed since the page was last shown one; nothing otherwise.
+
+        A loading of the page's own visitor shows its progress and its end itself.
+        """
         session = self.context.sessions.find(request.session_hash)
         host = self.context.host
+        # Before the generations are compared: a loading marks the generation as shown, then ends.
+        loading = session is not None and session.loading is not None
         if session is None or not host.ready or session.shown_generation == host.generation:
             return self._listed({})
         session.shown_generation = host.generation
-        return self._listed(self._all(session))
+        return self._listed(self._all(session, keep_state=loading))
 
-    def _all(self, session: Session) -> Updates:
+    def _all(self, session: Session, keep_state: bool = False) -> Updates:
         if not self.context.host.ready:
             return {self.header: _header(self.context)}
         uploads.recount(session, self.context.host)
@@ -137,7 +142,7 @@ class _Page:
             **self.chatting.follow(session),
             **self.lab.follow(),
             **self.explained.follow(self.context),
-            **self.models.follow(self.context, loading=session.loading is not None),
+            **self.models.follow(self.context, keep_state),
         }
 
     def _listed(self, updates: Updates) -> list:

@@ -117,12 +117,12 @@ class Parts:
     get: gr.Button
     got: Dependency | None = None
 
-    def follow(self, context: Context, loading: bool) -> Updates:
-        """loading: whether the page's own visitor is loading a model, whose progress is shown."""
+    def follow(self, context: Context, keep_state: bool) -> Updates:
+        """keep_state: whether the card of the loaded model stays as it is."""
         wanted = self.offered.wanted
         has_it = wanted is None or context.host.loaded.name == wanted.name
         return {
-            self.state: gr.skip() if loading else state(context),
+            self.state: gr.skip() if keep_state else state(context),
             self.table: self.offered.table(),
             self.get: gr.update(visible=not has_it),
         }
@@ -168,6 +168,7 @@ class _Model:
         except Exception as error:
             problem = notice(sentence(error), "error")
         finally:
+            session.shown_generation = c.host.generation  # first: the page's timer then leaves what is said below
             session.loading = None
         if job.stopped and not problem:
             problem = notice(f"Stopped: {shown} was not loaded.")

@@ -10,6 +10,7 @@ import torch
 from dca_hub import catalogue
 from dca_hub.errors import DcaHubError
 from dca_hub.progress import LoadProgress
+from dca_hub.space import build
 from dca_hub.space.host import Choice
 from dca_hub.space.machine import Machine
 from dca_hub.space.markup import amount
@@ -18,8 +19,9 @@ from support.tiny_checkpoints import write_checkpoint
 
 
 @pytest.fixture
-def tab(another_space, tmp_path):
+def tab(another_space, tmp_path, monkeypatch):
     """The tab of a Space where any model may be loaded, a visitor, and a folder with a model of many tensors."""
+    monkeypatch.setattr(build, "_LOOK_SECONDS", 1)
     space = another_space(any_model=True, port=7980)
     other = write_checkpoint(tmp_path / "other", num_hidden_layers=12)
     state, session = object(), space.context.sessions.get("a")
@@ -101,6 +103,8 @@ def test_a_visitor_sees_the_progress_and_stops_it(tab, visit, monkeypatch):
     assert ", float32 (" in page.locator("#loaded-model").inner_text()  # the precision, and why
     page.locator("#model-load").wait_for()
     assert tab.other not in page.content()
+    page.wait_for_timeout(2500)
+    assert page.get_by_text("Stopped: other was not loaded.").is_visible()  # the timer has not taken it away
     visitor.shoot("model-stopped")
 
 
