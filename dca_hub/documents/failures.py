@@ -52,10 +52,9 @@ SENTENCES = {
         "run it through an OCR program first."
     ),
     Reason.UNMAPPED: (
-        "{name} has text on {which} whose fonts do not say which letters they draw: "
-        "run it through an OCR program first."
+        "{name} has text, but its fonts do not say which letters they draw: run it through an OCR program first."
     ),
-    Reason.BLANK: "{name} has no text layer on {which}, and no pictures or form fields either: choose other pages.",
+    Reason.BLANK: "{name} has no text layer on {which}, and no pictures or form fields either: {advice}.",
     Reason.XFA: (
         "{name} is an XFA form, whose contents only Adobe's programs show: "
         "open it in Adobe Reader and print it to a new PDF."

@@ -133,17 +133,19 @@ class _Reading:
 
     def _without_text(self) -> DocumentError:
         """Why there is nothing to read: each reason has advice of its own."""
-        which = "any page" if len(self.texts) == self.page_count else "the chosen pages"
+        whole = len(self.texts) == self.page_count
+        which = "any page" if whole else "the chosen pages"
         if self.file.get("attached"):
             return DocumentError(Reason.PORTFOLIO, self.name, which=which, attached=self._files(), names=self._names())
         if self._with("picture"):
             return DocumentError(Reason.SCANNED, self.name, which=which)
         if self._with("garbage"):
-            return DocumentError(Reason.UNMAPPED, self.name, which=which)
+            return DocumentError(Reason.UNMAPPED, self.name)
         unread = [problem for problem in self.problems.values() if problem in set(Reason)]
         if unread:
             return self.failure(Reason(unread[0]))
-        return DocumentError(Reason.BLANK, self.name, which=which)
+        advice = "check that it is the right file" if whole else "choose other pages"
+        return DocumentError(Reason.BLANK, self.name, which=which, advice=advice)
 
     def _with(self, problem: str) -> list[int]:
         return [number for number, found in self.problems.items() if found == problem]

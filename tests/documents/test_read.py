@@ -95,7 +95,13 @@ def test_some_pages_without_text_are_noted(tmp_path):
     document = read_pdf(path)
     assert len(document.notes) == 1 and "pages 2-3, 5" in document.notes[0]
     assert document.text == "[page 1]\nOne.\n\n[page 4]\nFour.\n\n"
-    assert refusal(path, pages="2-3").reason is Reason.BLANK
+    blank = refusal(path, pages="2-3")
+    assert blank.reason is Reason.BLANK and "choose other pages" in str(blank)
+
+
+def test_a_blank_document_is_not_told_to_choose_other_pages(tmp_path):
+    blank = refusal(pdfs.save(tmp_path, pdfs.make_pdf(["", ""])))
+    assert blank.reason is Reason.BLANK and str(blank).endswith("check that it is the right file.")
 
 
 def test_characters_of_a_page_are_cut_and_noted(tmp_path):
