@@ -115,7 +115,7 @@ def test_it_is_published_and_loaded_back(made, tmp_path):
         assert hub.model("me/smollm2-dca").files["config.json"] == (made.folder / "config.json").read_bytes()
 
 
-def _publish(folder: Path, hub: Hub, place: Path, seconds: int = 280) -> str:
+def _publish(folder: Path, hub: Hub, place: Path, seconds: int = 900) -> str:
     home = place / "publisher"
     home.mkdir()
     machine = Machine(home, hub, seconds=seconds)
