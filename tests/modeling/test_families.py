@@ -56,6 +56,20 @@ def test_kinds_of_layers_and_layouts(model_type):
     assert len(row.checks) == 4 and row.is_right, row.checks
 
 
+def test_padding_that_the_model_sees_is_not_excused(monkeypatch):
+    """Only a base model that sees padding itself excuses the DCA model."""
+    padded = families._padded
+
+    def without_mask(model, ids):
+        if hasattr(model, "dual_chunk_plan"):
+            return model(torch.nn.functional.pad(ids[:, :-7], (7, 0)), use_cache=False).logits[:, 7:]
+        return padded(model, ids)
+
+    monkeypatch.setattr(families, "_padded", without_mask)
+    row = families.examine("llama")
+    assert not row.is_right and dict(row.checks)["padding"] > families.IN_STEPS
+
+
 def test_the_reference_would_show_a_wrong_layout(monkeypatch):
     """A layout that is taken for another one is far from the reference."""
     monkeypatch.setattr("dca_hub.modeling.dual_chunk_layers._partner", lambda apply: 4)
