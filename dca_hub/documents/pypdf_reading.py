@@ -48,7 +48,8 @@ class PypdfReading:
                 return _guarded(read)
             finally:
                 signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        except _OutOfTime:  # outside, where a ring during the `finally` is caught as well
+        except _OutOfTime:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)  # again: the ring may have come before the line above
             raise Refused(Reason.TOO_COMPLEX) from None
 
 

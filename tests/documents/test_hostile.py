@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -177,6 +179,23 @@ def test_the_bound_holds_where_a_destructor_swallows_the_first_ring(monkeypatch)
     with pytest.raises(Refused):
         reading.text(0)
     assert time.process_time() - start < 5
+
+
+def test_an_alarm_that_rings_as_a_page_ends_is_switched_off(monkeypatch):
+    """Otherwise it would ring on, where nothing catches it."""
+    reading = PypdfReading(io.BytesIO(pdfs.make_pdf(["Herons."])), None, seconds=30)
+    switch, rings = signal.setitimer, [True]
+
+    def ringing(which, seconds, interval=0.0):
+        if seconds == 0 and rings:
+            rings.pop()
+            os.kill(os.getpid(), signal.SIGVTALRM)  # the handler runs before the timer is off
+        return switch(which, seconds, interval)
+
+    monkeypatch.setattr(signal, "setitimer", ringing)
+    with pytest.raises(Refused):
+        reading.text(0)
+    assert not rings and signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 def _work(seconds):
