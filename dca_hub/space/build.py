@@ -114,10 +114,12 @@ class _Page:
         return [session.token, *self._listed(updates)]
 
     def follow(self, request: gr.Request) -> list:
-        """Everything that hangs on the model, but for how its loading ended: the loading itself has shown that."""
-        session = self.context.session(request)
-        session.shown_generation = self.context.host.generation
-        return self._listed(self._all(session, keep_state=True))
+        """Everything that hangs on the model, but for how its loading ended: the loading itself has shown that, unless
+        another visitor has changed the model since."""
+        session, host = self.context.session(request), self.context.host
+        keep_state = session.shown_generation == host.generation
+        session.shown_generation = host.generation
+        return self._listed(self._all(session, keep_state))
 
     def look(self, request: gr.Request) -> list:
         """Everything that hangs on the model where it has changed since the page was last shown one; nothing otherwise.
@@ -131,7 +133,7 @@ class _Page:
         if session is None or not host.ready or session.shown_generation == host.generation:
             return self._listed({})
         session.shown_generation = host.generation
-        return self._listed(self._all(session, keep_state=loading))
+        return self._listed(self._all(session, loading))
 
     def _all(self, session: Session, keep_state: bool = False) -> Updates:
         if not self.context.host.ready:
