@@ -1,7 +1,7 @@
 """Speed of fine-tuning a DCA model against the plain one, with random weights of Llama 3 8B, in one run on one GPU.
 
-LoRA adapters of rank 16 on every linear layer, gradient checkpointing and AdamW, as `dca-hub finetune --lora 16` trains;
-one row of tokens a step, from tokens to the updated adapters. Both models hold the same weights. Needs the package peft.
+LoRA adapters of rank 16 on every linear layer, gradient checkpointing and AdamW, as `dca-hub finetune --lora 16`
+trains; one row of tokens a step, from tokens to the updated adapters. Both models hold the same weights. Needs peft.
 Ends with a line of JSON for each case.
 
     python benchmarks/training.py --lengths 16384

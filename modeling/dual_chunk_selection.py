@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 
 from .dual_chunk_blocks import BLOCK, Queries, Slab, naive_scores
+from .dual_chunk_cuda import without_triton
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_rotation import RelationRotations
 
@@ -166,8 +167,7 @@ class Selection:
         elif self.settings.share == 1:
             kept = torch.ones_like(seen)
         else:
-            weights = block_weights(queries, self.key, slab, self.settings.stride, self.scaling)
-            kept = fewest(weights, self.settings.share)
+            kept = _holding(queries, self.key, slab, self.settings, self.scaling)
         return ((kept | _always(slab, seen)) & seen).expand(_shape(queries, seen))
 
 
@@ -189,6 +189,18 @@ def _blocks_before(slab: Slab, device: torch.device) -> torch.Tensor:
     return queries.unsqueeze(1) - torch.arange(slab.blocks.stop, device=device)
 
 
+def _holding(
+    queries: Queries, key: torch.Tensor, slab: Slab, settings: SparseAttention, scaling: float
+) -> torch.Tensor:
+    """The fewest blocks that hold a share of the estimated attention, bool [B, H, M, N]; by Triton on a GPU."""
+    if without_triton(key.device) is not None or key.dtype == torch.float64:
+        return fewest(block_weights(queries, key, slab, settings.stride, scaling), settings.share)
+    from . import dual_chunk_selection_triton as kernels
+
+    scores = kernels.block_scores(queries, key, slab, settings.stride, scaling)
+    return kernels.fewest(_by_block(scores.softmax(-1), slab, settings.stride), settings.share)
+
+
 def block_weights(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, scaling: float) -> torch.Tensor:
     """The attention of each block of queries to each block of keys as antidiagonals estimate it, [B, H, M, N]: in each
     square of `stride` queries and keys one number, the mean logit of its antidiagonal."""
@@ -202,9 +214,14 @@ def block_weights(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, 
     row = torch.arange(score.shape[2], device=score.device) + slab.blocks.start * BLOCK // stride
     column = torch.arange(score.shape[3], device=score.device)
     weights = score.masked_fill(column > row.unsqueeze(1), -torch.inf).softmax(-1)
-    empty = (row + 1) * stride <= slab.start  # rows of the first block that hold no query
-    weights = weights.masked_fill(empty.unsqueeze(1), 0.0)
-    return weights.unflatten(2, (-1, BLOCK // stride)).unflatten(4, (-1, BLOCK // stride)).sum((3, 5))
+    return _by_block(weights.unflatten(3, (-1, BLOCK // stride)).sum(4), slab, stride)
+
+
+def _by_block(weights: torch.Tensor, slab: Slab, stride: int) -> torch.Tensor:
+    """The sums [B, H, M, N] over the strides [B, H, strides, N] of each block of queries."""
+    begin = (torch.arange(weights.shape[2], device=weights.device) + slab.blocks.start * BLOCK // stride) * stride
+    empty = (begin + stride <= slab.start) | (begin >= slab.stop)  # rows of the outer blocks that hold no query
+    return weights.masked_fill(empty.unsqueeze(1), 0.0).unflatten(2, (-1, BLOCK // stride)).sum(3)
 
 
 def _by_stride(x: torch.Tensor, lead: int, stride: int) -> torch.Tensor:

@@ -15,8 +15,8 @@ from .dual_chunk_cuda import without_triton
 from .dual_chunk_rotation import RelationRotations
 from .dual_chunk_selection import Selection, SparseAttention
 
-_SCORES = {"cuda": 1 << 28}  # of a selection that are held at a time; elsewhere:
-_FEW_SCORES = 1 << 24
+# Scores of a selection that are held at a time; by Triton each block's are summed before they are written.
+_SCORES, _SCORES_BY_TRITON = 1 << 24, 1 << 30
 _MOST_ROWS = 8192
 
 
@@ -100,7 +100,8 @@ def attend_blocks(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: 
 def _rows(query: torch.Tensor, key: torch.Tensor, stride: int) -> int:
     """Queries of a slab, so that its scores, one for each `stride` queries and keys, stay few."""
     a_row = query.shape[0] * query.shape[1] * -(-key.shape[2] // stride)
-    rows = _SCORES.get(query.device.type, _FEW_SCORES) // max(1, a_row) * stride
+    most = _SCORES if without_triton(key.device) else _SCORES_BY_TRITON
+    rows = most // max(1, a_row) * stride
     return min(_MOST_ROWS, max(BLOCK, rows // BLOCK * BLOCK))
 
 

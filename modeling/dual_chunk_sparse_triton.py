@@ -15,6 +15,7 @@ import torch
 
 from .dual_chunk_blocks import BLOCK, Queries, Slab
 from .dual_chunk_rotation import ORDER
+from .dual_chunk_selection_triton import lists
 
 _WARPS, _STAGES = 8, 3
 
@@ -23,7 +24,8 @@ def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, 
     """As `dual_chunk_blocks.attend_gathered`, in one launch."""
     some = next(iter(queries.values()))
     batch, heads, rows, size = some.shape
-    order, ends = _lists(kept, slab)
+    wide = some.dtype == torch.float32
+    order, ends = lists(kept, slab)
     # Where a relation has no keys its list is empty, and any tensor serves.
     given = [_rows_whole(queries.get(relation, some)) for relation in ORDER]
     key, value = _rows_whole(key), _rows_whole(value)
@@ -34,27 +36,13 @@ def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, 
         *given, key, value, out, lse, order, ends, scaling * math.log2(math.e),
         slab.blocks.start * BLOCK, slab.lead, rows, slab.stop, kept.shape[3], heads // key.shape[1], heads, *strides,
         SIZE=size, WIDE=triton.next_power_of_2(size), SIDE=BLOCK,
-        PRECISION="ieee" if some.dtype == torch.float32 else None, num_warps=_WARPS, num_stages=_STAGES,
+        PRECISION="ieee" if wide else None, num_warps=_WARPS, num_stages=1 if wide else _STAGES,
     )  # fmt: skip
     return out, lse
 
 
 def _rows_whole(x: torch.Tensor) -> torch.Tensor:
     return x if x.stride(3) == 1 else x.contiguous()
-
-
-def _lists(kept: torch.Tensor, slab: Slab) -> tuple[torch.Tensor, torch.Tensor]:
-    """The kept blocks of each row in order, int32 [B, H, M, N], and how many of them lie before the end of inter,
-    successive and intra keys, int32 [B, H, M, 3]."""
-    order = (~kept).to(torch.uint8).argsort(dim=-1, stable=True).to(torch.int32)
-    borders = {relation: -(-end // BLOCK) for relation, _, end in slab.ranges}
-    counted = kept.cumsum(-1, dtype=torch.int32)
-    ends, last = [], torch.zeros_like(counted[..., 0])
-    for relation in reversed(ORDER):
-        if relation in borders:
-            last = counted[..., borders[relation] - 1]
-        ends.append(last)
-    return order, torch.stack(ends, dim=-1).contiguous()
 
 
 @triton.jit

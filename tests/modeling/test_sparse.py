@@ -76,11 +76,12 @@ def test_chosen_blocks_give_what_the_twin_gives(first, last):
             torch.testing.assert_close(mine, its, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("number", [0, 1, -1])
 @pytest.mark.parametrize("stride", [4, 16])
-def test_antidiagonals_are_scored_as_a_direct_computation_does(stride):
+def test_antidiagonals_are_scored_as_a_direct_computation_does(stride, number):
     first, last = 300, 1100
     query, key, _, rotations = tensors(first, last)
-    slab = list(slabs(first, last, S, 2 * BLOCK))[1]
+    slab = list(slabs(first, last, S, 2 * BLOCK))[number]
     queries = rotated(query, rotations, slab, first)
     logits = torch.zeros(2, 4, len(slab.blocks) * BLOCK, slab.blocks.stop * BLOCK, dtype=torch.float64)
     logits[:, :, slab.lead : slab.lead + slab.stop - slab.start, : slab.stop] = naive_scores(
@@ -90,7 +91,7 @@ def test_antidiagonals_are_scored_as_a_direct_computation_does(stride):
     means = sum(squares[:, :, :, stride - 1 - i, :, i] for i in range(stride)) / stride
     row = torch.arange(means.shape[2]) + slab.blocks.start * BLOCK // stride
     weights = means.masked_fill(torch.arange(means.shape[3]) > row[:, None], -torch.inf).softmax(-1)
-    weights[:, :, (row + 1) * stride <= slab.start] = 0
+    weights[:, :, ((row + 1) * stride <= slab.start) | (row * stride >= slab.stop)] = 0  # no query
     side = BLOCK // stride
     expected = weights.unflatten(2, (-1, side)).unflatten(4, (-1, side)).sum((3, 5))
     torch.testing.assert_close(block_weights(queries, key, slab, stride, SCALING), expected, rtol=0, atol=1e-12)

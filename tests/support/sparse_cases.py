@@ -1,7 +1,8 @@
-"""What the Triton kernel of block-sparse attention gives, against its naive twin in float64: run with
+"""What the Triton kernels of block-sparse attention give, against their naive twins in float64: run with
 TRITON_INTERPRET=1 for a CPU, or on a GPU.
 
-Prints a JSON object: for each case the greatest relative error, over that of the naive twin in the same precision.
+Prints a JSON object: for each case the greatest relative error, over that of the naive twin in the same precision; for
+what must be equal, a hundred times how many rows are not.
 """
 
 import json
@@ -11,7 +12,9 @@ import torch
 
 from dca_hub.modeling.dual_chunk_blocks import attend_blocks_naive, slabs
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_rotation import relation_rotations
+from dca_hub.modeling.dual_chunk_rotation import ORDER, relation_rotations
+from dca_hub.modeling.dual_chunk_selection import _by_block, block_weights
+from dca_hub.modeling.dual_chunk_selection_triton import block_scores, fewest, lists
 from dca_hub.modeling.dual_chunk_sparse_triton import attend_listed
 from support.op_cases import inverse_frequencies, relative
 
@@ -45,7 +48,41 @@ def measure(dtype, size: int, first: int, last: int) -> dict[str, float]:
             ratio = relative(mine, true) / max(relative(its, true), 1e-7)
             case = f"{name}, {dtype}, {size}, {first} to {last}"
             errors[case] = max(errors.get(case, 0.0), ratio)
+        for stride in (8, 16, 64):
+            true = block_weights(wide, key.double(), slab, stride, size**-0.5)
+            its = block_weights(queries, key, slab, stride, size**-0.5)
+            mine = _by_block(block_scores(queries, key, slab, stride, size**-0.5).softmax(-1), slab, stride)
+            case = f"weights, {dtype}, {size}, {first} to {last}"
+            ratio = relative(mine, true) / max(relative(its, true), 1e-6)
+            errors[case] = max(errors.get(case, 0.0), ratio)
+            case = f"fewest, {first} to {last}"
+            taken = fewest(mine, 0.7)
+            errors[case] = errors.get(case, 0) + 100 * wrongly_taken(mine, taken, 0.7)
+            case = f"lists, {first} to {last}"
+            errors[case] = errors.get(case, 0) + 100 * wrongly_listed(taken, slab)
     return errors
+
+
+def wrongly_taken(weights: torch.Tensor, taken: torch.Tensor, share: float) -> int:
+    """How many rows hold less than the share, or would hold it without their least block; but for rounding."""
+    whole = weights.double().sum(-1)
+    held = (weights.double() * taken).sum(-1)
+    least = weights.double().masked_fill(~taken, torch.inf).amin(-1)
+    wrong = (held < (share - 1e-5) * whole) | (held - least > (share + 1e-5) * whole)
+    return int((wrong & (whole > 0)).sum())
+
+
+def wrongly_listed(kept: torch.Tensor, slab) -> int:
+    """How many rows of lists differ from the kept blocks, relation by relation, in order."""
+    order, ends = (found.cpu() for found in lists(kept, slab))
+    kept, wrong = kept.cpu(), 0
+    for at in torch.cartesian_prod(*map(torch.arange, kept.shape[:3])).tolist():
+        blocks, last = kept[tuple(at)].nonzero()[:, 0].tolist(), 0
+        wrong += order[tuple(at)][: len(blocks)].tolist() != blocks
+        for relation, found in zip(reversed(ORDER), ends[tuple(at)].tolist(), strict=True):
+            last = next((-(-end // 128) for r, _, end in slab.ranges if r == relation), last)
+            wrong += found != sum(block < last for block in blocks)
+    return wrong
 
 
 def main() -> None:
