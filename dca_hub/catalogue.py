@@ -13,27 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dca_hub.errors import DcaHubError
+from dca_hub.families import FamilyName
 from dca_hub.licenses import LICENSES
 from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.schema import read_yaml
 from dca_hub.tables import Table
-
-Family = Literal[
-    "llama",
-    "mistral",
-    "mixtral",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "gemma3_text",
-    "gpt_oss",
-    "olmo3",
-    "qwen3_5_text",
-    "qwen3_next",
-    "smollm3",
-]
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -78,7 +64,7 @@ class Entry:
 
     name: str
     base: str
-    family: Family
+    family: FamilyName
     kind: Literal["base", "chat"]
     license: str
     gated: bool

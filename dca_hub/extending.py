@@ -22,7 +22,7 @@ from dca_hub.modeling.dual_chunk_layers import rotary_name, text_model
 from dca_hub.modeling.dual_chunk_model import DualChunkMixin
 from dca_hub.modeling.dual_chunk_rotary import DualChunkRotary
 from dca_hub.modeling.dual_chunk_selection import SparseAttention
-from dca_hub.sizes import USUAL_REACH, Asked, may_change_length, sized
+from dca_hub.sizes import Asked, may_change_length, reach_of_config, sized
 
 # What transformers and bitsandbytes note on a model after building it.
 _CARRIED = (
@@ -74,8 +74,8 @@ def extend(
         raise DcaHubError("This is a DCA model already: load the base model without DCA to choose other sizes.")
     try:
         asked = Asked(pretraining_length, chunk_size, local_size, temperature)
-        geometry = sized(_said(model.config), None, asked).geometry
-        reach = USUAL_REACH * geometry.pretraining_length
+        said = _said(model.config)
+        geometry = sized(said, None, asked).geometry
         dca_class, config_class = _classes(model)
         config = copy.deepcopy(model.config)
         config.__class__ = config_class  # deep copy and change: from_dict would lose what is not serialised
@@ -84,7 +84,7 @@ def extend(
         # An adapter trained on this model would record the folder of the base, and be loaded onto plain attention.
         config._name_or_path = ""
         if may_change_length({"rope_parameters": getattr(config, "rope_parameters", None)}):
-            config.max_position_embeddings = max(getattr(config, "max_position_embeddings", None) or 0, reach)
+            config.max_position_embeddings = reach_of_config(said, geometry)
         extended = sharing(model, dca_class, config)
     except ValueError as error:
         raise DcaHubError(str(error)) from None

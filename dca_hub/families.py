@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal, get_args
 
 from dca_hub.errors import DcaHubError
 
-FAMILIES = (
+FamilyName = Literal[
     "llama",
     "mistral",
     "mixtral",
@@ -20,7 +21,8 @@ FAMILIES = (
     "qwen3_5_text",
     "qwen3_next",
     "smollm3",
-)
+]
+FAMILIES: tuple[str, ...] = get_args(FamilyName)
 
 
 @dataclass(frozen=True)

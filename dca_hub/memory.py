@@ -21,6 +21,7 @@ _FOUR_NORMS = {"gemma3_text"}
 _OUTPUT_GATE = {"qwen3_next", "qwen3_5_text"}
 _SINKS = _EXPERT_BIAS = {"gpt_oss"}
 _TIED = {"gemma3_text", "smollm3"}
+_NO_OUTPUT_BIAS = {"glm4_moe"}
 
 GIB = 2**30
 
@@ -81,7 +82,8 @@ class Architecture:
     come with a gate, `attention_sinks` whether each head has a sink: all are fixed by the family's code and appear in
     no config.json. `windowed_layers` of the layers attend through a window of `sliding_window` tokens; where they are
     0 and there is a window, all do. `num_experts` counts the routed experts of each layer (0: a dense model) and
-    `moe_intermediate_size` is the width of one.
+    `moe_intermediate_size` is the width of one; the first `dense_layers` of the layers have an MLP in their place.
+    `shared_expert_gate` says whether a gate weighs the shared expert: in the Qwen line it does, in GLM it does not.
     """
 
     vocab_size: int
@@ -102,6 +104,8 @@ class Architecture:
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
+    shared_expert_gate: bool = True
+    dense_layers: int = 0
     expert_bias: bool = False
     windowed_layers: int = 0
     linear_layers: LinearLayers | None = None
@@ -134,7 +138,9 @@ class Architecture:
         family, kinds = get("model_type", ""), _layer_types(config)
         try:
             heads, hidden = config["num_attention_heads"], config["hidden_size"]
-            experts = get("num_local_experts") or get("num_experts") or 0
+            experts = get("num_local_experts") or get("num_experts") or get("n_routed_experts") or 0
+            expert_width = (get("moe_intermediate_size") or config["intermediate_size"]) if experts else 0
+            shared = (get("n_shared_experts") or 0) * expert_width
             return cls(
                 vocab_size=config["vocab_size"],
                 hidden_size=hidden,
@@ -147,14 +153,16 @@ class Architecture:
                 rope_theta=_rope_theta(config),
                 # transformers leaves the key out of the file where it has the library's default.
                 tie_word_embeddings=bool(get("tie_word_embeddings", family in _TIED)),
-                attention_bias="qkv" if family in _QKV_BIAS else "qkvo" if get("attention_bias") else "none",
-                qk_norm=family in _QK_NORM,
+                attention_bias=_bias(config),
+                qk_norm=family in _QK_NORM or bool(get("use_qk_norm")),
                 sliding_window=_sliding_window(config),
                 rope_scaling=_rope_scaling(config),
                 num_experts=experts,
                 num_experts_per_tok=(get("num_experts_per_tok") or 0) if experts else 0,
-                moe_intermediate_size=(get("moe_intermediate_size") or config["intermediate_size"]) if experts else 0,
-                shared_expert_intermediate_size=(get("shared_expert_intermediate_size") or 0) if experts else 0,
+                moe_intermediate_size=expert_width,
+                shared_expert_intermediate_size=shared or (get("shared_expert_intermediate_size") or 0) * bool(experts),
+                shared_expert_gate=not shared,
+                dense_layers=(get("first_k_dense_replace") or 0) if experts else 0,
                 expert_bias=family in _EXPERT_BIAS,
                 windowed_layers=kinds.count("sliding_attention") if _sliding_window(config) else 0,
                 linear_layers=_linear_layers(config, kinds.count("linear_attention")),
@@ -170,7 +178,7 @@ class Architecture:
     def parameters(self) -> int:
         """How many numbers the checkpoint holds; tied embeddings count once."""
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
-        layers = self.num_hidden_layers * (self._mlp + self._experts + self._expert_extras)
+        layers = self._all_mlps + self._all_experts + self._expert_layers * self._expert_extras
         norms = (self.num_hidden_layers * self.layer_norms + 1) * self.hidden_size
         extras = self._attention_layers * self._biases_and_norms
         if self.linear_layers:
@@ -186,17 +194,14 @@ class Architecture:
         """
         size = dtype_bytes(dtype)
         if isinstance(quantization, float):
-            linear = self._all_attention + self.num_hidden_layers * (self._mlp + self._experts)
+            linear = self._all_attention + self._all_mlps + self._all_experts
             return round((self.parameters - linear) * size + linear * quantization)
         if quantization is None:
             return self.parameters * size
         if quantization not in ("8bit", "4bit"):
             raise DcaHubError(f"Unknown quantization {quantization!r}: use 8bit or 4bit.")
-        linear = self._all_attention + self.num_hidden_layers * self._mlp
-        if quantization == "4bit":
-            shrunk = round(linear * _NF4_BYTES)
-        else:
-            shrunk = linear + 4 * self.num_hidden_layers * self._linear_rows
+        linear = self._all_attention + self._all_mlps
+        shrunk = round(linear * _NF4_BYTES) if quantization == "4bit" else linear + 4 * self._linear_rows
         return (self.parameters - linear) * size + shrunk
 
     def cache_bytes_per_token(self, dtype: object, bits: int = 16) -> int:
@@ -232,15 +237,24 @@ class Architecture:
         return self.hidden_size * ((3 if self.output_gate else 2) * query + 2 * key_value)
 
     @property
-    def _mlp(self) -> int:
-        return 0 if self.num_experts else 3 * self.hidden_size * self.intermediate_size
+    def _expert_layers(self) -> int:
+        return self.num_hidden_layers - self.dense_layers if self.num_experts else 0
 
     @property
-    def _experts(self) -> int:
+    def _mlp_layers(self) -> int:
+        return self.num_hidden_layers - self._expert_layers
+
+    @property
+    def _all_mlps(self) -> int:
+        return self._mlp_layers * 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def _all_experts(self) -> int:
         # + 1: the router, and the gate of the shared expert
         routed = self.num_experts * (3 * self.moe_intermediate_size + 1)
-        shared = 3 * self.shared_expert_intermediate_size + 1 if self.shared_expert_intermediate_size else 0
-        return self.hidden_size * (routed + shared)
+        gate = 1 if self.shared_expert_gate else 0
+        shared = 3 * self.shared_expert_intermediate_size + gate if self.shared_expert_intermediate_size else 0
+        return self._expert_layers * self.hidden_size * (routed + shared)
 
     @property
     def _expert_extras(self) -> int:
@@ -256,8 +270,9 @@ class Architecture:
     @property
     def _linear_rows(self) -> int:
         query, key_value = self._widths
-        mlp = 0 if self.num_experts else 2 * self.intermediate_size + self.hidden_size
-        return query + 2 * key_value + self.hidden_size + mlp
+        attention = query + 2 * key_value + self.hidden_size
+        mlps = self._mlp_layers * (2 * self.intermediate_size + self.hidden_size)
+        return self.num_hidden_layers * attention + mlps
 
 
 def stored_quantization(config: Mapping[str, Any]) -> Literal["8bit", "4bit"] | float | None:
@@ -289,6 +304,15 @@ def stored_quantization(config: Mapping[str, Any]) -> Literal["8bit", "4bit"] | 
         return None
     group = group if isinstance(group, int) and group > 0 else 4096
     return bits / 8 + (2 + bits / 8) / group
+
+
+def _bias(config: Mapping[str, Any]) -> Literal["none", "qkv", "qkvo"]:
+    family = config.get("model_type", "")
+    if family in _QKV_BIAS:
+        return "qkv"
+    if not config.get("attention_bias"):
+        return "none"
+    return "qkv" if family in _NO_OUTPUT_BIAS else "qkvo"
 
 
 def _sliding_window(config: Mapping[str, Any]) -> int | None:

@@ -131,8 +131,13 @@ def reach_of(source: Source, geometry: DualChunkGeometry) -> int:
         held = manifest.read(source.folder)
         if held.context:
             return held.context
-    named = source.config.get("max_position_embeddings") or 0
-    if named and source.config.get(CONFIG_KEY) is not None:
+    return reach_of_config(source.config, geometry)
+
+
+def reach_of_config(config: Mapping[str, Any], geometry: DualChunkGeometry) -> int:
+    """`reach_of` for a model of which nothing is known but its config.json."""
+    named = config.get("max_position_embeddings") or 0
+    if named and config.get(CONFIG_KEY) is not None:
         return named
     return max(named, USUAL_REACH * geometry.pretraining_length)
 

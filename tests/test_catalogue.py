@@ -15,9 +15,11 @@ from dca_hub import catalogue
 from dca_hub.catalogue import entries, find
 from dca_hub.cli import models
 from dca_hub.errors import DcaHubError
+from dca_hub.families import FAMILIES
 from dca_hub.memory import Architecture, dtype_bytes
 from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.sizes import default_sizes, reach_of_entry, sizes_source
+from support.tiny_models import tiny_config, tiny_model
 
 NAMES = [entry.name for entry in entries()]
 
@@ -141,6 +143,34 @@ def test_parameters_match_the_model_that_transformers_builds(name):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(plain_config(entry))
     assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_memory_of_every_packaged_family_is_that_of_the_model_itself(family):
+    model = tiny_model(family)
+    read = Architecture.from_config(model.config.to_dict())
+    assert read.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_experts_of_glm_are_counted_beside_its_dense_layers():
+    shape = {"num_hidden_layers": 4, "first_k_dense_replace": 1, "n_routed_experts": 8, "n_shared_experts": 2}
+    model = tiny_model("glm4_moe", **shape, attention_bias=True, use_qk_norm=True)
+    read = Architecture.from_config(model.config.to_dict())
+    assert read.parameters == sum(parameter.numel() for parameter in model.parameters())
+    linear = [p for name, p in model.named_parameters() if p.dim() > 1 and "embed" not in name and "head" not in name]
+    assert read.weights_bytes("bf16") - read.weights_bytes("bf16", 0.5) == sum(p.numel() for p in linear) * 1.5
+
+
+def test_a_family_without_tiny_sizes_is_told_what_to_add():
+    with pytest.raises(KeyError, match=r"_OWN of tests/support/tiny_models.py lacks 'gpt2': add the sizes"):
+        tiny_config("gpt2")
+
+
+def test_the_catalogue_takes_every_packaged_family(tmp_path):
+    text = (Path(catalogue.__file__).parents[1] / "configs" / "llama-2-7b.yaml").read_text()
+    for family in FAMILIES:
+        (tmp_path / "llama-2-7b.yaml").write_text(text.replace("family: llama", f"family: {family}"))
+        assert catalogue.read_file(tmp_path / "llama-2-7b.yaml").family == family
 
 
 def test_untied_qwen3_counts_its_head():

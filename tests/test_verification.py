@@ -18,7 +18,7 @@ from dca_hub.modeling.dual_chunk_config import config_from_geometry
 from dca_hub.packaging import package
 from dca_hub.verification import Check, Outcome, verify
 from support.tiny_checkpoints import write_checkpoint
-from support.tiny_models import GEOMETRY, tiny_dca, tiny_model, tokens
+from support.tiny_models import GEOMETRY, MIXED, tiny_dca, tiny_model, tokens
 
 
 @pytest.fixture(scope="module")
@@ -199,9 +199,6 @@ def isolated():
     sys.path[:] = path
     yield module
     del sys.modules[spec.name]
-
-
-MIXED = ["gemma3_text", "glm4_moe", "gpt_oss", "olmo3", "qwen3_5_text", "qwen3_next", "smollm3"]
 
 
 @torch.no_grad()

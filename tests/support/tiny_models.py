@@ -1,6 +1,7 @@
 """Tiny random models of every supported family, plain and as DCA models, for tests that need a whole model.
 
-`FAMILIES` are those whose layers are all alike, which every test of `modeling` takes; the others have their own tests.
+`FAMILIES` are those whose layers are all alike, which every test of `modeling` takes; the others are `MIXED`, in
+`tests/modeling/test_families.py`.
 """
 
 from dataclasses import asdict
@@ -8,10 +9,11 @@ from dataclasses import asdict
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from dca_hub import extend
+from dca_hub import extend, families
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 
 FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe")
+MIXED = tuple(family for family in families.FAMILIES if family not in FAMILIES)
 
 VOCABULARY = 97
 SCALINGS = {
@@ -78,6 +80,8 @@ _OWN = {
 
 def tiny_config(family: str, **changes):
     """The configuration of a plain tiny model; two key/value heads serve four query heads."""
+    if family not in _OWN:
+        raise KeyError(f"_OWN of tests/support/tiny_models.py lacks {family!r}: add the sizes that its config needs.")
     settings = {**_SHAPE, **_OWN[family], **changes}
     return CONFIG_MAPPING[family](**settings)
 
