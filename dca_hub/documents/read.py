@@ -11,10 +11,10 @@ from dca_hub.documents.document import Document, Page
 from dca_hub.documents.failures import DocumentError, Reason, counted, shown_name
 from dca_hub.documents.limits import DEFAULT_LIMITS, MIB, Limits
 from dca_hub.documents.plain import SUFFIXES, read_plain
-from dca_hub.documents.process import Crashed, Overrun, run_worker
 from dca_hub.documents.ranges import example_range, spoken
 from dca_hub.documents.source import open_pdf
 from dca_hub.documents.text import join_hyphens, unwrap
+from dca_hub.documents.worker_process import Crashed, Overrun, run_worker
 from dca_hub.progress import OnProgress
 
 _MOST_CRASHES = 4

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from dca_hub.documents.failures import Reason
 from dca_hub.documents.limits import DEFAULT_LIMITS, Limits
-from dca_hub.documents.process import Overrun, run_worker
 from dca_hub.documents.read import failure
 from dca_hub.documents.source import open_pdf
+from dca_hub.documents.worker_process import Overrun, run_worker
 
 WIDTHS = range(16, 4097)
 

@@ -1,1 +1,1 @@
-"""Dual Chunk Attention in vLLM, as a plug-in, and what serves a model to others."""
+"""What `dca-hub serve` does, and the client of a server; what runs inside vLLM is `dca_hub.vllm_plugin`."""

@@ -12,7 +12,7 @@ from dca_hub import catalogue
 from dca_hub.conversation import Sampling
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle as needles
-from dca_hub.space import bounds, uploads
+from dca_hub.space import run_bounds, uploads
 from dca_hub.space.answers import begin_turn
 from dca_hub.space.callers import caller_of
 from dca_hub.space.context import Context
@@ -101,7 +101,7 @@ class _Functions:
             answer is written, what there is of it.
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
-        tokens = bounds.whole(max_new_tokens, "max_new_tokens", 1, self.context.settings.max_answer)
+        tokens = run_bounds.whole(max_new_tokens, "max_new_tokens", 1, self.context.settings.max_answer)
         with self.session() as session:
             yield from self.read(session, pdf, pages, password)
             turn = begin_turn(session, question or "", attention)
@@ -136,7 +136,7 @@ class _Functions:
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
         self.check(haystack in ("prose", "grass"), 'haystack is "prose" or "grass".')
         host, settings, sides = self.context.host, self.context.settings, SIDES[attention]
-        grid = bounds.grid_of(bounds.lengths_of(lengths), depths, trials, haystack, len(sides), host, settings)
+        grid = run_bounds.grid_of(run_bounds.lengths_of(lengths), depths, trials, haystack, len(sides), host, settings)
         loaded, found = host.loaded, {side: [] for side in sides}
 
         def work(tell: Callable[[Any], None]) -> None:

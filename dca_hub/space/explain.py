@@ -11,7 +11,7 @@ from dca_hub.control_tokens import opening_tokens
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle, perplexity
 from dca_hub.loading import Loaded
-from dca_hub.space import bounds, picture
+from dca_hub.space import picture, run_bounds
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.lane import QUIET, Rank, Tell, Waiting
 from dca_hub.space.markup import download, notice, tag
@@ -129,7 +129,7 @@ def _build_curve(context: Context) -> gr.CheckboxGroup:
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     """The lengths to choose from, and those chosen at first."""
     trained = context.host.loaded.trained
-    most = min(context.host.fits(), _tokens(context), bounds.longest(context.host))
+    most = min(context.host.fits(), _tokens(context), run_bounds.longest(context.host))
     fitting = [m for m in _MULTIPLES if _SCORED < m * trained <= most]
     choices = [(f"{int(m * trained):,} ({m:g}×)", int(m * trained)) for m in fitting]
     return choices, [int(m * trained) for m in fitting if m in _USUAL]
@@ -193,7 +193,7 @@ class _Curve:
         chosen = sorted({n for n in lengths or () if n in allowed})
         if not chosen:
             raise DcaHubError("Choose at least one length.")
-        bounds.refuse_tokens(2 * _WINDOWS * sum(chosen), self.context.settings)
+        run_bounds.refuse_tokens(2 * _WINDOWS * sum(chosen), self.context.settings)
         return chosen
 
     def _work(self, chosen: list[int], curves: dict, tell: Tell) -> None:

@@ -10,7 +10,7 @@ import gradio as gr
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.grid import Grid
-from dca_hub.space import bounds, needle_file, needle_link, needle_run
+from dca_hub.space import needle_file, needle_link, needle_run, run_bounds
 from dca_hub.space import needle_view as view
 from dca_hub.space.context import AT_ONCE, PAGES_LANE, PRIVATE, Context, full
 from dca_hub.space.failures import sentence
@@ -89,8 +89,8 @@ def build(context: Context) -> "Lab":
 def lengths_for(context: Context) -> tuple[list[tuple[str, int]], list[int]]:
     """The lengths to choose from, as multiples of the trained one, and those chosen at first."""
     trained = context.host.loaded.trained
-    most = bounds.longest(context.host)
-    multiples = [m for m in bounds.MULTIPLES if bounds.SHORTEST <= m * trained <= most]
+    most = run_bounds.longest(context.host)
+    multiples = [m for m in run_bounds.MULTIPLES if run_bounds.SHORTEST <= m * trained <= most]
     choices = [(f"{int(m * trained):,} ({m:g}×)", int(m * trained)) for m in multiples]
     return choices, [int(m * trained) for m in multiples if m in _USUAL]
 
@@ -218,7 +218,7 @@ class Lab:
         if haystack not in {value for _, value in HAYSTACKS} or mode not in SIDES:
             raise DcaHubError("Choose a haystack and an attention from the list.")
         c = self.context
-        grid = bounds.grid_of(lengths or (), depths, trials, haystack, len(SIDES[mode]), c.host, c.settings)
+        grid = run_bounds.grid_of(lengths or (), depths, trials, haystack, len(SIDES[mode]), c.host, c.settings)
         if haystack in ("own", "pdf"):  # a text has its own name, so that results of another one are not taken for its
             text_of = needle.haystack_text(haystack, own[:_LONGEST_TEXT])
             return dataclasses.replace(grid, haystack=f"{haystack}-{hashlib.sha256(text_of.encode()).hexdigest()[:8]}")

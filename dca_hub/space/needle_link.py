@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation.grid import Grid
-from dca_hub.space import bounds
+from dca_hub.space import run_bounds
 from dca_hub.space.host import Host
 from dca_hub.space.turns import SIDES, Mode
 
@@ -51,14 +51,14 @@ def read(written: str, host: Host) -> Linked | None:
     haystack, mode = given.get("haystack", "prose"), given.get("mode", "both")
     if haystack not in HAYSTACKS or mode not in SIDES:
         raise DcaHubError("The link names a haystack or an attention that there is not: choose them here.")
-    most = max(bounds.SHORTEST, bounds.longest(host))
+    most = max(run_bounds.SHORTEST, run_bounds.longest(host))
     lengths = {
-        bounds.whole(length, "A length in tokens", bounds.SHORTEST, most)
-        for length in bounds.lengths_of(given["lengths"])[: bounds.MOST_LENGTHS]
+        run_bounds.whole(length, "A length in tokens", run_bounds.SHORTEST, most)
+        for length in run_bounds.lengths_of(given["lengths"])[: run_bounds.MOST_LENGTHS]
     }
     return Linked(
         tuple(sorted(lengths)),
-        bounds.whole(given.get("depths", 5), "depths", 1, bounds.MOST_DEPTHS),
-        bounds.whole(given.get("trials", 1), "trials", 1, bounds.MOST_TRIALS),
+        run_bounds.whole(given.get("depths", 5), "depths", 1, run_bounds.MOST_DEPTHS),
+        run_bounds.whole(given.get("trials", 1), "trials", 1, run_bounds.MOST_TRIALS),
         haystack, mode, given.get("model", "")[:100],
     )  # fmt: skip

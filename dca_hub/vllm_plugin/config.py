@@ -50,7 +50,7 @@ def model_config_of(vllm_config, layer_names):
     return vllm_config.model_config
 
 
-def geometry_of(model_config) -> DualChunkGeometry:
+def geometry_in_config(model_config) -> DualChunkGeometry:
     """The geometry of a DCA model, after `prepare`."""
     settings = getattr(model_config.hf_config, SET_ASIDE)
     return geometry_from_config(SimpleNamespace(**{CONFIG_KEY: settings}))

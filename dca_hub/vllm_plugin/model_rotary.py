@@ -5,7 +5,7 @@ from vllm.model_executor.layers import rotary_embedding
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.vllm_plugin import stage
-from dca_hub.vllm_plugin.config import geometry_of, model_config_of
+from dca_hub.vllm_plugin.config import geometry_in_config, model_config_of
 from dca_hub.vllm_plugin.rotary_table import RotaryTable
 
 
@@ -16,7 +16,7 @@ def geometry_and_table(vllm_config, layer_names, head_size: int, device) -> tupl
         ValueError: as `model_table`.
     """
     model_config = model_config_of(vllm_config, layer_names)
-    geometry = geometry_of(model_config)
+    geometry = geometry_in_config(model_config)
     stage.built(torch.device(device).type, bool(vllm_config.compilation_config.mode))
     return geometry, model_table(model_config, head_size, device, geometry)
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from dca_hub.documents import DocumentError, Limits, Reason, judge, read_pdf, render_page
-from dca_hub.documents.process import run_worker
 from dca_hub.documents.right_to_left import in_logical_order
+from dca_hub.documents.worker_process import run_worker
 from support import pdfs
 
 FAULTS = Path(os.environ.get("DCA_HUB_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "faults"
@@ -113,7 +113,7 @@ def test_a_portfolio_says_what_it_holds(tmp_path, page):
 def test_a_page_that_kills_a_reader_costs_no_other_page(tmp_path, monkeypatch):
     """The worker is ended at page 2, twice, as if both libraries had crashed there."""
     from dca_hub.documents import read
-    from dca_hub.documents.process import Crashed
+    from dca_hub.documents.worker_process import Crashed
 
     def run(request, file, limits, on_reply, on_wait=lambda: None):
         def relay(reply):

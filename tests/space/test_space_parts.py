@@ -14,13 +14,13 @@ from dca_hub.errors import DcaHubError
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry, Relation
 from dca_hub.space import (
     answer_text,
-    bounds,
     explain,
     export,
     failures,
     fit,
     markup,
     picture,
+    run_bounds,
     transcript,
     uploads,
     viewer,
@@ -244,19 +244,19 @@ def test_a_full_disk_and_full_memory_are_said():
 @pytest.mark.parametrize("value", ["9" * 4500, float("inf"), float("nan"), "x", None, -1, 2.5, 10**400, [1]])
 def test_a_number_is_bounded_before_it_is_used(value):
     with pytest.raises(DcaHubError, match="n must be a whole number from 1 to 50"):
-        bounds.whole(value, "n", 1, 50)
-    assert bounds.whole(50.0, "n", 1, 50) == 50 == bounds.whole("50", "n", 1, 50)
+        run_bounds.whole(value, "n", 1, 50)
+    assert run_bounds.whole(50.0, "n", 1, 50) == 50 == run_bounds.whole("50", "n", 1, 50)
 
 
 def test_a_public_space_bounds_what_one_run_reads():
     host = SimpleNamespace(fits=lambda: 10**6, loaded=SimpleNamespace(trained=512))
     wanted = ([16_384] * 1, 50, 1, "prose", 2, host)
     with pytest.raises(DcaHubError, match="1,638,400 tokens, more than the 1,000,000 of one run"):
-        bounds.grid_of(*wanted, Settings(public=True, max_run_tokens=1_000_000))
+        run_bounds.grid_of(*wanted, Settings(public=True, max_run_tokens=1_000_000))
     assert Settings(public=True).run_tokens == 2_000_000 and Settings().run_tokens is None
-    assert bounds.grid_of(*wanted, Settings(public=True)).prompts == 50
+    assert run_bounds.grid_of(*wanted, Settings(public=True)).prompts == 50
     with pytest.raises(DcaHubError, match="from 128 to 16,384"):
-        bounds.grid_of([16_385], 1, 1, "prose", 1, host, Settings())
+        run_bounds.grid_of([16_385], 1, 1, "prose", 1, host, Settings())
 
 
 # What fits
