@@ -27,9 +27,6 @@ class Extras:
     softcap: float | None = None
 
 
-NO_EXTRAS = Extras()
-
-
 @dataclass(frozen=True)
 class Segment:
     """A document, or the part of it that is here: `keys` are its cache slots in order of position, `queries` the slots,
@@ -54,7 +51,7 @@ class SegmentedLayout:
         value,
         geometry: DualChunkGeometry,
         scaling: float,
-        extras: Extras = NO_EXTRAS,
+        extras: Extras,
         sparse: SparseCall | None = None,
     ):
         whole = len(self.segments) == 1 and self.segments[0].rows == slice(0, query.shape[0])
@@ -106,7 +103,7 @@ class PositionedLayout:
         value,
         geometry: DualChunkGeometry,
         scaling: float,
-        extras: Extras = NO_EXTRAS,
+        extras: Extras,
         dropout: float = 0.0,
     ):
         rotations = self.rotations.to(query.device)

@@ -55,7 +55,7 @@ class RelationRotations:
     cos: torch.Tensor
     sin: torch.Tensor
     factor: torch.Tensor | None
-    layout: RotaryLayout = HALF_SPLIT
+    layout: RotaryLayout  # without a default: PyTorch before 2.13 traces none that is a dataclass
     shared: dict = field(default_factory=dict, repr=False, compare=False)
 
     def to(self, device: torch.device) -> "RelationRotations":

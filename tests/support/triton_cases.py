@@ -16,7 +16,7 @@ import torch
 from dca_hub.modeling import dual_chunk_cuda, dual_chunk_decode, dual_chunk_kernels
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_layout import PositionedLayout
+from dca_hub.modeling.dual_chunk_layout import Extras, PositionedLayout
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 from support.op_cases import inputs, inverse_frequencies, relative
 
@@ -159,7 +159,7 @@ def ragged_decoding(found: dict) -> None:
         k[:, :, used:] = float("nan")
         rotations = relation_rotations(at.unsqueeze(1), inv_freq, geometry)
         layout = PositionedLayout(at, positions, rotations)
-        got, weights = layout.attend(q, k, v, geometry, D**-0.5)
+        got, weights = layout.attend(q, k, v, geometry, D**-0.5, Extras())
         assert weights is None, "the naive twin served it"
         short = [x[:, :, :used] for x in (k, v)]
         rest = (rotations, at, positions[:, :used], geometry.chunk_length, D**-0.5)

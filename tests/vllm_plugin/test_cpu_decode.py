@@ -7,7 +7,13 @@ import torch
 
 from dca_hub.modeling.dual_chunk_attention import naive_dual_chunk_attention
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_rotation import RelationRotations, query_positions, relation_rotations, rotate
+from dca_hub.modeling.dual_chunk_rotation import (
+    HALF_SPLIT,
+    RelationRotations,
+    query_positions,
+    relation_rotations,
+    rotate,
+)
 from dca_hub.vllm_plugin.cpu import decode_plan as planning
 from dca_hub.vllm_plugin.cpu.decode import decode_attention
 from dca_hub.vllm_plugin.cpu.decode_plan import PageRun, plan_decode, runs
@@ -78,7 +84,8 @@ def test_requests_in_pages(order, read_as, heads, chunk_size, temperature, lengt
     placed = rotate(query, cos[0].unsqueeze(1), sin[0].unsqueeze(1))  # queries arrive as they are at position 0
     factor = 1.0 if rotations.factor is None else rotations.factor
     seen = plan_decode(lasts, table, SHAPE, geometry.chunk_length)
-    found = decode_attention(query, cache, seen, RelationRotations(cos * factor, sin * factor, rotations.factor), 0.4)
+    rotated = RelationRotations(cos * factor, sin * factor, rotations.factor, HALF_SPLIT)
+    found = decode_attention(query, cache, seen, rotated, 0.4)
 
     for request, (line, length) in enumerate(zip(lines, lengths)):
         keys, values = read(cache, torch.tensor(line), length)
@@ -87,7 +94,9 @@ def test_requests_in_pages(order, read_as, heads, chunk_size, temperature, lengt
             keys,
             values,
             RelationRotations(
-                *(x[:, request : request + 1] for x in (rotations.cos, rotations.sin)), _row(rotations.factor, request)
+                *(x[:, request : request + 1] for x in (rotations.cos, rotations.sin)),
+                _row(rotations.factor, request),
+                HALF_SPLIT,
             ),
             at[request].view(1, 1),
             torch.arange(length)[None],

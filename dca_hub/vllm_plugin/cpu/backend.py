@@ -17,7 +17,7 @@ from vllm.v1.attention.backends.cpu_attn import (
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_rotation import RelationRotations, rotate
+from dca_hub.modeling.dual_chunk_rotation import HALF_SPLIT, RelationRotations, rotate
 from dca_hub.vllm_plugin.cpu.decode import decode_attention
 from dca_hub.vllm_plugin.cpu.decode_plan import DecodePlan, plan_decode
 from dca_hub.vllm_plugin.cpu.pages import PageShape, SlotIndices, read, slot_indices, write
@@ -132,9 +132,9 @@ def _decodes(
 
 
 def _scaled(cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor | None) -> RelationRotations:
-    return (
-        RelationRotations(cos, sin, None) if factor is None else RelationRotations(cos * factor, sin * factor, factor)
-    )
+    if factor is not None:
+        cos, sin = cos * factor, sin * factor
+    return RelationRotations(cos, sin, factor, HALF_SPLIT)
 
 
 class DualChunkCPUImpl(DualChunkLayer, CPUAttentionBackendImpl):
