@@ -1,5 +1,7 @@
 """What a DCA model cannot run, refused in words."""
 
+import torch
+
 from .dual_chunk_config import PUBLIC_ATTENTION
 
 # The name under which the attention is registered. Not the public one (dual_chunk_config), and without "flash",
@@ -8,6 +10,18 @@ ATTENTION = "dual_chunk"
 # The same for models of which some layers stay as they are, and need their masks.
 LAYERED_ATTENTION = "dual_chunk_layered"
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3", "proportional")
+
+
+LEAST_TORCH = "2.9"  # before it flash attention on a CPU reads beside the keys where query heads share them
+
+
+def refuse_old_torch() -> None:
+    """Raises ValueError where PyTorch is too old."""
+    if torch.__version__ < LEAST_TORCH:
+        raise ValueError(
+            f"Dual Chunk Attention needs PyTorch {LEAST_TORCH} or later, and this is {torch.__version__}: "
+            f"pip install 'torch>={LEAST_TORCH}'."
+        )
 
 
 def refuse_other_attention(name: str | None) -> None:

@@ -7,7 +7,14 @@ from typing import Any
 from .dual_chunk_call import enter_layer, lay_out_call
 from .dual_chunk_config import geometry_from_config, sparse_from_config
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_guards import ATTENTION, LAYERED_ATTENTION, refuse_other_attention, refuse_unfit, refuse_windows_alone
+from .dual_chunk_guards import (
+    ATTENTION,
+    LAYERED_ATTENTION,
+    refuse_old_torch,
+    refuse_other_attention,
+    refuse_unfit,
+    refuse_windows_alone,
+)
 from .dual_chunk_layers import Plan, plan_layers, rotary_name, text_model
 from .dual_chunk_rotary import DualChunkRotary
 from .dual_chunk_sparse import SparseWatch
@@ -112,8 +119,10 @@ def install(model, geometry: DualChunkGeometry) -> None:
     """Turns the base model inside a freshly built model into a DCA model, in place.
 
     Raises:
-        ValueError: the model has no rotary positions that one module serves, or `plan_layers` refuses it.
+        ValueError: the model has no rotary positions that one module serves, `plan_layers` refuses it, or PyTorch is
+            too old.
     """
+    refuse_old_torch()
     base = text_model(model)
     name = rotary_name(base)
     if not name:

@@ -1,11 +1,17 @@
 """torch.compile: one graph for a decoding step on a static cache, and the eager logits on every path."""
 
+import dataclasses
+import inspect
+
 import pytest
 import torch
 from transformers import StaticCache
 
 from dca_hub.compat import with_cache
+from dca_hub.modeling.dual_chunk_call import DualChunkCall, LayeredCall
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.modeling.dual_chunk_layout import PositionedLayout, SegmentedLayout
+from dca_hub.modeling.dual_chunk_rotation import RelationRotations
 from support.tiny_models import as_dca, tiny_dca, tokens
 
 CLOSE = {"rtol": 0, "atol": 5e-5}
@@ -35,6 +41,14 @@ def filled(model, ids, **kwargs):
     cache = StaticCache(config=model.config, max_cache_len=96)
     model(ids, **with_cache(model, cache), **kwargs)
     return cache
+
+
+@pytest.mark.parametrize("made", [RelationRotations, PositionedLayout, SegmentedLayout, DualChunkCall, LayeredCall])
+def test_nothing_that_a_compiled_step_makes_has_a_dataclass_as_a_default(made):
+    """PyTorch before 2.13 cannot trace one, and breaks the graph."""
+    functions = [made.__init__, *(value for value in vars(made).values() if inspect.isfunction(value))]
+    defaults = [p.default for function in functions for p in inspect.signature(function).parameters.values()]
+    assert len(defaults) > 1 and not [default for default in defaults if dataclasses.is_dataclass(type(default))]
 
 
 @torch.no_grad()

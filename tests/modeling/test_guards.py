@@ -1,14 +1,36 @@
 """What a DCA model refuses, each in words, and what runs through the dense path."""
 
 import copy
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 from transformers import DynamicCache, MistralConfig
 
 from dca_hub import DcaHubError, extend
 from dca_hub.compat import with_cache
+from dca_hub.modeling.dual_chunk_guards import LEAST_TORCH
 from support.tiny_models import GEOMETRY, as_dca, tiny_config, tiny_model, tokens
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("version, refused", [("2.8.0+cu128", True), ("2.9.0", False), ("2.10.1+cpu", False)])
+def test_a_pytorch_that_would_be_wrong_is_refused(monkeypatch, version, refused):
+    model = tiny_model("llama")
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with (
+        pytest.raises(DcaHubError, match="needs PyTorch 2.9 or later, and this is 2.8.0") if refused else nullcontext()
+    ):
+        extend(model, pretraining_length=32, chunk_size=24, local_size=8)
+
+
+def test_the_least_pytorch_is_what_the_packages_require():
+    required = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch")]
+    assert required[0].startswith(f"torch>={LEAST_TORCH},")
+    assert f'"torch>={LEAST_TORCH}"' in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize("name", ["sdpa", "eager", "flash_attention_2", "flex_attention", "paged|sdpa", "nothing"])
