@@ -91,8 +91,9 @@ class PromptCache:
         size = piece or _FIRST_PIECE
         while (at := len(self.tokens)) < end:
             started = time.monotonic()
-            self.forward(prompt[at : min(at + size, end)])
+            logits = self.forward(prompt[at : min(at + size, end)])
             if piece is None:
+                logits[-1, 0].item()  # a GPU computes long after it was told to
                 rate = _PIECE_SECONDS / max(time.monotonic() - started, 1e-6)
                 size = int(min(max(size * min(2.0, rate), _LEAST_PIECE), _MOST_PIECE))
             yield len(self.tokens) - begin

@@ -18,9 +18,12 @@ from dca_hub.devices import best_device, check_device, free_bytes
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.extending import extend
 from dca_hub.memory import Architecture, stored_quantization
-from dca_hub.modeling.dual_chunk_config import CONFIG_KEY
+from dca_hub.modeling.dual_chunk_blocks import BLOCK
+from dca_hub.modeling.dual_chunk_config import CONFIG_KEY, sparse_from_config
+from dca_hub.modeling.dual_chunk_cuda import without_triton
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_selection import HEADS_KEY, VERTICAL_SLASH
+from dca_hub.modeling.dual_chunk_selection import HEADS_KEY, VERTICAL_SLASH, SparseAttention
+from dca_hub.pace import Pace
 from dca_hub.precision import Precision, choose_precision
 from dca_hub.pretrained import Quantization, load_base, tensors_told
 from dca_hub.progress import OnLoadProgress
@@ -38,7 +41,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class Loaded:
     """A model that is ready: `model` is the DCA model (or the base, if DCA is off), `base` the plain base model that
     shares its weights. `geometry` is None for a base alone. `context` is how many tokens it may be given, and `source`
-    the files it came from, with their revision. `precision` says in which dtype it runs, and why."""
+    the files it came from, with their revision. `precision` says in which dtype it runs, and why; `pace` how quickly it
+    reads, and learns that from every text."""
 
     name: str
     source: Source
@@ -50,6 +54,7 @@ class Loaded:
     context: int
     cache_bytes_per_token: int
     precision: Precision
+    pace: Pace
     cache_bits: int = 16
 
     @property
@@ -64,6 +69,35 @@ class Loaded:
     def runs_on(self) -> str:
         """The device, the dtype and why this one, in words."""
         return f"{self.device}, {str(self.model.dtype).removeprefix('torch.')} ({self.precision.why})"
+
+    @property
+    def sparse(self) -> SparseAttention | None:
+        """How it reads long texts sparsely, if it does."""
+        return sparse_from_config(self.model.config) if self.geometry else None
+
+    def why_not_sparse(self, tokens: int) -> str | None:
+        """Why it cannot be chosen to read so many tokens sparsely, in words that follow "sparse reading"; None where it
+        can."""
+        least = SparseAttention().least_keys
+        if self.geometry is None:
+            return "is for Dual Chunk Attention"
+        if tokens < least:
+            return f"is for texts of {least:,} tokens and more"
+        try:
+            SparseAttention().check(self.geometry)
+        except ValueError:
+            return f"needs chunks of a multiple of {BLOCK} tokens, and this model's have {self.geometry.chunk_length:,}"
+        return "needs a GPU with Triton" if without_triton(self.device) else None
+
+    def with_sparse(self, sparse: bool) -> "Loaded":
+        """The same model, reading long texts sparsely (in the usual way, where it does not yet) or not. It shares the
+        weights and the pace.
+
+        Raises DcaHubError where its chunks cannot be read sparsely.
+        """
+        if sparse == (self.sparse is not None) or self.geometry is None:
+            return self
+        return replace(self, model=extend(self.base, **asdict(self.geometry), sparse=sparse))
 
 
 @dataclass(frozen=True)
@@ -121,6 +155,8 @@ def load(
         name, revision = sources.gguf_path(name, gguf_file, revision=revision, progress=progress), None
     plan = _plan(name, device, dtype, quantization, revision, progress, cache_bits)
     source, need = plan.source, plan.need
+    if sparse:
+        _refuse_sparse(plan.geometry)
     _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
     folder = _weights_source(name, source, revision, progress)
     with tensors_told(progress):
@@ -140,6 +176,7 @@ def load(
         cache_bytes_per_token=need.cache_per_token,
         cache_bits=cache_bits,
         precision=plan.precision,
+        pace=Pace(Architecture.from_config(source.config)),
     )
 
 
@@ -202,6 +239,14 @@ def _read_heads(config: PreTrainedConfig, source: Source) -> None:
     except (OSError, ValueError) as error:
         raise DcaHubError(f"{path.name} cannot be read: {one_line(error)}") from None
     setattr(config, CONFIG_KEY, {**settings, HEADS_KEY: given})
+
+
+def _refuse_sparse(geometry: DualChunkGeometry) -> None:
+    """Before the weights are fetched and loaded."""
+    try:
+        SparseAttention().check(geometry)
+    except ValueError as error:
+        raise DcaHubError(str(error)) from None
 
 
 def _refuse_too_large(source: Source, need: Need, context: int) -> None:

@@ -1,7 +1,7 @@
 """What a model takes: parameters, bytes of weights and bytes of KV cache, from the numbers of its config.json alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dca_hub.errors import DcaHubError
@@ -177,13 +177,12 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """How many numbers the checkpoint holds; tied embeddings count once."""
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
         layers = self._all_mlps + self._all_experts + self._expert_layers * self._expert_extras
         norms = (self.num_hidden_layers * self.layer_norms + 1) * self.hidden_size
         extras = self._attention_layers * self._biases_and_norms
         if self.linear_layers:
             extras += self.linear_layers.count * self.linear_layers.other
-        return embeddings + layers + self._all_attention + extras + norms
+        return self._embeddings + layers + self._all_attention + extras + norms
 
     def weights_bytes(self, dtype: object, quantization: Literal["8bit", "4bit"] | float | None = None) -> int:
         """Bytes of the weights in memory.
@@ -212,9 +211,26 @@ class Architecture:
         return 2 * self.full_layers * self.num_key_value_heads * row
 
     @property
+    def operations_per_token(self) -> int:
+        """Multiplications and additions that reading a token takes beside attention: by every weight but those of
+        embeddings, which are looked up, of the output head, which reads the last token alone, and of experts that are
+        not chosen."""
+        chosen = replace(self, num_experts=self.num_experts_per_tok) if self.num_experts else self
+        return 2 * (chosen.parameters - self._embeddings)
+
+    @property
+    def operations_per_pair(self) -> int:
+        """Multiplications and additions for each query and key that it sees, of all layers that see everything."""
+        return 4 * self.full_layers * self.num_attention_heads * self.head_dim
+
+    @property
     def full_layers(self) -> int:
         """How many layers attend to everything, or all through one window."""
         return self._attention_layers - self.windowed_layers
+
+    @property
+    def _embeddings(self) -> int:
+        return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
 
     @property
     def _attention_layers(self) -> int:

@@ -23,19 +23,17 @@ Ended = Literal["model", "length", "repetition"]
 
 @dataclass(frozen=True)
 class Reading:
-    """Progress of reading the prompt into the cache: tokens done, of all that are to be read now."""
+    """Progress of reading the prompt into the cache: tokens done, of all that are to be read now, and the seconds that
+    took; `left` is how many more it will take, where that is estimated."""
 
     done: int
     total: int
     seconds: float
+    left: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
         return self.done / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        return (self.total - self.done) / self.tokens_per_second if self.done else float("inf")
 
 
 class Reader(Protocol):
@@ -88,6 +86,7 @@ class LocalReader:
         self.watched = watched and loaded.geometry is not None and dca
         self.watch: AttentionWatch | None = None
         self.tokenizer, self.is_chat = loaded.tokenizer, is_chat
+        self.pace, self.sparse = loaded.pace, loaded.sparse if dca else None
         self.cache = PromptCache(self.model, loaded.cache_bits)
         self.written: int = 0
         self.ended: Ended = "model"
@@ -104,13 +103,19 @@ class LocalReader:
         return self.cache.tokens[: len(tokens)] == list(tokens)
 
     def read(self, prompt: Sequence[int], sampling: Sampling = GREEDY) -> Iterator[Reading]:
-        total, started = self.cache.missing(prompt), time.monotonic()
+        """As `Reader.read`; each piece is timed, without what goes on between two of them."""
+        end, done = len(prompt) - 1, 0
+        started = begun = time.monotonic()
         try:
-            for done in self.cache.read(prompt):
-                yield Reading(done, total, time.monotonic() - started)
+            for now_done in self.cache.read(prompt):
+                ended, at = time.monotonic(), self.cached_tokens
+                self.pace.learn(at - now_done + done, at, ended - begun, self.sparse)
+                done, left = now_done, self.pace.seconds(at, end, self.sparse)
+                yield Reading(done, done + end - at, ended - started, left)
+                begun = time.monotonic()
         except torch.OutOfMemoryError:
             raise DoesNotFit(
-                f"Memory ran out while reading {total:,} tokens",
+                f"Memory ran out while reading {len(prompt):,} tokens",
                 "choose fewer pages",
                 Fix("use {}", "quantization", "4bit"),
             ) from None

@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dca_hub import cli
+from dca_hub.cli import ask
+from support.offering import offer_sparse
 from support.tiny_checkpoints import write_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,6 +104,42 @@ def test_ask_says_what_is_wrong_in_one_line(args, words, source, pdf):
     said = dca_hub("ask", source, *given, "What?")
     assert said.returncode == 2 and words in said.stderr
     assert said.stderr.strip().splitlines()[-1].startswith("dca-hub: ") and "Traceback" not in said.stderr
+
+
+@pytest.fixture
+def long_text(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("The keeper wrote the weather into his book every evening.\n" * 300)
+    return path
+
+
+def ask_here(monkeypatch, capsys, long_text, *options: str) -> str:
+    """What `ask` says beside the answer, of a text whose reading counts as long."""
+    monkeypatch.setattr(ask, "_LONG", 0)
+    assert cli.main(["ask", "demo", "--pdf", str(long_text), "--max-new-tokens", "2", "What?", *options]) == 0
+    return capsys.readouterr().err
+
+
+def test_ask_says_how_long_reading_takes_and_that_there_is_a_choice_where_there_is(monkeypatch, capsys, long_text):
+    said = ask_here(monkeypatch, capsys, long_text)
+    tokens = re.search(r"reading ([\d,]+) tokens takes about \d+ s\n", said)[1]
+    assert said.count("takes about") == 1 and 2000 < int(tokens.replace(",", "")) < 8000
+    assert "--sparse" not in said, "a processor gains nothing from it, and the text is short"
+    offer_sparse(monkeypatch, 1000)
+    assert "\n--sparse is a choice here: an approximation" in ask_here(monkeypatch, capsys, long_text)
+    plain = ask_here(monkeypatch, capsys, long_text, "--no-dca")
+    assert "takes about" in plain and "--sparse" not in plain
+    sparse = ask_here(monkeypatch, capsys, long_text, "--sparse")
+    assert re.search(r"takes about \d+ s(, or less where sparse attention turns out to be quicker)?\n", sparse)
+    assert "is a choice" not in sparse
+
+
+def test_ask_says_nothing_of_a_reading_that_is_short(monkeypatch, capsys, long_text):
+    assert cli.main(["ask", "demo", "--pdf", str(long_text), "--max-new-tokens", "2", "--json", "What?"]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(ask, "_LONG", 10_000)
+    assert cli.main(["ask", "demo", "--pdf", str(long_text), "--max-new-tokens", "2", "What?"]) == 0
+    assert "takes about" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["nan", "-1", "inf", "warm"])

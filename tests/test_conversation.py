@@ -1,6 +1,7 @@
 """Conversations: the document is read once, Stop leaves things in order, and the answer is the model's own."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from dca_hub import DcaHubError
 from dca_hub.conversation import Answered, Answering, Conversation, Reading, Sampling
 from dca_hub.documents import Document, Page
 from dca_hub.loading import load
+from dca_hub.memory import Architecture
+from dca_hub.pace import Pace
 from dca_hub.packaging import package
 from dca_hub.prompts import Prompter, Turn
 from support.tiny_checkpoints import write_checkpoint
@@ -43,6 +46,25 @@ def test_events_come_in_order_and_add_up(loaded, document):
     answered = events[-1]
     assert "".join(e.text for e in events if isinstance(e, Answering)).strip() == answered.text
     assert answered.stats.prompt_tokens == reading[-1].total + 1 and answered.stats.answer_tokens <= 8
+
+
+def test_progress_says_how_long_is_left_once_enough_was_timed(loaded):
+    loaded = replace(loaded, pace=Pace(Architecture.from_config(loaded.source.config)))
+    pages = tuple(Page(number, "A long page of words. " * 60) for number in range(1, 7))
+    document = Document("long.pdf", pages, len(pages))
+    slow = Conversation(loaded, [document], max_context=16_000)
+    lefts = []
+    for reading in slow.read_documents():
+        lefts.append(reading.left)
+        if len(lefts) == 2:
+            time.sleep(1.5)  # who is told may rest: that is no time of reading
+    assert lefts[:2] == [None, None] and None not in lefts[2:] and lefts[-1] == 0.0
+    assert 0 < lefts[2] < 60 * reading.seconds
+    taken = loaded.pace.seconds(0, reading.total)
+    assert taken < reading.seconds - 0.5, "the rest was counted"
+    before = loaded.pace.seconds(0, 1000)
+    again = next(iter(Conversation(loaded, [document], max_context=16_000).read_documents()))
+    assert again.left is not None and before is not None, "another conversation knows it from the beginning"
 
 
 @torch.no_grad()

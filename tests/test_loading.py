@@ -230,3 +230,38 @@ def test_weights_quantized_with_a_library_that_is_missing_have_a_sentence(tmp_pa
         load(str(source), device="cpu")
     with pytest.raises(DcaHubError, match="quantized already"):
         load(str(source), device="cpu", quantization="4bit")
+
+
+def test_sparse_chunks_that_do_not_fit_are_refused_before_the_weights_are_loaded(source, monkeypatch):
+    monkeypatch.setattr("dca_hub.loading.load_base", lambda *_, **__: pytest.fail("the weights were loaded"))
+    with pytest.raises(DcaHubError, match="chunks of a multiple of 128 tokens, and chunk_size - local_size is 20"):
+        load(str(source), sparse=True)
+
+
+def test_sparse_reading_is_a_choice_where_it_can_be_right_and_quicker(source, monkeypatch):
+    demo, many = load("demo"), 40_000
+    assert demo.why_not_sparse(many) == "needs a GPU with Triton"
+    monkeypatch.setattr("dca_hub.loading.without_triton", lambda device: None)
+    assert demo.why_not_sparse(many) is None and demo.why_not_sparse(32_768) is None
+    assert demo.why_not_sparse(32_767) == "is for texts of 32,768 tokens and more"
+    assert "chunks of a multiple of 128 tokens, and this model's have 20" in load(str(source)).why_not_sparse(many)
+    assert load("demo", dca=False).why_not_sparse(many) == "is for Dual Chunk Attention"
+
+
+@torch.no_grad()
+def test_a_model_that_reads_sparsely_shares_the_weights_and_the_pace(monkeypatch):
+    from support.offering import offer_sparse
+
+    offer_sparse(monkeypatch, 512)
+    demo = load("demo")
+    sparse = demo.with_sparse(True)
+    assert demo.sparse is None and sparse.sparse.least_keys == 512 and sparse.pace is demo.pace
+    assert {p.data_ptr() for p in sparse.model.parameters()} == {p.data_ptr() for p in demo.model.parameters()}
+    assert sparse.with_sparse(True) is sparse and sparse.with_sparse(False).sparse is None
+    assert load("demo", dca=False).with_sparse(True).sparse is None
+    short, long = ids(400), ids(1500)
+    assert torch.equal(sparse.model(short).logits, demo.model(short).logits)
+    assert not torch.equal(sparse.model(long).logits, demo.model(long).logits)
+    with sparse.model.watch_sparse_attention() as watch:
+        sparse.model(long)
+    assert 0 < watch.density < 1, "blocks are left out"

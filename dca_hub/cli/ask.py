@@ -6,11 +6,13 @@ import sys
 from dataclasses import asdict
 
 from dca_hub.cli.options import add_loading, positive, progress_bar, quiet, sampling_temperature
+from dca_hub.progress import about
 
 HELP = "ask a question about a PDF"
 DESCRIPTION = """\
 Reads PDFs, however much longer than the model's trained window, and answers a question about them: text by pages,
-tokens against the window, the answer as it is written, and the pages it rests on.
+tokens against the window, the answer as it is written, and the pages it rests on. Where reading takes more than 10
+seconds it says how long, as soon as the first pieces were timed, and whether --sparse is a choice.
 
 MODEL is a name from `dca-hub models` (`demo` needs no network), a Hub id, or a folder.
 """
@@ -22,6 +24,7 @@ examples:
 """
 
 
+_LONG = 10  # seconds of reading, above which they are said beforehand
 _PDF = "a PDF, .txt or .md file, or its http(s) address; may be given several times"
 
 
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"note: {note}")
     say(_window(conversation))
     say(f"runs on {conversation.loaded.runs_on}")
-    answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature))
+    answered = _answer(conversation, args, Sampling(args.max_new_tokens, args.temperature), say)
     _report(answered, args, say)
     return 0
 
@@ -123,16 +126,23 @@ def _window(conversation) -> str:
     return f"{words}, {tokens / conversation.limit:.0%} of the {conversation.limit:,}-token limit."
 
 
-def _answer(conversation, args: argparse.Namespace, sampling):
+def _answer(conversation, args: argparse.Namespace, sampling, say):
     from dca_hub.conversation import Answered, Answering, Reading
 
     update, close = progress_bar("reading", "token")
-    answered = None
+    answered, is_said = None, False
     try:
         for event in conversation.ask(args.question, sampling):
             match event:
-                case Reading(done, total, _):
-                    update(done, total)
+                case Reading(done, total, spent, left):
+                    if left is not None and not is_said:
+                        is_said = True
+                        if spent + left > _LONG:
+                            close()
+                            for words in _how_long(conversation, total, spent + left):
+                                say(words)
+                            update, close = progress_bar("reading", "token")
+                    update(done, total, left)
                 case Answering(text):
                     close()
                     if not args.json:
@@ -142,6 +152,21 @@ def _answer(conversation, args: argparse.Namespace, sampling):
     finally:
         close()
     return answered
+
+
+def _how_long(conversation, tokens: int, seconds: float) -> list[str]:
+    """How long reading will take, after the first pieces, and whether there is a quicker way."""
+    loaded = conversation.loaded
+    words = f"reading {tokens:,} tokens takes about {about(seconds)}"
+    if not conversation.dca:
+        return [words]
+    if loaded.sparse is not None:
+        is_open = tokens >= loaded.sparse.least_keys and not loaded.pace.has_timed_sparse
+        return [words + ", or less where sparse attention turns out to be quicker" * is_open]
+    if loaded.why_not_sparse(tokens) is None:
+        choice = "--sparse is a choice here: an approximation, from what holds most attention, which can be quicker"
+        return [words, choice]
+    return [words]
 
 
 def _report(answered, args: argparse.Namespace, say) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dca_hub.progress import about
+
 if TYPE_CHECKING:
     from dca_hub.progress import LoadProgress, OnLoadProgress
 
@@ -95,14 +97,17 @@ def add_gguf(parser) -> None:
     parser.add_argument("--gguf-file", metavar="NAME", help="the GGUF file to take in that repository or folder")
 
 
-def progress_bar(title: str, unit: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
-    """A bar on the terminal's error stream: what tells it (done, total), and what takes it away."""
+def progress_bar(title: str, unit: str) -> tuple[Callable[..., None], Callable[[], None]]:
+    """A bar on the terminal's error stream: what tells it (done, total) and, where that is estimated, the seconds that
+    are left; and what takes it away."""
     from tqdm import tqdm
 
     bar = tqdm(desc=title, unit=unit, unit_scale=True, leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int, left: float | None = None) -> None:
         bar.total = total
+        if left is not None:
+            bar.bar_format = f"{{l_bar}}{{bar}}| {{n_fmt}}/{{total_fmt}}, about {about(left)} left"
         bar.update(done - bar.n)
 
     return update, bar.close

@@ -22,7 +22,9 @@ from dca_hub.conversation import Conversation
 from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
 from dca_hub.generation import GREEDY, Sampling
+from dca_hub.memory import Architecture
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
+from dca_hub.pace import Pace
 from dca_hub.prompts import STOP_STRINGS, Prompter
 from dca_hub.reading import Ended, Reading
 from dca_hub.sizes import geometry_of, reach_of
@@ -140,6 +142,7 @@ class Served:
     geometry: DualChunkGeometry
     trained: int
     context: int
+    pace: Pace
     cache_bytes_per_token: int = 0  # none of it is here
     note: str | None = None  # what a person should know of the server
 
@@ -182,6 +185,7 @@ def connect(name: str, url: str, revision: str | None = None) -> Served:
         geometry,
         geometry.pretraining_length,
         min(known, endpoint.length or known),
+        Pace(Architecture.from_config(source.config)),
         note=_compare(source, endpoint, tokenizer),
     )
 

@@ -15,7 +15,7 @@ from dca_hub.space.failures import sentence
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Job, Lane, Rank, Tell, Waiting
 from dca_hub.space.sessions import Session, Sessions
-from dca_hub.space.turns import SIDES, Answer, Mode, Turn, history
+from dca_hub.space.turns import SIDES, Answer, Mode, Side, Turn, Way, history
 
 LONGEST_QUESTION = 20_000  # characters
 LEAST_ANSWER = 16  # tokens for which there must be room
@@ -31,7 +31,7 @@ class Ask:
     past: Sequence[prompts.Turn]
     question: str
     sampling: Sampling
-    dca: bool
+    way: Way
     limit: int
     tokens: int
     begun: str = ""
@@ -56,7 +56,7 @@ class Answers:
                 return
             job = session.job = self.lane.submit(
                 lambda tell: self._work(session, turn, sampling, tell),
-                expected=self._expected(session, sampling),
+                expected=self._expected(session, turn, sampling),
                 most=self.host.settings.job_seconds,
             )
             for event in job.events():
@@ -75,9 +75,28 @@ class Answers:
             time.sleep(_TICK)
         turn.note = ""
 
-    def _expected(self, session: Session, sampling: Sampling) -> float | None:
-        unread = session.document_tokens - max((c.cached_tokens for c in session.conversations.values()), default=0)
-        return self.host.seconds(max(0, unread), sampling.max_new_tokens)
+    def way(self, session: Session, side: Side = "dca") -> Way:
+        """How a session's documents are read."""
+        if side == "plain":
+            return "plain"
+        return "sparse" if session.sparse and self.offers_sparse(session) else "exact"
+
+    def offers_sparse(self, session: Session) -> bool:
+        """Whether the visitor may choose to have these documents read sparsely."""
+        return self.host.ready and self.host.why_not_sparse(session.document_tokens) is None
+
+    def reading_seconds(self, session: Session, way: Way) -> float | None:
+        """How long reading the session's documents will take, but for what is in the cache; None while not known."""
+        conversation, tokens = session.conversations.get(way), session.document_tokens
+        has_them = conversation is not None and list(conversation.documents) == session.documents
+        begin = min(conversation.cached_tokens, tokens) if has_them else 0
+        return self.host.reading_seconds(begin, tokens, way == "sparse")
+
+    def _expected(self, session: Session, turn: Turn, sampling: Sampling) -> float | None:
+        sides = SIDES[turn.mode]
+        taken = [self.reading_seconds(session, self.way(session, side)) for side in sides]
+        taken += [self.host.writing_seconds(sampling.max_new_tokens)] * len(sides)
+        return None if None in taken else sum(taken)
 
     def _work(self, session: Session, turn: Turn, sampling: Sampling, tell: Tell) -> None:
         self._end_reading_ahead(session)
@@ -89,12 +108,22 @@ class Answers:
         limit = self._limit(session, len(sides), tokens)
         needed = min(tokens + sampling.max_new_tokens + _QUESTION_ROOM, limit) * len(sides)
         self.sessions.make_room(needed * self.host.loaded.cache_bytes_per_token, session)
-        for side in sides:
+        ways = {side: self.way(session, side) for side in sides}
+        self._keep(session, *ways.values())
+        for side, way in ways.items():
             past = history(session.turns, side, until=turn)
             answer = turn.answers[side]
-            ask = Ask(documents, past, turn.question, sampling, side == "dca", limit, tokens, answer.begun)
+            answer.sparse = way == "sparse"
+            ask = Ask(documents, past, turn.question, sampling, way, limit, tokens, answer.begun)
             self._side(session, answer, ask, tell)
             tell(None)
+
+    def _keep(self, session: Session, *ways: Way) -> None:
+        """One cache of DCA is kept at a time: what was read one way is no beginning for another way."""
+        if "sparse" in ways:
+            session.conversations.pop("exact", None)
+        elif "exact" in ways:
+            session.conversations.pop("sparse", None)
 
     def _limit(self, session: Session, copies: int, tokens: int) -> int:
         """Tokens for a prompt and its answer. Raises DcaHubError where one copy fits and two do not."""
@@ -111,35 +140,39 @@ class Answers:
         with closing(self._events(session, ask)) as events:
             for event in events:
                 answer.take(event)
-                if isinstance(event, Reading) and session.job is not None:
-                    session.job.left = event.seconds_left + (self.host.seconds(0, ask.sampling.max_new_tokens) or 0.0)
+                if isinstance(event, Reading) and event.left is not None and session.job is not None:
+                    session.job.left = event.left + (self.host.writing_seconds(ask.sampling.max_new_tokens) or 0.0)
                 if isinstance(event, Answered):
-                    self.host.learn(event.stats)
+                    self.host.learn(event.stats, ask.way == "sparse", elsewhere=zero.is_zero_gpu())
                 else:
                     tell(None)
 
     def _events(self, session: Session, ask: Ask) -> Iterator[Event]:
         if zero.is_zero_gpu():
             return self._on_gpu(ask)
-        conversation = self._conversation(session, ask.documents, ask.dca)
+        conversation = self._conversation(session, ask.documents, ask.way)
         conversation.turns = list(ask.past)
         conversation.max_context = ask.limit
         return conversation.ask(ask.question, ask.sampling, begun=ask.begun)
 
-    def _conversation(self, session: Session, documents: Sequence[Document], dca: bool) -> Conversation:
-        """The session's own, which has read before; what it has read of other documents is kept as far as it agrees."""
-        found = session.conversations.get(dca)
-        if found is None and (shared := self._example_cache(documents, dca)) is not None:
-            found = session.conversations[dca] = shared.fork()
+    def _conversation(self, session: Session, documents: Sequence[Document], way: Way) -> Conversation:
+        """The session's own, which has read before in that way; what it has read of other documents is kept as far as
+        it agrees."""
+        found = session.conversations.get(way)
+        if found is None and (shared := self._example_cache(documents, way)) is not None:
+            found = session.conversations[way] = shared.fork()
         if found is None:
-            found = session.conversations[dca] = self.host.converse(documents, dca=dca)
+            found = session.conversations[way] = self._converse(documents, way)
         if list(found.documents) != list(documents):
             found.change_documents(documents)
         return found
 
+    def _converse(self, documents: Sequence[Document], way: Way, **options) -> Conversation:
+        return self.host.converse(documents, dca=way != "plain", sparse=way == "sparse", **options)
+
     def _fresh(self, ask: Ask) -> Iterator[Event]:
         """Without a cache from before and without leaving one."""
-        conversation = self.host.converse(ask.documents, dca=ask.dca, max_context=ask.limit, turns=list(ask.past))
+        conversation = self._converse(ask.documents, ask.way, max_context=ask.limit, turns=list(ask.past))
         try:
             yield from conversation.ask(ask.question, ask.sampling, begun=ask.begun)
         finally:
@@ -154,7 +187,8 @@ class Answers:
         if not self._may_read_ahead() or not session.readable or session.busy:
             return None
         documents, tokens = session.documents, session.document_tokens
-        if self._example_cache(documents, True) is not None:
+        way = self.way(session)
+        if self._example_cache(documents, way) is not None:
             return None
         if tokens + _QUESTION_ROOM > self.host.limit(session.cache_bytes()):
             return None
@@ -166,16 +200,17 @@ class Answers:
             if session.generation != self.host.generation:
                 session.forget_caches()
                 session.generation = self.host.generation
+            self._keep(session, way)
             self.sessions.make_room(needed, session)
-            conversation = self._conversation(session, documents, True)
+            conversation = self._conversation(session, documents, way)
             for reading in conversation.read_documents():
                 session.ahead_reading = reading
                 tell(reading)
-                if session.conversations.get(True) is not conversation:  # its memory went to somebody else
+                if session.conversations.get(way) is not conversation:  # its memory went to somebody else
                     return
 
         try:
-            session.ahead = self.lane.submit(work, Rank.AHEAD, expected=self.host.seconds(tokens, 0))
+            session.ahead = self.lane.submit(work, Rank.AHEAD, expected=self.reading_seconds(session, way))
         except DcaHubError:  # so many wait already that nobody may read ahead
             return None
         return session.ahead
@@ -184,10 +219,10 @@ class Answers:
         """Whether the session's documents are in the cache, or come there with the first question at once."""
         if not session.readable or not self.host.ready or session.generation not in (0, self.host.generation):
             return False
-        documents = session.documents
-        if self._example_cache(documents, True) is not None:
+        documents, way = session.documents, self.way(session)
+        if self._example_cache(documents, way) is not None:
             return True
-        conversation = session.conversations.get(True)
+        conversation = session.conversations.get(way)
         return (
             conversation is not None and list(conversation.documents) == documents and conversation.has_read_documents
         )
@@ -203,13 +238,9 @@ class Answers:
             bytes_ = (tokens + _QUESTION_ROOM) * self.host.loaded.cache_bytes_per_token
             if tokens + _QUESTION_ROOM > self.host.limit() or bytes_ > self.sessions.bound // 4:
                 return
-            conversation = self.host.converse([document], dca=True)
-            begun, worked, read = time.monotonic(), 0.0, 0
+            conversation = self._converse([document], "exact")
             for reading in conversation.read_documents():
-                worked, read = worked + time.monotonic() - begun, reading.done
                 tell(reading)  # others may use the model meanwhile
-                begun = time.monotonic()
-            self.host.learn_reading(read, worked)
             if generation == self.host.generation:
                 self._shared = (generation, conversation)
 
@@ -218,8 +249,8 @@ class Answers:
     def forget_example(self) -> None:
         self._shared = None
 
-    def _example_cache(self, documents: Sequence[Document], dca: bool) -> Conversation | None:
-        if self._shared is None or not dca or self._shared[0] != self.host.generation:
+    def _example_cache(self, documents: Sequence[Document], way: Way) -> Conversation | None:
+        if self._shared is None or way != "exact" or self._shared[0] != self.host.generation:
             return None
         return self._shared[1] if list(documents) == list(self._shared[1].documents) else None
 

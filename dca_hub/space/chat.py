@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from dca_hub.conversation import Reading
 from dca_hub.errors import DcaHubError
 from dca_hub.space import export, fit, transcript, uploads, viewer, welcome
 from dca_hub.space.answers import LONGEST_QUESTION, begin_turn, sampling_of
@@ -42,14 +43,14 @@ class Chat:
 
     def __init__(self, context: Context, parts: Parts):
         self.context, self.parts = context, parts
-        shown = [parts.question, parts.past, parts.live, parts.export, parts.ready]
+        shown = [parts.question, parts.past, parts.live, parts.export, parts.ready, parts.way]
         self.run = StoppableRun(context, parts.ask, parts.stop, parts.problem, shown)
 
     @property
     def followers(self) -> list[gr.components.Component]:
         """What `follow` may change."""
         p = self.parts
-        return [p.listing, p.meter, p.ready, p.line, p.past, p.export, p.which]
+        return [p.listing, p.meter, p.ready, p.way, p.line, p.past, p.export, p.which]
 
     def follow(self, session: Session) -> Updates:
         """Everything of the tab, after the model or the page has changed."""
@@ -76,7 +77,9 @@ class Chat:
 
     def _connect_documents(self) -> None:
         p = self.parts
-        outputs = [p.drop, p.listing, p.meter, p.ready, p.line, p.past, p.problem, p.reading_options, p.which, p.export]
+        outputs = [
+            p.drop, p.listing, p.meter, p.ready, p.way, p.line, p.past, p.problem, p.reading_options, p.which, p.export,
+        ]  # fmt: skip
         for triggers, handler, inputs in (
             ([p.drop.upload], self.add, [p.drop]),
             ([p.example.click], self.add_example, None),
@@ -88,7 +91,9 @@ class Chat:
             event.failure(lambda: {p.drop: None, p.problem: full()}, None, outputs, **AT_ONCE, **PRIVATE)
             event.then(self.get_ready, None, [p.ready], **self.context.listening("ready"), **PRIVATE)
         removed = p.listing.click(self.remove, None, outputs, **AT_ONCE, **PRIVATE)
-        removed.then(self.get_ready, None, [p.ready], **self.context.listening("ready"), **PRIVATE)
+        chosen = p.way.input(self.choose_way, [p.way], [p.ready, p.way], **AT_ONCE, **PRIVATE)
+        for event in (removed, chosen):
+            event.then(self.get_ready, None, [p.ready], **self.context.listening("ready"), **PRIVATE)
 
     # Documents
 
@@ -160,20 +165,27 @@ class Chat:
                 uploads.remove(session, int(index))
         return self._documents(session, problem=problem)
 
+    def choose_way(self, way: str, request: gr.Request) -> Updates:
+        """How this visitor's long documents are read from now on."""
+        session = self.context.session(request)
+        session.sparse = way == "sparse"
+        return self._ready(session)
+
     def get_ready(self, request: gr.Request) -> Iterator[str]:
         """Reads the documents into the cache before anybody asks, and shows how far that is."""
         session = self.context.session(request)
         job = None if session.reading else self.context.answers.read_ahead(session)
         if job is not None:
-            yield uploads.ready(session, self.context, 0.0)
+            yield uploads.ready(session, self.context, Reading(0, 0, 0.0))
             try:
                 for event in job.events():
                     reading = session.ahead_reading
                     if not is_beat(event) and reading is not None and reading.total:
-                        yield uploads.ready(session, self.context, reading.done / reading.total)
+                        yield uploads.ready(session, self.context, reading)
             except Exception as error:
                 sentence(error)  # for the log; the question reads what is missing, and says what is wrong with it
-        yield uploads.ready(session, self.context)
+        # An answer says itself how far its reading is, and what is ready after it.
+        yield "" if session.busy else uploads.ready(session, self.context)
 
     def _documents(self, session: Session, progress: str = "", problem: str = "") -> Updates:
         p = self.parts
@@ -183,7 +195,7 @@ class Chat:
             p.drop: None,
             p.listing: uploads.listing(session, progress),
             p.meter: uploads.meter(session, self.context.host),
-            p.ready: uploads.ready(session, self.context),
+            **self._ready(session),
             p.line: uploads.line(session),
             p.past: gr.skip() if session.busy else past(session, self.context),
             p.problem: problem,
@@ -193,6 +205,10 @@ class Chat:
                 choices=choices, value=str(wants.path) if wants else ALL, visible=len(session.uploads) > 1
             ),
         }
+
+    def _ready(self, session: Session) -> Updates:
+        p = self.parts
+        return {p.ready: uploads.ready(session, self.context), p.way: uploads.ways(session, self.context)}
 
     # Questions
 
@@ -220,10 +236,13 @@ class Chat:
         session.cleared = []
         sampling = sampling_of(longest, temperature, bool(guard), self.context.settings.max_answer)
         live = lambda: transcript.live(number, turn)
-        yield {p.question: "", p.past: transcript.past(session.turns[:number]), p.live: live(), p.problem: ""}
+        yield {
+            p.question: "", p.past: transcript.past(session.turns[:number]), p.live: live(), p.problem: "",
+            p.ready: gr.skip() if self.context.answers.is_ready(session) else "",
+        }  # fmt: skip
         for _ in self.context.answers.ask(session, turn, sampling):
             yield {p.live: live()}
-        yield {**self._shown(session), p.question: gr.skip(), p.ready: uploads.ready(session, self.context)}
+        yield {**self._shown(session), p.question: gr.skip(), **self._ready(session)}
 
     def undo(self, request: gr.Request) -> Updates:
         session = self.context.session(request)

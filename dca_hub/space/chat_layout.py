@@ -9,6 +9,7 @@ from dca_hub.space.context import Context
 from dca_hub.space.widgets import html_slot, uploads_only
 
 ALL = "*"  # every document, in the choice of those to read again
+_SPARSE = "Sparse reading attends to the parts that hold most attention: an approximation, which can be quicker."
 MODES = [("DCA", "dca"), ("Plain", "plain"), ("Side by side", "both")]
 
 
@@ -26,6 +27,7 @@ class Parts:
     listing: gr.HTML
     meter: gr.HTML
     ready: gr.HTML
+    way: gr.Radio
     line: gr.HTML
     fit_first: gr.Button
     fit_question: gr.Button
@@ -75,6 +77,9 @@ def _side(context: Context) -> dict:
     listing = html_slot("documents", uploads.NONE)
     meter = html_slot("meter")
     ready = html_slot("ready")
+    way = gr.Radio(
+        uploads.WAYS, value="exact", label="Reading of this long text", info=_SPARSE, visible=False, elem_id="way"
+    )
     # Pressed by buttons within the meter.
     fit_first = gr.Button("Use the pages that fit", elem_id="fit-first", elem_classes="dh-pressed")
     fit_question = gr.Button("Use the best pages", elem_id="fit-question", elem_classes="dh-pressed")
@@ -87,8 +92,8 @@ def _side(context: Context) -> dict:
         apply = gr.Button("Read again", size="sm", elem_id="apply")
     return {
         "drop": drop, "example": example, "which": which, "pages": pages, "password": password, "apply": apply,
-        "reading_options": reading_options, "listing": listing, "meter": meter, "ready": ready, "line": line,
-        "fit_first": fit_first, "fit_question": fit_question,
+        "reading_options": reading_options, "listing": listing, "meter": meter, "ready": ready, "way": way,
+        "line": line, "fit_first": fit_first, "fit_question": fit_question,
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dca_hub.space.markup import download, tag
 from dca_hub.space.sessions import Session
-from dca_hub.space.turns import NAMES, Turn
+from dca_hub.space.turns import Turn
 
 
 def as_json(session: Session, model: str) -> str:
@@ -27,6 +27,7 @@ def turn_as_json(turn: Turn) -> dict[str, Any]:
     answers = {
         side: {
             "state": answer.state,
+            "sparse": answer.sparse,
             "text": answer.text,
             "problem": answer.problem or None,
             "thoughts": answer.thoughts or None,
@@ -46,7 +47,7 @@ def as_markdown(session: Session, model: str) -> str:
     for number, turn in enumerate(session.turns, 1):
         lines += ["", f"## Question {number}", "", *_fenced(turn.question)]
         for side, answer in turn.answers.items():
-            lines += ["", f"### {NAMES[side]}", "", *_fenced(answer.text or answer.problem or "(no answer)")]
+            lines += ["", f"### {answer.name(side)}", "", *_fenced(answer.text or answer.problem or "(no answer)")]
             if answer.citations:
                 pages = ", ".join(f"{_code(c.document)} page {c.page}" for c in answer.citations)
                 lines += ["", f"Sources: {pages}."]

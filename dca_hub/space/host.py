@@ -16,6 +16,8 @@ from dca_hub.devices import free_bytes
 from dca_hub.documents import Document
 from dca_hub.errors import DcaHubError
 from dca_hub.loading import Loaded, fetch, load
+from dca_hub.modeling.dual_chunk_selection import SparseAttention
+from dca_hub.pace import Pace
 from dca_hub.pretrained import Quantization
 from dca_hub.progress import OnLoadProgress
 from dca_hub.prompts import Prompter
@@ -24,8 +26,7 @@ from dca_hub.serving.client import Served, connect
 from dca_hub.space.settings import Settings
 
 _SPARE = 0.8  # of the free memory, for caches
-_LEARNS = 0.3  # of each answer, about the model's pace
-_LEAST_READ = 256  # tokens: fewer say nothing about the pace of reading
+_LEARNS = 0.3  # of each answer, about how quickly the model writes
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class Host:
         self._prompter: Prompter | None = None
         self._chosen = Choice("")
         self._reserved = 0
-        self._read_pace = self._written_pace = 0.0
-        self.read_paces: dict[str, float] = {}  # tokens a second that models have read here, by catalogue name
+        self._sparse: Loaded | None = None  # the model as it reads sparsely, once somebody has chosen that
+        self._written_pace = 0.0  # tokens a second
+        self.paces: dict[str, Pace] = {}  # of models that have read here with weights as they are, by name
 
     @property
     def ready(self) -> bool:
@@ -123,10 +125,19 @@ class Host:
         free = int(free_bytes(str(self.loaded.device)) * _SPARE) + held - self._reserved
         return min(max(0, free), self.settings.cache_mb * 1_000_000) // self.loaded.cache_bytes_per_token
 
-    def converse(self, documents: Sequence[Document], **options) -> Conversation:
+    def converse(self, documents: Sequence[Document], *, sparse: bool = False, **options) -> Conversation:
         """A conversation with the model, wherever it runs; takes what `Conversation` takes."""
-        kind = client.converse if isinstance(self.loaded, Served) else Conversation
-        return kind(self.loaded, documents, watched=True, **options)
+        if isinstance(self.loaded, Served):
+            return client.converse(self.loaded, documents, watched=True, **options)
+        if sparse and self._sparse is None:
+            self._sparse = self.loaded.with_sparse(True)
+        return Conversation(self._sparse if sparse else self.loaded, documents, watched=True, **options)
+
+    def why_not_sparse(self, tokens: int) -> str | None:
+        """Why a visitor cannot choose to have so many tokens read sparsely, in words that follow "sparse reading"."""
+        if isinstance(self.loaded, Served):
+            return "is chosen where the model is served"
+        return self.loaded.why_not_sparse(tokens)
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:
@@ -138,24 +149,24 @@ class Host:
         finally:
             self._reserved -= size
 
-    def learn(self, stats: Stats) -> None:
-        """Remembers how quick the model is."""
-        self.learn_reading(stats.read_tokens, stats.read_seconds)
+    def learn(self, stats: Stats, sparse: bool, elsewhere: bool = False) -> None:
+        """Remembers how quick the model is. elsewhere: it reads in another process, so that its pace learns nothing."""
+        if elsewhere or isinstance(self.loaded, Served):
+            begin = stats.prompt_tokens - stats.read_tokens
+            self.loaded.pace.learn(
+                begin, stats.prompt_tokens, stats.read_seconds, SparseAttention() if sparse else None
+            )
         if stats.answer_tokens_per_second:
             self._written_pace = _mixed(self._written_pace, stats.answer_tokens_per_second)
 
-    def learn_reading(self, tokens: int, seconds: float) -> None:
-        """The pace of so many tokens that were read at a time."""
-        if tokens >= _LEAST_READ and seconds > 0:
-            self._read_pace = _mixed(self._read_pace, tokens / seconds)
-            if not self.quantization:  # as the catalogue has it
-                self.read_paces[self.loaded.name] = self._read_pace
+    def reading_seconds(self, begin: int, end: int, sparse: bool = False) -> float | None:
+        """How long reading tokens [begin, end) of a text takes; None while that is not known."""
+        loaded = self._loaded
+        return loaded.pace.seconds(begin, end, SparseAttention() if sparse else None) if loaded is not None else None
 
-    def seconds(self, read: int, written: int) -> float | None:
-        """How long reading and writing so many tokens take; None while that is not known."""
-        if (read and not self._read_pace) or (written and not self._written_pace):
-            return None
-        return (read / self._read_pace if read else 0.0) + (written / self._written_pace if written else 0.0)
+    def writing_seconds(self, tokens: int) -> float | None:
+        """How long writing so many tokens takes; None while that is not known."""
+        return tokens / self._written_pace if self._written_pace else None
 
     def fits(self, held: int = 0, copies: int = 1) -> int:
         """Tokens that memory and the settings allow, for tests of how far a model reaches."""
@@ -176,7 +187,7 @@ class Host:
     def _load(self, choice: Choice, progress: OnLoadProgress | None = None) -> None:
         loaded = load(
             choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
-            progress=progress,
+            sparse=False, progress=progress,
         )  # fmt: skip
         if Path(loaded.name).is_dir():  # no path of this machine on a stranger's screen
             loaded = dataclasses.replace(loaded, name=Path(loaded.name).resolve().name)
@@ -186,11 +197,13 @@ class Host:
         self._prompter = Prompter(copy.deepcopy(loaded.tokenizer))
         self._loaded, self._chosen = loaded, choice
         self.generation += 1
-        self._read_pace = self._written_pace = 0.0
+        self._written_pace = 0.0
+        if not choice.quantization:  # as the catalogue has it
+            self.paces[loaded.name] = loaded.pace
 
     def _free(self) -> None:
         self.before_change()
-        self._loaded = self._prompter = None
+        self._loaded = self._sparse = self._prompter = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

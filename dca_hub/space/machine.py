@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from dca_hub.catalogue import Entry
 from dca_hub.devices import free_bytes
+from dca_hub.pace import Pace
 from dca_hub.precision import choose_precision
 
 _SIDE = 1024  # of the matrices whose product is timed
@@ -19,13 +20,13 @@ _PATIENCE = 30.0  # seconds for 1,000 tokens, above which no model is recommende
 
 @dataclass
 class Machine:
-    """One device, with the bytes that the loaded model would leave on it, and the tokens a second that models have been
-    measured to read at, by name."""
+    """One device, with the bytes that the loaded model would leave on it, and what is known of how quickly models read
+    here, by name."""
 
     device: str
     dtype: str = ""
     freed: int = 0
-    paces: Mapping[str, float] = field(default_factory=dict)
+    paces: Mapping[str, Pace] = field(default_factory=dict)
     _speeds: dict[torch.dtype, float] = field(default_factory=dict)
 
     def runs_in(self, entry: Entry) -> torch.dtype:
@@ -45,12 +46,15 @@ class Machine:
     def seconds(self, entry: Entry) -> float:
         """How long reading 1,000 tokens takes: measured, or about, by the products of matrices that this machine was
         timed at."""
-        if self.is_measured(entry):
-            return 1000 / self.paces[entry.name]
-        return 1000 * 2 * _active(entry) / self._speed(self.runs_in(entry))
+        measured = self.measured(entry)
+        if measured is not None:
+            return measured
+        return 1000 * entry.architecture.operations_per_token / self._speed(self.runs_in(entry))
 
-    def is_measured(self, entry: Entry) -> bool:
-        return self.paces.get(entry.name, 0.0) > 0
+    def measured(self, entry: Entry) -> float | None:
+        """The seconds for 1,000 tokens, by what the model has read here; None where that is not enough to say."""
+        pace = self.paces.get(entry.name)
+        return pace.seconds(0, 1000) if pace else None
 
     def recommended(self, entries: list[Entry]) -> Entry | None:
         """The largest model for questions that fits and does not take too long; None where there is none."""
@@ -78,11 +82,3 @@ class Machine:
                 done += 1
             self._speeds[dtype] = done * 2 * _SIDE**3 / (time.monotonic() - begun)
         return self._speeds[dtype]
-
-
-def _active(entry: Entry) -> int:
-    """Parameters that one token is multiplied by: of experts, those that are chosen."""
-    architecture = entry.architecture
-    if architecture.num_experts:
-        architecture = replace(architecture, num_experts=architecture.num_experts_per_tok)
-    return architecture.parameters

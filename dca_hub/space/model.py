@@ -92,7 +92,7 @@ class _Offered:
 
     def __init__(self, context: Context, names: list[str], device: str):
         host = context.host
-        self.machine = Machine(device, context.settings.dtype, host.freed(device), host.read_paces)
+        self.machine = Machine(device, context.settings.dtype, host.freed(device), host.paces)
         entries = [entry for entry in map(catalogue.get, names) if entry is not None]
         self.unknown = [name for name in names if catalogue.get(name) is None]
         self.fitting, self.others = self.machine.sorted(entries)
@@ -261,7 +261,7 @@ def _table(entries: list[catalogue.Entry], machine: Machine) -> Markup:
         cells = (
             "included" if entry.is_local else amount(entry.weights_bytes(entry.dtype)),
             f"{seconds(machine.seconds(entry))}, measured"
-            if machine.is_measured(entry)
+            if machine.measured(entry) is not None
             else f"about {seconds(machine.seconds(entry))}"
             if machine.fits(entry)
             else f"does not fit: {amount(machine.needs(entry))}",

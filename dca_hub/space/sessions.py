@@ -21,7 +21,7 @@ from dca_hub.evaluation.needle import Trial
 from dca_hub.space import folders
 from dca_hub.space.host import Host
 from dca_hub.space.lane import Job
-from dca_hub.space.turns import Turn
+from dca_hub.space.turns import Turn, Way
 
 _SWEEP_SECONDS = 15
 _KNOWN = 1000  # sessions that are gone and whose visitor has not been told yet
@@ -62,7 +62,8 @@ class Session:
     uploads: list[Upload] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     cleared: list[Turn] = field(default_factory=list)
-    conversations: dict[bool, Conversation] = field(default_factory=dict)
+    conversations: dict[Way, Conversation] = field(default_factory=dict)
+    sparse: bool = False  # whether long documents are to be read sparsely, where they can be
     generation: int = 0
     reading: int = 0  # documents that are being read from their files
     ahead: Job | None = None  # reading into the cache what nobody has asked about yet

@@ -24,6 +24,8 @@ def theme() -> gr.themes.Base:
         block_background_fill="#ffffff",
         block_background_fill_dark="#151b23",
         block_border_width="1px",
+        block_info_text_color="#5d6c77",
+        block_info_text_color_dark="#93a2ae",
         block_label_background_fill="transparent",
         block_label_background_fill_dark="transparent",
         button_secondary_background_fill="#ffffff",

@@ -2,10 +2,11 @@
 
 from markupsafe import Markup
 
+from dca_hub.progress import about
 from dca_hub.space import answer_text, sources_view
 from dca_hub.space.markup import bar, join, notice, seconds, tag
 from dca_hub.space.stoppable import in_line
-from dca_hub.space.turns import NAMES, Answer, Side, Turn
+from dca_hub.space.turns import Answer, Side, Turn
 
 Marks = list[tuple[int, Markup]]
 
@@ -34,12 +35,12 @@ def _turn(number: int, turn: Turn, live: bool = False, last: bool = False) -> Ma
 
 def _answer(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> Markup:
     parts = []
-    if len(turn.answers) > 1 or side == "plain":
-        parts.append(tag("div", NAMES[side], class_=f"dh-side dh-side-{side}"))
+    if len(turn.answers) > 1 or side == "plain" or answer.sparse:
+        parts.append(tag("div", answer.name(side), class_=f"dh-side dh-side-{side}"))
     marks = sources_view.marks(answer.citations, number, side, answer.text) if answer.state == "done" else []
     parts.append(_body(answer, turn, marks))
     parts.append(_foot(number, side, answer, turn, last))
-    return tag("section", *parts, class_="dh-answer", data_state=answer.state, aria_label=NAMES[side])
+    return tag("section", *parts, class_="dh-answer", data_state=answer.state, aria_label=answer.name(side))
 
 
 def _body(answer: Answer, turn: Turn, marks: Marks) -> Markup:
@@ -89,8 +90,10 @@ def _where_stopped(answer: Answer) -> str:
 def _reading(answer: Answer) -> Markup:
     reading = answer.reading
     words = f"Reading: {reading.done:,} of {reading.total:,} tokens"
-    left = f"{reading.tokens_per_second:,.0f} tokens/s · {seconds(reading.seconds_left)} left"
-    return bar(words, left, reading.done / max(1, reading.total), "dh-reading")
+    figures = [f"{reading.tokens_per_second:,.0f} tokens/s"]
+    if reading.left is not None:
+        figures.append(f"about {about(reading.left)} left")
+    return bar(words, " · ".join(figures), reading.done / max(1, reading.total), "dh-reading")
 
 
 def _foot(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> Markup | str:

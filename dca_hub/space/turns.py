@@ -10,8 +10,10 @@ from dca_hub.space.lane import Waiting
 
 Mode = Literal["dca", "plain", "both"]
 Side = Literal["dca", "plain"]
+Way = Literal["exact", "sparse", "plain"]  # how a text is read, of which each has a cache of its own
 SIDES: dict[str, tuple[Side, ...]] = {"dca": ("dca",), "plain": ("plain",), "both": ("dca", "plain")}
 NAMES = {"dca": "With DCA", "plain": "Plain, without DCA"}
+SPARSE_NAME = "With DCA, read sparsely: an approximation"
 
 
 @dataclass
@@ -27,6 +29,11 @@ class Answer:
     problem: str = ""
     begun: str = ""  # what it is to go on from
     thoughts: str = ""  # of a reasoning model, before the text
+    sparse: bool = False  # whether the documents were read sparsely for it
+
+    def name(self, side: Side) -> str:
+        """Which model answers, and how it reads."""
+        return SPARSE_NAME if self.sparse else NAMES[side]
 
     @property
     def finished(self) -> bool:

@@ -4,12 +4,16 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import gradio as gr
 from markupsafe import Markup
 
+from dca_hub.conversation import Reading
 from dca_hub.documents import Document, DocumentError, Reason, read_pdf
 from dca_hub.errors import DcaHubError
+from dca_hub.modeling.dual_chunk_selection import SparseAttention
+from dca_hub.progress import about
 from dca_hub.space import example as example_file
 from dca_hub.space import fit
 from dca_hub.space.example import Example
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 _PASSWORD_REASONS = (Reason.ENCRYPTED, Reason.WRONG_PASSWORD)
 _TICK = 1.0  # seconds between two words to who waits
+_SOON = 5.0  # seconds of reading, below which they are not worth a word
+WAYS = [("Exact", "exact"), ("Sparse", "sparse")]
 
 
 def take(session: Session, path: str, sessions: Sessions, settings: Settings) -> Upload:
@@ -187,17 +193,47 @@ def _facts(upload: Upload) -> str:
     return f"{pages} · {upload.tokens:,} tokens" if upload.tokens else pages  # they are counted after reading
 
 
-def ready(session: Session, context: "Context", share: float | None = None) -> Markup | str:
-    """Whether the documents are in the model's memory already; `share` of them while they are being read into it."""
+def ready(session: Session, context: "Context", reading: Reading | None = None) -> Markup | str:
+    """Whether the documents are in the model's memory already, or how long that will take; `reading` is how far it is
+    while they are being read into it."""
     if not session.readable or not context.host.ready:
         return ""
-    if share is not None:
-        words = f"Getting ready: {100 * share:.0f} %. You can already ask."
+    if reading is not None:
+        left = "" if reading.left is None or reading.left < _SOON else f", about {about(reading.left)} left"
+        words = f"Getting ready: {100 * reading.done / max(1, reading.total):.0f} %{left}. You can already ask."
         return tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
     if context.answers.is_ready(session):
         mark = tag("span", "✓", class_="dh-check", aria_hidden="true")
         return tag("div", mark, tag("span", "Ready: answers begin at once."), class_="dh-progress", role="status")
-    return ""
+    return _beforehand(session, context)
+
+
+def _beforehand(session: Session, context: "Context") -> Markup | str:
+    """How long reading will take, where that is long, and why there is no quicker way, where there is none. A server
+    may have read the documents before."""
+    if context.settings.endpoint:
+        return ""
+    answers, tokens = context.answers, session.document_tokens
+    taken = answers.reading_seconds(session, answers.way(session))
+    if taken is None or taken < _SOON or tokens > context.host.limit(session.cache_bytes()):
+        return ""
+    words = f"Reading takes about {about(taken)} before the first answer."
+    why = context.host.why_not_sparse(tokens) if tokens >= SparseAttention().least_keys else None
+    return tag("p", words + (f" Sparse reading, which may be quicker, {why}." if why else ""), class_="dh-hint")
+
+
+def ways(session: Session, context: "Context") -> dict[str, Any]:
+    """The choice between exact and sparse reading, with what each takes: an update of a `gr.Radio`, which is not seen
+    where there is no choice."""
+    answers = context.answers
+    if not session.readable or not answers.offers_sparse(session):
+        return gr.update(visible=False)
+    choices = []
+    for name, way in WAYS:
+        taken = answers.reading_seconds(session, way)
+        is_timed = taken is not None and (way == "exact" or context.host.loaded.pace.has_timed_sparse)
+        choices.append((f"{name}, about {about(taken)}" if is_timed and taken >= 1 else name, way))
+    return gr.update(visible=True, choices=choices, value="sparse" if session.sparse else "exact")
 
 
 def meter(session: Session, host: Host) -> str:

@@ -94,7 +94,7 @@ def test_stop_while_reading_frees_the_model_within_a_second(visit, space):
     assert re.search(r"Stopped after [\d,]+ of [\d,]+ tokens", page.locator("#past .dh-stopped").inner_text())
     assert session.turns[-1].answers["dca"].state == "stopped"
     visitor.shoot("chat-stopped")
-    kept = session.conversations[True].cached_tokens
+    kept = session.conversations["exact"].cached_tokens
     assert kept > 0
     page.locator("#ask").wait_for()
 

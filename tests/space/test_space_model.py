@@ -9,6 +9,7 @@ import torch
 
 from dca_hub import catalogue
 from dca_hub.errors import DcaHubError
+from dca_hub.pace import Pace
 from dca_hub.progress import LoadProgress
 from dca_hub.space import build
 from dca_hub.space.host import Choice
@@ -149,7 +150,11 @@ def test_the_memory_that_is_said_is_what_a_model_takes_here(space):
     assert f"{amount(1000 * loaded.cache_bytes_per_token)} for each" in _facts("demo", "", "cpu", space.context)
     table = _table([catalogue.find("demo")], Machine("cpu"))
     assert f"{amount(1000 * loaded.cache_bytes_per_token)}<" in table and "about 0." in table
-    measured = _table([catalogue.find("demo")], Machine("cpu", paces={"demo": 2000.0}))
+    pace = Pace(catalogue.find("demo").architecture)
+    assert "about 0." in _table([catalogue.find("demo")], Machine("cpu", paces={"demo": pace}))  # it has not read yet
+    for _ in range(4):
+        pace.learn(0, 1000, 0.5)
+    measured = _table([catalogue.find("demo")], Machine("cpu", paces={"demo": pace}))
     assert "0.50 s, measured" in measured and "about" not in measured
     assert "538.1 MB for the weights" in _facts("smollm-135m-instruct", "", "cpu", space.context)
     assert "269.0 MB for the weights" in _facts("smollm-135m-instruct", "", "cuda:0", space.context)

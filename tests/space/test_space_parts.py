@@ -50,7 +50,7 @@ def sessions():
 def test_the_cache_used_longest_ago_makes_room(sessions):
     first, second, third = (sessions.get(name) for name in "abc")
     for age, session in enumerate((first, second, third)):
-        session.conversations[True] = _FakeConversation(40)
+        session.conversations["exact"] = _FakeConversation(40)
         session.used = time.monotonic() - 0.3 + 0.01 * age
     sessions.make_room(300, third)
     assert (first.cache_bytes(), second.cache_bytes()) == (0, 400)
@@ -61,7 +61,7 @@ def test_the_cache_used_longest_ago_makes_room(sessions):
 def test_a_session_goes_when_it_is_closed_or_idle(sessions):
     session = sessions.get("a")
     (session.folder / "x.pdf").write_bytes(b"%PDF-")
-    session.conversations[True] = _FakeConversation(5)
+    session.conversations["exact"] = _FakeConversation(5)
     sessions.close("a")
     assert not session.folder.exists() and not session.conversations and len(sessions) == 0
     idle = sessions.get("b")

@@ -78,11 +78,11 @@ def test_what_was_added_or_taken_away_is_what_the_next_question_is_about(space, 
     if second == "short":
         _read(space, session, pdfs["short"])
         assert KEY in _ask(space, session)
-        conversation = session.conversations[True]
+        conversation = session.conversations["exact"]
         assert len(conversation.documents) == 2
         uploads.remove(session, 1)
-    assert KEY in _ask(space, session) and len(session.conversations[True].documents) == 1
-    assert conversation is None or session.conversations[True] is conversation
+    assert KEY in _ask(space, session) and len(session.conversations["exact"].documents) == 1
+    assert conversation is None or session.conversations["exact"] is conversation
     assert len(session.turns) in (2, 3)  # the conversation stays
 
 
