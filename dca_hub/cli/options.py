@@ -16,7 +16,7 @@ _DEVICES = (
     "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
     "processes of torchrun (default: the best there is)"
 )
-_SPARSE = (
+SPARSE = (
     "read texts of 32k tokens and more with block-sparse attention, an approximation, that keeps this share of it "
     "(default: 0.9), or by vertical_slash with a checkpoint's own sizes"
 )
@@ -89,7 +89,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
             help=f"quantize the weights to {bits.removesuffix('bit')} bits with bitsandbytes",
         )
     group.add_argument("--revision", help="branch, tag or commit on the Hub")
-    group.add_argument("--sparse", nargs="?", const=True, type=sparse, metavar="SHARE", help=_SPARSE)
+    group.add_argument("--sparse", nargs="?", const=True, type=sparse, metavar="SHARE", help=SPARSE)
     add_gguf(group)
 
 

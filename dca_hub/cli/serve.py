@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dca_hub.cli.options import loading_bar, port_number, positive, quiet
+from dca_hub.cli.options import SPARSE, loading_bar, port_number, positive, quiet, sparse
 
 HELP = "serve a model to others, over the OpenAI protocol"
 DESCRIPTION = """\
@@ -44,6 +44,9 @@ def add(subparsers) -> None:
     parser.add_argument("--tensor-parallel", type=positive, default=1, metavar="N", help="share each layer over N GPUs")
     parser.add_argument("--pipeline-parallel", type=positive, default=1, metavar="N", help="share the layers over N")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of KV cache, with vLLM (default: what is free)")
+    parser.add_argument(
+        "--sparse", nargs="?", const=True, type=sparse, metavar="SHARE", help=f"with transformers: {SPARSE}"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 is every network of this machine")
     parser.add_argument("--port", type=port_number, default=8000)
     parser.add_argument("--name", help="what clients call the model (default: its catalogue or folder name)")
@@ -68,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         args.port,
         args.name,
         tuple(shlex.split(args.vllm)),
+        args.sparse,
     )
     if wanted.listens and not args.dry_run:
         refuse_port(wanted)
@@ -122,10 +126,13 @@ def _transformers(name: str, wanted, dry_run: bool) -> int:
 
     quiet()
     with loading_bar() as progress:
-        loaded = load(name, dtype=wanted.dtype, context=wanted.context, progress=progress)
+        loaded = load(
+            name, dtype=wanted.dtype, context=wanted.context, sparse=wanted.sparse, progress=progress
+        )  # fmt: skip
     fits = free_bytes(str(loaded.device)) // loaded.cache_bytes_per_token
     offer = Offer(loaded, command[command.index("--name") + 1], wanted.context or min(loaded.context, fits))
-    words = f"{offer.name} on {loaded.device}, up to {offer.context:,} tokens, at {url(wanted.host, wanted.port)}"
+    how = ", reading long texts sparsely" if loaded.sparse else ""
+    words = f"{offer.name} on {loaded.device}{how}, up to {offer.context:,} tokens, at {url(wanted.host, wanted.port)}"
     print(words, file=sys.stderr, flush=True)
     run_server(offer, wanted.host, wanted.port)
     return 0

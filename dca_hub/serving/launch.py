@@ -33,6 +33,7 @@ class Wanted:
     port: int = 8000
     name: str | None = None
     further: tuple[str, ...] = ()
+    sparse: str | float | bool | None = None
 
     def options(self) -> set[str]:
         """The names of the further options of vLLM."""
@@ -67,6 +68,12 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     """
     for option in wanted.options() & {"--host", "--port"}:
         raise DcaHubError(f"{option} of vLLM is set from the option of `serve`", Fix("give {}", option[2:]))
+    if wanted.sparse:
+        raise DcaHubError(
+            "vLLM reads with all of its attention, the server of transformers can read sparsely",
+            Fix("give {}", "engine", "transformers"),
+            Fix("leave {} out", "sparse"),
+        )
     context = wanted.context or reach_of(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
     command += ["--host", wanted.host, "--port", str(wanted.port)]
@@ -111,6 +118,8 @@ def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
     context = wanted.context or reach_of(source, geometry_of(source).geometry)
     command = ["dca-hub", "serve", model, "--engine", "transformers", "--name", wanted.name or served_name(source)]
     command += ["--max-context", str(context), *(["--dtype", wanted.dtype] if wanted.dtype else [])]
+    if wanted.sparse:
+        command += ["--sparse", *([] if wanted.sparse is True else [str(wanted.sparse)])]
     return (*command, "--host", wanted.host, "--port", str(wanted.port))
 
 

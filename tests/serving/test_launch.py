@@ -155,6 +155,15 @@ def test_nothing_to_serve_with(monkeypatch, capsys):
     assert "needs openai, fastapi, uvicorn (pip install 'transformers[serving]')" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("asked", [[], ["--engine", "vllm"]])
+def test_sparse_reading_is_refused_with_vllm_and_the_way_out_is_named(monkeypatch, capsys, asked):
+    installed(monkeypatch, vllm="0.32.0")
+    assert cli.main(["serve", "demo", "--dry-run", "--sparse", *asked]) == 2
+    said = capsys.readouterr().err
+    assert "vLLM reads with all of its attention" in said
+    assert "give --engine transformers, or leave --sparse out." in said and "--max-model-len" not in said
+
+
 def test_the_command_prints_what_it_would_run(monkeypatch, capsys):
     installed(monkeypatch, vllm="0.32.0")
     assert cli.main(["serve", "demo", "--dry-run", "--vllm", "--api-key secret", "--name", "x"]) == 0

@@ -147,6 +147,17 @@ def test_a_dry_run_says_what_would_be_served(monkeypatch, capsys):
     assert "dca-hub serve demo --engine transformers --name x --max-context 2048 --host 127.0.0.1 --port 8000" in said
 
 
+@pytest.mark.parametrize("given, share", [(["--sparse"], 0.9), (["--sparse", "0.8"], 0.8), ([], None)])
+def test_long_texts_are_read_sparsely_where_that_was_asked_for(given, share, monkeypatch, capsys):
+    offers = []
+    monkeypatch.setattr("dca_hub.serving.transformers_server.run", lambda offer, host, port: offers.append(offer))
+    assert cli.main(["serve", "demo", "--engine", "transformers", "--port", "0", *given]) == 0
+    said, [offer] = capsys.readouterr().err, offers
+    assert "--max-context 16384 " + " ".join([*given, "--host"]) in said
+    assert (offer.loaded.sparse.share if offer.loaded.sparse else None) == share
+    assert ("reading long texts sparsely" in said) == (share is not None)
+
+
 @pytest.mark.parametrize("option", [["--memory", "4"], ["--vllm=--enforce-eager"], ["--tensor-parallel", "2"]])
 def test_what_only_vllm_can_do_is_refused(option, capsys):
     assert cli.main(["serve", "demo", "--engine", "transformers", "--dry-run", *option]) == 2
