@@ -201,7 +201,8 @@ def ready(session: Session, context: "Context", reading: Reading | None = None) 
     if reading is not None:
         left = "" if reading.left is None or reading.left < _SOON else f", about {about(reading.left)} left"
         words = f"Getting ready: {100 * reading.done / max(1, reading.total):.0f} %{left}. You can already ask."
-        return tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
+        said = tag("div", tag("span", class_="dh-spinner"), tag("span", words), class_="dh-progress", role="status")
+        return said + _hint(_why_no_choice(session, context) if left else "")
     if context.answers.is_ready(session):
         mark = tag("span", "✓", class_="dh-check", aria_hidden="true")
         return tag("div", mark, tag("span", "Ready: answers begin at once."), class_="dh-progress", role="status")
@@ -209,17 +210,25 @@ def ready(session: Session, context: "Context", reading: Reading | None = None) 
 
 
 def _beforehand(session: Session, context: "Context") -> Markup | str:
-    """How long reading will take, where that is long, and why there is no quicker way, where there is none. A server
-    may have read the documents before."""
+    """How long reading will take, where that is long. A server may have read the documents before."""
     if context.settings.endpoint:
         return ""
-    answers, tokens = context.answers, session.document_tokens
-    taken = answers.reading_seconds(session, answers.way(session))
-    if taken is None or taken < _SOON or tokens > context.host.limit(session.cache_bytes()):
+    taken = context.answers.reading_seconds(session, context.answers.way(session))
+    if taken is None or taken < _SOON or session.document_tokens > context.host.limit(session.cache_bytes()):
         return ""
     words = f"Reading takes about {about(taken)} before the first answer."
+    return _hint(" ".join(filter(None, [words, _why_no_choice(session, context)])))
+
+
+def _why_no_choice(session: Session, context: "Context") -> str:
+    """Why a text that is long enough is not offered to be read sparsely."""
+    tokens = session.document_tokens
     why = context.host.why_not_sparse(tokens) if tokens >= SparseAttention().least_keys else None
-    return tag("p", words + (f" Sparse reading, which may be quicker, {why}." if why else ""), class_="dh-hint")
+    return f"Sparse reading, which can be quicker, {why}." if why else ""
+
+
+def _hint(words: str) -> Markup:
+    return tag("p", words, class_="dh-hint") if words else Markup("")
 
 
 def ways(session: Session, context: "Context") -> dict[str, Any]:

@@ -46,6 +46,14 @@ def test_loading_is_shown_and_ends_with_the_new_model(tab):
     assert all(tab.other not in words for words in [*shown, last])
 
 
+def test_the_model_as_it_reads_sparsely_goes_with_it(tab):
+    host = tab.space.context.host
+    assert host.converse([], sparse=True).loaded.sparse is not None
+    list(_load(tab))
+    with pytest.raises(DcaHubError, match="chunks of a multiple of 128"):  # those of the new model are not
+        host.converse([], sparse=True)
+
+
 def test_stop_gives_loading_up_and_brings_the_model_before_back(tab, monkeypatch):
     host, slow = tab.space.context.host, threading.Event()
     change = host.change

@@ -97,7 +97,9 @@ def test_sparse_reading_is_no_choice_on_a_processor_and_the_reason_is_said(space
     assert uploads.ways(session, c)["visible"] and "Sparse" not in uploads.ready(session, c)
     monkeypatch.setattr("dca_hub.loading.without_triton", lambda device: "there is none")
     assert not uploads.ways(session, c)["visible"]
-    assert "Sparse reading, which may be quicker, needs a GPU with Triton." in uploads.ready(session, c)
+    why = "Sparse reading, which can be quicker, needs a GPU with Triton."
+    assert why in uploads.ready(session, c) and why in uploads.ready(session, c, Reading(500, 2000, 30.0, 95.0))
+    assert why not in uploads.ready(session, c, Reading(500, 2000, 0.3, 0.9))  # nobody waits
     session.sparse = True  # a browser may send anything
     assert c.answers.way(session) == "exact" and not ask(space, session).answers["dca"].sparse
 
