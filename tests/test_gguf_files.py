@@ -2,9 +2,11 @@
 
 import pytest
 
-from dca_hub import DcaHubError, gguf_files, sources
+from dca_hub import DcaHubError, gguf_files, sources, verify
 from dca_hub.loading import load
 from dca_hub.packaging import package
+from dca_hub.space import run
+from dca_hub.verification import Check, Outcome
 from support.hub_server import Hub
 from support.machines import ROOT, Machine
 from support.tiny_checkpoints import write_checkpoint
@@ -74,3 +76,29 @@ def test_a_package_says_that_its_weights_were_dequantized(tmp_path, monkeypatch)
     made = package(str(file), tmp_path / "out", pretraining_length=32)
     assert any("dequantized" in note for note in made.notes)
     assert not (made.folder / gguf_files.DEQUANTIZED_FROM).exists()
+
+
+def test_verify_checks_what_package_makes_of_a_gguf_file(tmp_path, monkeypatch):
+    folder, file = write_checkpoint(tmp_path / "cached"), tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF")
+    monkeypatch.setattr(gguf_files, "as_checkpoint", lambda path: folder)
+    for given in ({"folder": file}, {"folder": tmp_path, "gguf_file": "tiny.gguf"}):
+        found = list(verify(**given, tokens=256))
+        assert {finding.check for finding in found} == set(Check)
+        assert not [finding for finding in found if finding.outcome is Outcome.FAILED], found
+    with pytest.raises(DcaHubError, match=r"no GGUF file .other\.gguf"):
+        list(verify(tmp_path, gguf_file="other.gguf"))
+
+
+def test_the_app_begins_with_a_gguf_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+
+    def build(settings):
+        raise DcaHubError(f"begins with {settings.model}")
+
+    monkeypatch.setattr("dca_hub.space.build.build", build)
+    for name in ("tiny.gguf", "other.gguf"):
+        monkeypatch.setattr("sys.argv", ["app.py", "--model", str(tmp_path), "--gguf-file", name])
+        assert run.main(tmp_path) == 2
+    begun, refused = capsys.readouterr().err.splitlines()
+    assert begun.endswith(f"begins with {tmp_path / 'tiny.gguf'}") and "no GGUF file 'other.gguf'" in refused

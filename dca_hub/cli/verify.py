@@ -5,13 +5,13 @@ import json
 import sys
 import time
 
-from dca_hub.cli.options import loading_bar, positive, progress_bar, quiet
+from dca_hub.cli.options import add_gguf, loading_bar, positive, progress_bar, quiet
 
 HELP = "check a package: files, loading, equality with the base, decoding, padding, long context"
 DESCRIPTION = """\
 Checks a folder that `dca-hub package` made as somebody else would meet it: every file against its hash, then tokenizer
-and model, loaded in a fresh process with torch and transformers alone and without network. Exit code 1 when any check
-fails.
+and model, loaded in a fresh process with torch and transformers alone and without network. A GGUF file is packaged in a
+temporary folder first. Exit code 1 when any check fails.
 
 Weights below 2 GB are checked in float32. Larger and quantized ones are checked as they are: how much the plain base
 model differs from itself in that precision (decoding against one call, padded against alone) is measured first, and
@@ -53,6 +53,7 @@ def add(subparsers) -> None:
         default="auto",
         help="run it in float32, or in the checkpoint's own precision (default: float32 below 2 GB of weights)",
     )
+    add_gguf(parser)
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each finding")
     parser.set_defaults(run=run)
 
@@ -77,7 +78,7 @@ def _package(args: argparse.Namespace):
     from dca_hub.verification import verify
 
     options = {"tokens": args.tokens, "device": args.device or "cpu", "fetch": args.fetch, "precision": args.precision}
-    return verify(args.folder, **options)
+    return verify(args.folder, gguf_file=args.gguf_file, **options)
 
 
 def _endpoint(args: argparse.Namespace):
@@ -86,6 +87,8 @@ def _endpoint(args: argparse.Namespace):
 
     if args.fetch:
         raise DcaHubError("With --endpoint the model's weights are always fetched", Fix("leave {} out", "fetch"))
+    if args.gguf_file:
+        raise DcaHubError("With --endpoint a GGUF file is not read", Fix("leave {} out", "gguf_file"))
     quiet()
     update, close = progress_bar("reading here", "token")
     options = {"tokens": args.tokens, "device": args.device, "progress": update}

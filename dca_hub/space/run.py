@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from dca_hub.errors import DcaHubError
@@ -20,8 +21,11 @@ def main(folder: Path) -> int:
         settings = read(file=folder / FILE)
         with _ended_by_signals(), upload_folder():
             # Torch and the rest are loaded only now, so that --help and a wrong option answer at once.
+            from dca_hub import sources
             from dca_hub.space.build import build, serve
 
+            if settings.gguf_file:
+                settings = replace(settings, model=sources.gguf_path(settings.model, settings.gguf_file))
             blocks, context = build(settings)
             try:
                 context.answers.read_example()

@@ -32,6 +32,7 @@ class Settings:
     """One field an option: `max_pages` is `--max-pages` and the variable `DCA_MAX_PAGES`."""
 
     model: str = _option("demo", "the model to begin with: a catalogue name, a Hub id or a folder", "NAME_OR_DIR")
+    gguf_file: str = _option("", "the GGUF file to take in that folder or repository", "NAME")
     models: str = _option(
         "", "what visitors may load, by catalogue name: a,b,c (default: all; on a Space: MODEL alone)"
     )

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from dca_hub import manifest
+from dca_hub import gguf_files, manifest
 from dca_hub.errors import DcaHubError
 from dca_hub.isolated import ScriptFailed, run_script
+from dca_hub.packaging import package
 
 from .checks import Check, Finding, Outcome, check_config, check_files
 from .complete import with_weights_of
@@ -25,8 +26,10 @@ def verify(
     device: str = "cpu",
     fetch: bool = False,
     precision: Precision = "auto",
+    gguf_file: str | None = None,
 ) -> Iterator[Finding]:
-    """Checks a package; gives each finding as soon as it is there, one for every `Check`.
+    """Checks a package; gives each finding as soon as it is there, one for every `Check`. Of a GGUF file what `package`
+    makes of it is checked.
 
     The model is loaded in a fresh process that knows nothing of this project, without network.
 
@@ -35,10 +38,16 @@ def verify(
         fetch: get the base model's weights for a package that has none.
         precision: "float32", "own" (the checkpoint's), or "auto": float32 for weights below 2 GB. In its own precision
             a package may differ from its base by twice as much as the base differs from itself.
+        gguf_file: the name of a GGUF file in that folder, or in that repository of the Hub.
 
     Raises:
-        DcaHubError: the folder is not a package, or the weights cannot be fetched.
+        DcaHubError: the folder is not a package, the weights cannot be fetched, or the GGUF file cannot be packaged.
     """
+    if gguf_file or gguf_files.is_gguf(Path(folder).expanduser()):
+        with tempfile.TemporaryDirectory() as temporary:
+            made = package(str(folder), Path(temporary) / "package", weights="link", gguf_file=gguf_file)
+            yield from verify(made.folder, tokens=tokens, device=device, precision=precision)
+        return
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DcaHubError(f"There is no folder {str(folder)!r}: give one that `dca-hub package` made.")
