@@ -99,6 +99,7 @@ def test_the_app_begins_with_a_gguf_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dca_hub.space.build.build", build)
     for name in ("tiny.gguf", "other.gguf"):
         monkeypatch.setattr("sys.argv", ["app.py", "--model", str(tmp_path), "--gguf-file", name])
+        monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # a program sets it for all its life
         assert run.main(tmp_path) == 2
     begun, refused = capsys.readouterr().err.splitlines()
     assert begun.endswith(f"begins with {tmp_path / 'tiny.gguf'}") and "no GGUF file 'other.gguf'" in refused
