@@ -66,7 +66,7 @@ def test_a_session_goes_when_it_is_closed_or_idle(sessions):
     assert not session.folder.exists() and not session.conversations and len(sessions) == 0
     idle = sessions.get("b")
     deadline = time.monotonic() + 5
-    while len(sessions) and time.monotonic() < deadline:
+    while (len(sessions) or idle.folder.exists()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(sessions) == 0 and not idle.folder.exists()
     assert "Nothing was asked" in sessions.get("b").why_gone and not sessions.get("a").why_gone
