@@ -37,6 +37,15 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def shares_work() -> bool:
+    """Whether this process computes each layer together with others (`torchrun`), which must call the model alike."""
+    return (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and (torch.distributed.get_world_size() > 1)
+    )
+
+
 def free_bytes(device: str) -> int:
     """Memory that is free on a device, all GPUs together for "auto", in bytes."""
     spread = device in ("auto", TENSOR_PARALLEL)

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from dca_hub.compat import with_cache
+from dca_hub.devices import shares_work
 from dca_hub.modeling.dual_chunk_cache import GrowingCache
 
 PIECE = 2048  # tokens a forward pass, where every machine must compute the same
@@ -78,12 +79,15 @@ class PromptCache:
         """Reads all of a prompt but its last token, with which `generate` begins.
 
         Args:
-            piece: tokens a forward pass; by default as many as take less than half a second.
+            piece: tokens a forward pass; by default as many as take less than half a second, or `PIECE` where other
+                processes read along, whose clocks differ.
             whole_pieces: keep whole pieces of the cache only, so that the results do not depend, in their last bits,
                 on what was read before.
 
         Yields how many tokens have been read after each piece. Closing the iterator stops the work there.
         """
+        if piece is None and shares_work():
+            piece = PIECE
         common = self._common(prompt)
         self.keep(common - common % piece if piece and whole_pieces else common)
         begin, end = len(self.tokens), len(prompt) - 1

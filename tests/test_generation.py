@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from dca_hub import generation
 from dca_hub.demo import MODEL_DIR
 from dca_hub.evaluation import needle
 from dca_hub.evaluation.answering import Reader, Request, answer
@@ -98,6 +99,13 @@ def test_what_is_shared_with_the_last_prompt_is_not_read_again(model, prose):
     assert list(cache.read(other, 2048)) == [19]
     assert cache.generate(other, Sampling(WRITTEN)) == generated(model, other)
     assert cache.missing(other) == 0
+
+
+def test_processes_that_share_a_model_read_the_same_pieces(model, prose, monkeypatch):
+    """Each has a clock of its own, and a layer that is computed by all waits for all."""
+    monkeypatch.setattr(generation, "PIECE", 100)
+    monkeypatch.setattr(generation, "shares_work", lambda: True)
+    assert list(PromptCache(model).read(prose)) == [100, 200, 299]
 
 
 def test_the_work_stops_between_pieces_and_tokens(model, prose):
