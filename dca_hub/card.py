@@ -202,11 +202,13 @@ def _name(plan: Plan) -> str:
 def _license_words(plan: Plan) -> list[str]:
     known = licenses.LICENSES.get(license_key(plan) or "")
     if known is None:
-        return ["What the license of the base model asks is not known here: read it before you pass this model on."]
+        return [
+            "The terms of the base model's license are not known here: read them before you redistribute this model."
+        ]
     shown = [f"**{known.display}**"] if known.display else []
     duties = licenses.obligations(known)
     if plan.entry and plan.entry.gated:
-        duties.append(f"The base is gated: whoever uses its weights accepts the license at {plan.source.base} first.")
+        duties.append(f"The base model is gated: accept its license at {plan.source.base} before you use its weights.")
     if duties:
         shown.append(f"The weights are under the {known.title}.\n\n" + "\n".join(f"- {duty}" for duty in duties))
     return shown
@@ -234,24 +236,26 @@ def _loading(destination: Destination | None) -> str:
     if destination and destination.weights:
         repository, revision = destination.weights
         parts.append(
-            f"This repository holds no weights: the lines above read those of "
-            f"[{repository}](https://huggingface.co/{repository}) at revision `{revision}`, and keep them in the "
-            "cache, from where they load without network too."
+            "This repository holds no weights: the code above downloads those of "
+            f"[{repository}](https://huggingface.co/{repository}) at revision `{revision}` into the cache, from which "
+            "they load offline later."
         )
         if destination.gated:
             parts.append(
                 f"{repository} is gated: accept its license on its page first, and log in with `hf auth login`."
             )
     if destination and not destination.revision:
-        parts.append("Pin what you have read: give both calls `revision=`, with a commit of this repository.")
+        parts.append(
+            "Pin the code that you have reviewed: pass `revision=` with a commit of this repository to both calls."
+        )
     parts.append(
         "The modeling files need torch and transformers (5.10 or later) and nothing else; flash-attn is used on CUDA "
         "where it is installed. Without `trust_remote_code=True` the model refuses to load, since it would otherwise "
         "run plain attention."
     )
     parts.append(
-        "vLLM serves it with the plug-in of dca-hub beside it (`pip install 'dca-hub[vllm]'`). Without the plug-in, "
-        "vLLM refuses it, as does every engine that knows no `DualChunk` classes: by the base model's class names it "
+        "vLLM serves it with the dca-hub plug-in installed (`pip install 'dca-hub[vllm]'`). Without the plug-in, "
+        "vLLM refuses it, as does every engine without `DualChunk` classes: under the base model's class names it "
         "would run plain attention."
     )
     return "\n\n".join(parts)
@@ -274,8 +278,8 @@ def _reach(plan: Plan) -> str:
     reach = plan.entry.reach if plan.entry else ()
     if not reach:
         return (
-            "Nobody has measured this model here yet. The authors of DCA found that models keep their perplexity to "
-            "about 8 times their trained length; measure before you rely on it."
+            "This model has not been measured yet. The authors of DCA found that perplexity stays low up to about 8 "
+            "times the trained length; measure before you rely on it."
         )
     return "\n".join(f"- {one.stated} tokens, measured by {one.by}: {one.evidence}." for one in reach)
 
@@ -297,12 +301,13 @@ def _reproducing(plan: Plan) -> str:
         f" --pretraining-length {geometry.pretraining_length} --chunk-size {geometry.chunk_size}"
         f" --local-size {geometry.local_size} --temperature {geometry.temperature:g}"
     )
-    words = "This package, and the check that it equals its base up to the chunk length:"
+    words = "To make this package again, and to check that it equals its base up to the chunk length:"
     commands = [f"python -m dca_hub package {name}{pin}{sizes} --out DIR", "python -m dca_hub verify DIR"]
     training = _training(plan)
     if training:
         words = (
-            f"The training, and the check of the package that it leaves in TUNED ({training.get('rows_a_step')} rows a "
+            f"To repeat the training, and to check the package that it writes to TUNED ({training.get('rows_a_step')} "
+            "rows a "
         )
         words += "step over all processes):"
         commands = [_training_command(training), "python -m dca_hub verify TUNED"]
@@ -313,12 +318,9 @@ def _limits(plan: Plan) -> str:
     words = [
         "- DCA extends what a model can read, not what it understands: small models find passages in long texts and "
         "still answer badly.",
-        "- Attention over the whole text costs what it always costs: time grows with the square of the length, the "
-        "cache with the length.",
-        *(
-            ["- What the base model does wrong, this model does wrong too: nothing was trained."]
-            * (not _training(plan))
-        ),
+        "- Attention still covers the whole text: time grows with the square of the length, and the cache linearly "
+        "with it.",
+        *(["- It has the errors and biases of the base model: nothing was trained."] * (not _training(plan))),
     ]
     if plan.entry and plan.entry.notes:
         words.append(f"- {plan.entry.notes}")

@@ -79,7 +79,7 @@ class Entry:
 
     def __post_init__(self):
         if not _NAME.fullmatch(self.name):
-            raise ValueError("name must be lower-case letters and digits, parted by single hyphens and full stops")
+            raise ValueError("name must be lower-case letters and digits, separated by single hyphens and full stops")
         if not self.is_local and not _HUB_ID.fullmatch(self.base):
             raise ValueError("base must be a Hub id, owner/name, or a folder under dca_hub/")
         if self.license not in LICENSES:
@@ -133,7 +133,9 @@ def read_file(path: Path) -> Entry:
     """
     entry = read_yaml(path, Entry)
     if path.stem != entry.name:
-        raise DcaHubError(f"{path.name}: the key name must be {path.stem}, as the file is called, not {entry.name!r}.")
+        raise DcaHubError(
+            f"{path.name}: the key name must match the name of the file, {path.stem}, not {entry.name!r}."
+        )
     return entry
 
 
@@ -184,7 +186,7 @@ def find(name: str) -> Entry:
     names |= {entry.base.lower().rpartition("/")[2]: entry.name for entry in _shipped() if not entry.is_local}
     close = difflib.get_close_matches(name.strip().lower(), names, n=5, cutoff=0.6)
     matches = list(dict.fromkeys(names[match] for match in close))[:3]
-    hint = f"did you mean {' or '.join(matches)}?" if matches else "`python -m dca_hub models` lists it."
+    hint = f"did you mean {' or '.join(matches)}?" if matches else "`python -m dca_hub models` lists its names."
     raise DcaHubError(f"There is no {name!r} in the catalogue: {hint}")
 
 

@@ -46,17 +46,20 @@ def find_weights(folder: Path) -> Weights:
         raise DcaHubError(_nothing(folder))
     weight_map = read_json(folder / INDEX, "").get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise DcaHubError(f"{INDEX} of {folder.name!r} has no weight_map: get the file again.")
+        raise DcaHubError(f"{INDEX} of {folder.name!r} has no weight_map: download it again.")
     shards = tuple(sorted(set(weight_map.values())))
     for shard in shards:
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
             raise DcaHubError(f"{INDEX} of {folder.name!r} names {shard!r}, which is not a safetensors file beside it.")
         if not (folder / shard).is_file():
-            raise DcaHubError(f"{shard} of {folder.name!r} is missing, which {INDEX} names: get the checkpoint again.")
+            raise DcaHubError(f"{folder.name!r} lacks {shard}, which {INDEX} names: download the checkpoint again.")
         held = check_safetensors(folder / shard)
         lost = [name for name, where in weight_map.items() if where == shard and name not in held]
         if lost:
-            raise DcaHubError(f"{shard} of {folder.name!r} does not hold {lost[0]}, which {INDEX} says it does.")
+            raise DcaHubError(
+                f"{shard} of {folder.name!r} lacks {lost[0]}, which {INDEX} places in it: download the "
+                "checkpoint again."
+            )
     return Weights(folder, shards, INDEX)
 
 
@@ -72,7 +75,7 @@ def check_safetensors(path: Path) -> set[str]:
         header.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if 8 + length + end != size:
-            raise ValueError(f"it should have {8 + length + end:,} bytes and has {size:,}")
+            raise ValueError(f"expected {8 + length + end:,} bytes, got {size:,}")
     except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DcaHubError(f"{path.name} is not a valid safetensors file ({error}): download it again.") from None
     return set(header)
@@ -82,7 +85,8 @@ def _nothing(folder: Path) -> str:
     others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.gguf") for p in folder.glob(pattern))
     if others:
         return (
-            f"{folder.name!r} has its weights as {others[0]}, which is not read here: convert them with "
+            f"The weights of {folder.name!r} are in {others[0]}, which is not a format that is read here: convert "
+            "them with "
             "`AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`, which writes safetensors."
         )
     return f"{folder.name!r} has no weights: {SINGLE} or {INDEX} is missing."

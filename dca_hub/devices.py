@@ -19,13 +19,12 @@ def check_device(device: str) -> str:
         ) from None
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise DcaHubError(
-            f"There is no device {device!r} that PyTorch can use here, which finds {torch.cuda.device_count()} CUDA "
-            "devices",
+            f"PyTorch cannot use the device {device!r} here, where it finds {torch.cuda.device_count()} CUDA devices",
             Fix("choose another {}, or leave it out", "device"),
         )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise DcaHubError(
-            "There is no device 'mps' that PyTorch can use here",
+            "PyTorch cannot use the device 'mps' here",
             Fix("choose another {}, or leave it out", "device"),
         )
     return device

@@ -90,7 +90,7 @@ def extend(
         raise DcaHubError(str(error)) from None
     except LookupError:  # the model's own table of attention classes
         raise DcaHubError(
-            f"{type(model).__name__} computes its attention in its own code, where Dual Chunk Attention has no way in."
+            f"{type(model).__name__} computes its attention in its own code, which Dual Chunk Attention cannot replace."
         ) from None
     plain = text_model(model)
     # A shell of its own: its buffers may be replaced, never changed.
@@ -105,7 +105,7 @@ def extend(
     if not getattr(config_class, "auto_classes", None):
         warnings.warn(
             f"{type(model).__name__} is not in the list of supported models ({', '.join(families.FAMILIES)}); its "
-            "rotary positions fit Dual Chunk Attention and it is extended all the same, in memory only. "
+            "rotary positions fit Dual Chunk Attention, and it is extended anyway, in memory only. "
             f"{_rotary(extended).plan.describe()}",
             stacklevel=2,
         )
@@ -180,7 +180,7 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
         mine, its = (text_model(m)(input_ids=ids, use_cache=False)[0].float() for m in (extended, model))
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
         raise DcaHubError(
-            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention cannot enter: "
+            f"{type(model).__name__} computes its attention in a way that Dual Chunk Attention does not support: "
             f"{one_line(error)}"
         ) from error
     finally:
@@ -190,8 +190,8 @@ def _try_out(model: PreTrainedModel, extended: PreTrainedModel) -> None:
     allowed = 0.01 if model.dtype in (torch.float32, torch.float64) else 0.1
     if not (mine - its).square().mean().sqrt() <= allowed * its.square().mean().sqrt():
         raise DcaHubError(
-            f"{type(model).__name__} does something to its attention that Dual Chunk Attention does not know: where "
-            "it should equal the given model, the extended one differs."
+            f"{type(model).__name__} changes its attention in a way that Dual Chunk Attention does not support: the "
+            "extended model differs from the given one where the two must be equal."
         )
 
 

@@ -52,7 +52,7 @@ def _refuse_unreadable(file: Path) -> None:
         raise DcaHubError(f"{file.name!r} is one of {int(split[1])} parts: merge them with llama-gguf-split --merge.")
     with file.open("rb") as opened:
         if opened.read(4) != b"GGUF":
-            raise DcaHubError(f"{file.name!r} is not a GGUF file: get it again.")
+            raise DcaHubError(f"{file.name!r} is not a GGUF file: download it again.")
 
 
 def _place(file: Path) -> Path:
@@ -81,8 +81,8 @@ def _convert(file: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except Exception as error:  # the reader raises whatever a file leads it to
         raise DcaHubError(
-            f"{file.name!r} could not be read ({one_line(error):.200}): it is damaged, or transformers does not read "
-            "its architecture from GGUF; get the checkpoint as safetensors."
+            f"{file.name!r} could not be read ({one_line(error):.200}): it is damaged, or transformers cannot read "
+            "its architecture from GGUF; use a safetensors checkpoint."
         ) from None
     vars(model.config).pop("quantization_config", None)
     model.save_pretrained(folder)

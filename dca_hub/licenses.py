@@ -186,7 +186,7 @@ def name_problem(license: License, repository: str) -> str | None:
     if re.sub(r"[-_ ]+", " ", name).lower().startswith(license.name_prefix.lower()):
         return None
     prefix = license.name_prefix.replace(" ", "-")
-    return f"The {license.title} wants the model's name to begin with {prefix}: call it {prefix}-... instead of {name}."
+    return f"The {license.title} requires that the model's name begin with {prefix}: use {prefix}-..., not {name}."
 
 
 def obligations(license: License) -> list[str]:
@@ -201,7 +201,7 @@ def obligations(license: License) -> list[str]:
     if license.name_prefix:
         sentences.append(f'The name of a model made from it begins with "{license.name_prefix}".')
     if license.states_changes:
-        sentences.append("Files that were modified say so.")
+        sentences.append("Modified files are marked as modified.")
     if license.use_policy:
         sentences.append(f"Use is bound by the acceptable use policy ({license.use_policy}).")
     return sentences

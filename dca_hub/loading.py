@@ -148,7 +148,9 @@ def load(
         DcaHubError: there is no such model, it cannot be loaded so, or it does not fit in memory.
     """
     if sparse and not dca:
-        raise DcaHubError("Sparse attention is made for Dual Chunk Attention, and the plain model is asked for.")
+        raise DcaHubError(
+            "Sparse attention needs Dual Chunk Attention: load the DCA model, or leave sparse attention out."
+        )
     if cache_bits not in (8, 16):
         raise DcaHubError(f"cache_bits must be 8 or 16, not {cache_bits!r}.")
     if gguf_file:
@@ -279,7 +281,8 @@ def _native_config(source: Source):
         return AutoConfig.for_model(**kept)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise DcaHubError(
-            f"config.json of {source.folder.name!r} describes no model that transformers knows: {one_line(error)}"
+            f"config.json of {source.folder.name!r} describes a model that transformers does not know: "
+            f"{one_line(error)}"
         ) from None
 
 
@@ -302,7 +305,8 @@ def _weights_source(name: str, source: Source, revision: str | None, progress: O
         if held.weights == "none":
             if held.base is None:
                 raise DcaHubError(
-                    f"{source.folder.name!r} holds no weights and names no base model: package it with them."
+                    f"{source.folder.name!r} holds no weights and names no base model: package it again with its "
+                    "weights."
                 )
             return str(sources.resolve(held.base, revision=held.revision, progress=progress).folder)
     if source.base is None:

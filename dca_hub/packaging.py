@@ -78,7 +78,7 @@ def _free_target(target: Path, source: Path, force: bool) -> Path:
     """The folder to make, checked: never the source, never something that is not a package."""
     target = target.absolute()
     if target.resolve() == source or source in target.resolve().parents:
-        raise DcaHubError(f"{target.name!r} lies in the folder of the source", Fix("choose another {}", "out"))
+        raise DcaHubError(f"{target.name!r} is inside the source folder", Fix("choose another {}", "out"))
     if target.is_dir() and not any(target.iterdir()):
         return target
     if target.exists() or target.is_symlink():
@@ -131,13 +131,15 @@ def _write(plan: Plan, folder: Path, notes: list[str], progress: OnProgress | No
     if (source / "generation_config.json").is_file():
         shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
     if (source / gguf_files.DEQUANTIZED_FROM).is_file():
-        notes.append("The weights were dequantized from a GGUF file, whose rounding they keep.")
+        notes.append("The weights were dequantized from a GGUF file and keep its rounding errors.")
     _write_licenses(plan, folder, notes)
     (folder / "README.md").write_text(card.model_card(plan), encoding="utf-8")
     if plan.weights is not None:
         _put_weights(plan.weights, plan.mode, folder, hashes, progress)
     elif plan.source.base is None:
-        notes.append("The source is not a Hub repository, so nobody can get the weights that this package leaves out.")
+        notes.append(
+            "The source is not a Hub repository, so nobody can download the weights that this package leaves out."
+        )
     files = {
         name: {"sha256": hashes.get(name) or manifest.digest(folder / name), "size": (folder / name).stat().st_size}
         for name in manifest.names(folder)
@@ -165,7 +167,7 @@ def _copy_tokenizer(source: Path, folder: Path, plan: Plan, notes: list[str]) ->
         if isinstance(limit, int) and limit < plan.context:
             changed["model_max_length"] = plan.context
         if changed.pop("auto_map", None):
-            notes.append("The tokenizer's own code is left out: transformers reads its files with a class of its own.")
+            notes.append("The tokenizer's own code is left out: transformers reads its files with a built-in class.")
         if changed != values:
             _write_json(folder / "tokenizer_config.json", changed)
     if not any(sources.is_vocabulary(name) for name in names):
@@ -181,7 +183,7 @@ def _write_licenses(plan: Plan, folder: Path, notes: list[str]) -> None:
         shutil.copyfile(path, folder / path.name)
     key = card.license_key(plan)
     if key is None or key not in licenses.LICENSES:
-        notes.append("The license of the base model is not known here: see to what it asks before you publish.")
+        notes.append("The license of the base model is not known here: check its terms before you publish.")
         return
     license = licenses.find(key)
     if license.copy_needed and not any("licen" in path.name.lower() for path in found):

@@ -31,7 +31,7 @@ def choose_precision(stated: torch.dtype, parameters: int, device: str) -> Preci
     if not on_cpu or stated not in (torch.bfloat16, torch.float16):
         return Precision(stated, "the checkpoint's own")
     if parameters < _SMALL:
-        return Precision(torch.float32, "so small a model is quick in it")
+        return Precision(torch.float32, "a model this small is fast in it")
     fast, why = judge_bfloat16()
     if fast:
         return Precision(torch.bfloat16, why)

@@ -57,8 +57,8 @@ def load_base(
         ) from None
     except ImportError as error:  # of the library that the weights were quantized with
         raise DcaHubError(
-            f"The weights in {Path(folder).name!r} are quantized, and what reads them is not installed "
-            f"({one_line(error)}): install it, or give the checkpoint before quantization."
+            f"The weights in {Path(folder).name!r} are quantized, and the package that reads them is not installed "
+            f"({one_line(error)}): install it, or use the unquantized checkpoint."
         ) from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = re.split(r"[.\n]", str(error).strip())[0]
@@ -71,8 +71,8 @@ def _check_whole(folder: str, found: dict[str, Any]) -> None:
     if missing or other:
         words = f"do not hold {missing[0]}" if missing else f"hold {other[0]} in another shape"
         raise DcaHubError(
-            f"The weights in {Path(folder).name!r} are not those of its config.json: they {words}. Get the checkpoint "
-            "again, config.json and weights together."
+            f"The weights in {Path(folder).name!r} do not match its config.json: they {words}. Download config.json "
+            "and weights again, together."
         )
 
 
@@ -83,7 +83,7 @@ def _tensor_parallel(quantization: Quantization | None) -> dict[str, Any]:
             f"The device {TENSOR_PARALLEL!r} needs several processes: start with torchrun --nproc-per-node N."
         )
     if quantization:
-        raise DcaHubError("Quantized weights cannot be shared among processes", Fix("leave {} out", "quantization"))
+        raise DcaHubError("Quantized weights cannot be sharded over processes", Fix("leave {} out", "quantization"))
     return tensor_parallel()
 
 

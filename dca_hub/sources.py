@@ -100,7 +100,7 @@ def gguf_path(name: str, file: str, *, revision: str | None = None, progress: On
         folder = _fetch(where, revision, [re.sub(r"([*?\[])", r"[\1]", file)], progress)
     path = folder / file
     if not gguf_files.is_gguf(path) or folder not in path.parents or ".." in Path(file).parts:
-        raise DcaHubError(f"There is no GGUF file {file!r} in {where}: look there for its name.")
+        raise DcaHubError(f"There is no GGUF file {file!r} in {where}: check its name.")
     return str(path)
 
 
@@ -125,7 +125,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a checkpoint's config.json, checked to be one of a decoder."""
     if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
         raise DcaHubError(
-            f"{folder.name!r} holds an adapter alone: merge it into its base model with peft's `merge_and_unload()` "
+            f"{folder.name!r} holds only an adapter: merge it into its base model with peft's `merge_and_unload()` "
             "and `save_pretrained`, and give that folder."
         )
     packed = sorted(path.name for path in folder.glob("*.gguf"))
@@ -152,11 +152,9 @@ def read_json(path: Path, missing: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise DcaHubError(f"There is no {path.name} in {path.parent.name!r}: {missing}.") from None
     except (OSError, ValueError) as error:
-        raise DcaHubError(
-            f"{path.name} in {path.parent.name!r} cannot be read ({error}): get the file again."
-        ) from None
+        raise DcaHubError(f"{path.name} in {path.parent.name!r} cannot be read ({error}): download it again.") from None
     if not isinstance(value, dict):
-        raise DcaHubError(f"{path.name} in {path.parent.name!r} is not a JSON object: get the file again.")
+        raise DcaHubError(f"{path.name} in {path.parent.name!r} is not a JSON object: download it again.")
     return value
 
 

@@ -32,7 +32,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         if "trust_remote_code" in str(error):
             raise DcaHubError(
                 f"The tokenizer of {folder.name!r} needs Python code of its own, which is never run here: convert it "
-                "to a tokenizer.json, and take auto_map out of its tokenizer_config.json."
+                "to a tokenizer.json, and remove auto_map from its tokenizer_config.json."
             ) from None
         raise DcaHubError(
             f"{folder.name!r} has no tokenizer that can be loaded ({one_line(error)}): add the base model's "

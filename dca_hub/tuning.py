@@ -68,7 +68,7 @@ def tune(
         DcaHubError: the texts are too short.
     """
     if loaded.geometry is None:
-        raise DcaHubError("The model was loaded without Dual Chunk Attention: load it with it to choose its sizes.")
+        raise DcaHubError("The model was loaded without Dual Chunk Attention: load the DCA model to choose its sizes.")
     trained = loaded.geometry.pretraining_length
     contexts = sorted({trained, max(1, times // 2) * trained, times * trained})
     controls = ControlTokens(loaded.tokenizer)

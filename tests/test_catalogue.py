@@ -376,7 +376,7 @@ class TestBadFiles:
             ("num_key_value_heads: 8", "num_key_value_heads: 7", "architecture.num_attention_heads must be a multiple"),
             ("name: llama", "name: Llama", "name must be lower-case"),
             ("base: meta-llama/", "base: ", "base must be a Hub id"),
-            ("name: llama-3.1-8b", "name: llama-3.1-9b", "the key name must be llama-3.1-8b"),
+            ("name: llama-3.1-8b", "name: llama-3.1-9b", "the key name must match the name of the file, llama-3.1-8b"),
             ("dca:\n", "dca: [\n", "is not valid YAML, line"),
             ("gated: true", "gated: true\n? [a, b]\n: c", "is not valid YAML, line"),
         ],

@@ -96,7 +96,7 @@ def test_ask(source, pdf):
         (("--pdf", __file__), "PDF"),
         (("--pages", "7"), "2 pages"),
         (("--max-context", "40"), "would fit"),
-        (("--device", "cuda:99"), "There is no device"),
+        (("--device", "cuda:99"), "cannot use the device"),
     ],
 )
 def test_ask_says_what_is_wrong_in_one_line(args, words, source, pdf):

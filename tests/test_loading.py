@@ -134,7 +134,7 @@ def test_weights_of_another_config_are_refused(changes, words, source, tmp_path)
 
 @pytest.mark.parametrize("device", ["quark", "cuda:99", "cuda:x"])
 def test_a_device_that_is_not_there_is_said(device, source):
-    with pytest.raises(DcaHubError, match="There is no device"):
+    with pytest.raises(DcaHubError, match=r"no device|cannot use the device"):
         load(str(source), device=device)
 
 
@@ -226,7 +226,7 @@ def test_weights_quantized_with_a_library_that_is_missing_have_a_sentence(tmp_pa
     config = json.loads((source / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128}
     (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(DcaHubError, match="are quantized, and what reads them is not installed"):
+    with pytest.raises(DcaHubError, match="are quantized, and the package that reads them is not installed"):
         load(str(source), device="cpu")
     with pytest.raises(DcaHubError, match="quantized already"):
         load(str(source), device="cpu", quantization="4bit")

@@ -109,7 +109,7 @@ def test_no_weights(checkpoint, tmp_path):
     made = package(str(checkpoint), tmp_path / "out", **SIZES, weights="reference")
     assert not list(made.folder.glob("*.safetensors"))
     assert read_manifest(made.folder).weights == "none"
-    assert any("nobody can get the weights" in note for note in made.notes)
+    assert any("nobody can download the weights" in note for note in made.notes)
 
 
 def test_a_source_without_tokenizer_is_packaged_with_a_warning(tmp_path):
@@ -181,7 +181,7 @@ def test_an_adapter_is_not_dropped_in_silence(tmp_path):
     with pytest.raises(DcaHubError, match=r"holds an adapter .* merge it"):
         package(str(source), tmp_path / "out", **SIZES)
     (source / "config.json").unlink()
-    with pytest.raises(DcaHubError, match="holds an adapter alone"):
+    with pytest.raises(DcaHubError, match="holds only an adapter"):
         package(str(source), tmp_path / "out", **SIZES)
 
 
@@ -324,7 +324,7 @@ def test_a_source_that_will_not_do(damage, words, checkpoint, tmp_path):
 def test_a_shard_that_is_missing(tmp_path):
     source = write_checkpoint(tmp_path / "source", shards=True)
     next(source.glob("*.safetensors")).unlink()
-    with pytest.raises(DcaHubError, match="missing"):
+    with pytest.raises(DcaHubError, match=r"lacks model-.*download the checkpoint again"):
         package(str(source), tmp_path / "out", **SIZES)
 
 

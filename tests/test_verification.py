@@ -103,7 +103,7 @@ def test_stray_and_missing_files_are_found(good, tmp_path):
     (bad / ".env").write_text("TOKEN=secret")
     (bad / "generation_config.json").unlink()
     detail = next(iter(verify(bad))).detail
-    assert ".env is not of the package" in detail and "generation_config.json is missing" in detail
+    assert ".env is not part of the package" in detail and "generation_config.json is missing" in detail
 
 
 def test_a_package_that_loads_plain_without_trust_is_found(good, tmp_path):

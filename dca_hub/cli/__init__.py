@@ -45,8 +45,8 @@ examples:
   dca-hub verify qwen-dca
   dca-hub needle demo --lengths 512,2k,8k --plain --out needle.jsonl     what it finds, by depth and length
 
-threads on a CPU: one for each core that this process may use, by its cgroup's limit too, and hyper-threads of a core
-counted once; OMP_NUM_THREADS=N takes another number
+threads on a CPU: one for each core that this process may use within its cgroup's limit, not counting hyper-threads;
+OMP_NUM_THREADS=N sets another number
 
 exit codes: 0 done, 1 a check failed, 2 wrong usage or input (the message says what to do), 130 stopped with Ctrl-C
 """

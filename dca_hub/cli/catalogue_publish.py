@@ -8,9 +8,9 @@ from dca_hub.cli.publish import add_options, quiet_bars
 
 HELP = "publish models of the catalogue to the Hugging Face Hub"
 DESCRIPTION = """\
-Packages each model that is named and publishes it in reference mode: a repository of a few kilobytes that loads the
-base's weights at a pinned revision. One that fails stops none of the others; a table tells in the end what became of
-each, and the exit code is 1 when any failed. Run it again to go on after an interruption.
+Packages each named model and publishes it in reference mode: a repository of a few kilobytes that loads the base's
+weights at a pinned revision. A failure does not stop the others: a table at the end has the outcome of each, and the
+exit code is 1 if any failed. Run it again to resume after an interruption.
 """
 EPILOG = """\
 examples:
@@ -27,10 +27,10 @@ def add(subparsers) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="names from `dca-hub models`")
     parser.add_argument("--all", action="store_true", help="every model of the catalogue")
     parser.add_argument("--owner", required=True, help="your name on the Hub, or an organisation's")
-    parser.add_argument("--suffix", default="-DCA", help="what the base's name is followed by (default: -DCA)")
+    parser.add_argument("--suffix", default="-DCA", help="suffix to the base's name (default: -DCA)")
     add_options(parser)
-    parser.add_argument("--with-weights", action="store_true", help="fetch the bases' weights and check the models")
-    parser.add_argument("--json", action="store_true", help="print a line of JSON for each model, and nothing else")
+    parser.add_argument("--with-weights", action="store_true", help="download the bases' weights and check the models")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each model, and nothing else")
     parser.set_defaults(run=run)
 
 

@@ -16,13 +16,12 @@ Runs tasks of lm-evaluation-harness (`lm-eval ls tasks`; its ruler and longbench
   leval_toefl, leval_quality, leval_coursera, leval_sfiction, leval_gsm, leval_codeu, leval_topic_retrieval
       L-Eval's closed-ended tasks, from the Hub or from --data; its scores as published and corrected
 
-Of the harness: `ruler` stands for RULER's 13 tasks, whose average and effective length (average above 85.6) are
-reported too; longbench, longbench2, infinitebench, babilong. What comes from the network is said first; RULER's essays
-are taken from --essays as well. Beside --out, OUT.predictions holds the answers in the layouts of L-Eval's and SCROLLS'
-evaluators.
+Of the harness: `ruler` runs RULER's 13 tasks and reports their average and effective length (average above 85.6) too;
+longbench, longbench2, infinitebench, babilong. Downloads are announced first; --essays DIR replaces RULER's.
+Beside --out, OUT.predictions holds the answers in the formats of L-Eval's and SCROLLS' evaluators.
 
-A prompt and its answer have at most --lengths tokens. A longer prompt is cut as the paper does, the document of the
-few-shot set at its beginning and that of L-Eval at its end, others at their beginning; the result says how many were.
+A prompt and its answer take at most --lengths tokens. Longer prompts are cut as in the paper: the document of the
+few-shot set at its beginning, that of L-Eval at its end, others at their beginning. The result counts those cut.
 """
 EPILOG = """\
 examples:
@@ -41,14 +40,14 @@ def add(subparsers) -> None:
     )  # fmt: skip
     measuring.add_measuring(parser, "16k")
     parser.add_argument("--tasks", type=measuring.words, required=True, metavar="NAME,...")
-    parser.add_argument("--data", metavar="DIR", help="folder, or data set of the Hub, that holds our tasks' files")
+    parser.add_argument("--data", metavar="DIR", help="folder, or dataset on the Hub, with the files of our tasks")
     parser.add_argument(
         "--essays",
         type=Path,
         metavar="DIR",
         help="folder of .txt files in which RULER hides needles (default: the Hub's)",
     )
-    parser.add_argument("--limit", type=positive, metavar="N", help="only so many documents of each task")
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most this many documents of each task")
     measuring.add_batch(parser)
     parser.add_argument(
         "--chat", action=argparse.BooleanOptionalAction, default=None,

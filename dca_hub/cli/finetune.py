@@ -8,14 +8,14 @@ from dca_hub.cli.options import positive, quiet
 
 HELP = "fine-tune a DCA model on long dialogues, and package it"
 DESCRIPTION = """\
-Trains the answers of dialogues, in rows of --length tokens, with Dual Chunk Attention and its exact gradients. FILE is
-a JSON list or JSON lines of the authors' format (inputs, outputs), of ShareGPT's (conversations: from, value) or of
-message lists (messages: role, content). Dialogues are packed into rows and stay apart there; --concatenate joins them
-into long ones in place of that. The defaults are those of the authors' recipe. Checkpoints go to DIR.training, and the
-same command goes on from the last of them; Ctrl-C writes one first. The result is a package in DIR.
+Trains on the answers of dialogues, in rows of --length tokens, with Dual Chunk Attention and its exact gradients. FILE
+is a JSON list or JSON lines of the authors' format (inputs, outputs), of ShareGPT's (conversations: from, value) or of
+message lists (messages: role, content). Dialogues are packed into rows without attending to one another; --concatenate
+joins them into long ones instead. The defaults are those of the authors' recipe. Checkpoints go to DIR.training; Ctrl-C
+writes one, and the same command resumes from the last. The result is a package in DIR.
 
-Processes, GPUs and sharding are the business of `accelerate launch`; dca_hub/training has configurations. Processes of
-a CPU, to try things: torchrun --nproc-per-node 2 -m dca_hub finetune ...
+`accelerate launch` sets up processes, GPUs and sharding; dca_hub/training has configurations for it. To try several
+processes on a CPU: torchrun --nproc-per-node 2 -m dca_hub finetune ...
 """
 EPILOG = """\
 examples:
@@ -48,27 +48,27 @@ def add(subparsers) -> None:
     add("model", metavar="MODEL", help="a name from `dca-hub models`, a Hub id or a folder")
     add("--data", type=Path, required=True, metavar="FILE", help="dialogues, .json or .jsonl")
     add("--out", type=Path, required=True, metavar="DIR", help="the package to make")
-    add("--length", type=positive, default=16384, metavar="N", help="tokens of a row (default: 16k)")
-    add("--steps", type=positive, default=1600, metavar="N", help="steps of the optimizer (default: 1600)")
-    add("--batch", type=positive, default=1, metavar="N", help="rows a device (default: 1)")
-    add("--accumulate", type=positive, default=2, metavar="N", help="batches a step (default: 2)")
+    add("--length", type=positive, default=16384, metavar="N", help="tokens per row (default: 16k)")
+    add("--steps", type=positive, default=1600, metavar="N", help="optimizer steps (default: 1600)")
+    add("--batch", type=positive, default=1, metavar="N", help="rows per device (default: 1)")
+    add("--accumulate", type=positive, default=2, metavar="N", help="batches per step (default: 2)")
     add("--learning-rate", type=float, default=2e-5, metavar="R", help="(default: 2e-5)")
-    add("--warmup", type=float, default=0.03, metavar="SHARE", help="of all steps (default: 0.03)")
-    add("--scheduler", default="cosine", choices=SCHEDULERS, help="of the learning rate (default: cosine)")
+    add("--warmup", type=float, default=0.03, metavar="SHARE", help="share of the steps that warm up (default: 0.03)")
+    add("--scheduler", default="cosine", choices=SCHEDULERS, help="schedule of the learning rate (default: cosine)")
     add("--pretraining-length", type=positive, metavar="L",
-        help="the window that DCA goes by (default: the model's own, or its package's sizes)")  # fmt: skip
+        help="the trained length that DCA assumes (default: the model's own, or its package's sizes)")  # fmt: skip
     add("--num-data", type=positive, metavar="N", help="train on the first N dialogues only")
     add("--held-out", type=_share, default=0.0, metavar="SHARE",
-        help="of the rows: their loss is reported at every checkpoint, and they are not trained")  # fmt: skip
+        help="share of the rows to hold out of training; their loss is reported at every checkpoint")  # fmt: skip
     add("--report-to", default="none", choices=("none", "trackio", "wandb"), help="where to log (default: none)")
     add("--save-every", type=positive, default=400, metavar="N", help="steps between checkpoints (default: 400)")
-    add("--lora", type=positive, metavar="RANK", help="train LoRA adapters of this rank; they are merged in the end")
+    add("--lora", type=positive, metavar="RANK", help="train LoRA adapters of this rank; they are merged at the end")
     add("--concatenate", action="store_true", help="join dialogues into long ones, as the authors did")
-    add("--no-checkpointing", action="store_true", help="keep all activations: faster, and takes more memory")
-    add("--dtype", help="of the weights: float32 (default) or bfloat16")
+    add("--no-checkpointing", action="store_true", help="keep all activations: faster, but takes more memory")
+    add("--dtype", help="dtype of the weights: float32 (default) or bfloat16")
     add("--seed", type=int, default=0)
     add("--force", action="store_true", help="replace an earlier package in DIR")
-    add("--no-verify", action="store_true", help="do not check the package in the end")
+    add("--no-verify", action="store_true", help="do not verify the package at the end")
     parser.set_defaults(run=run)
 
 

@@ -27,16 +27,16 @@ def add_measuring(parser: argparse.ArgumentParser, lengths: str) -> None:
     group.add_argument("--plain", action="store_true", help="measure the plain base model beside the DCA model")
     group.add_argument(
         "--compare", type=words, default=(), metavar="NAME,...",
-        help=f"more to measure beside it: {', '.join(COMPARED)}",
+        help=f"other variants to measure beside it: {', '.join(COMPARED)}",
     )  # fmt: skip
-    group.add_argument("--no-dca", action="store_true", help="leave the DCA model itself out, for --plain or --compare")
+    group.add_argument("--no-dca", action="store_true", help="leave out the DCA model; needs --plain or --compare")
     group.add_argument(
         "--factor", type=float, metavar="F",
-        help="how far linear, ntk and yarn stretch (default: as far as each text is longer than the trained length)",
+        help="factor of linear, ntk and yarn (default: each text's length over the trained length)",
     )  # fmt: skip
     group.add_argument(
         "--dca-factor", type=float, default=USUAL_FACTOR, metavar="F",
-        help=f"how far they stretch beside DCA, whose sizes grow with it (default: {USUAL_FACTOR:g})",
+        help=f"factor of those combined with DCA, whose sizes grow with it (default: {USUAL_FACTOR:g})",
     )  # fmt: skip
     add_output(parser)
     add_loading(parser)
@@ -45,14 +45,14 @@ def add_measuring(parser: argparse.ArgumentParser, lengths: str) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE.jsonl",
-        help="write every sample here as it is measured, and go on from what is there; a picture is put beside it",
+        help="write each sample to this file as it is measured, resuming what it holds; a picture is put beside it",
     )  # fmt: skip
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=positive, metavar="N",
-        help="prompts of like length that are answered together (default: as many as fit on a GPU, else 1)",
+        help="prompts of similar length to answer together (default: as many as fit on a GPU, else 1)",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import json
 from dca_hub.cli.options import positive
 from dca_hub.errors import DcaHubError
 
-HELP = "list the models that are known by name"
+HELP = "list the models of the catalogue"
 DESCRIPTION = """\
 The models that are known by name: the length each was trained at, how far Dual Chunk Attention (DCA) is known to carry
 it and by whose measurement, its license, and the memory that its weights and each 1,000 tokens of KV cache take in

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from dca_hub.progress import LoadProgress, OnLoadProgress
 
 _DEVICES = (
-    "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to share it among the "
+    "cpu, cuda, cuda:1, mps, auto to spread the model over all GPUs, or tensor-parallel to shard it over the "
     "processes of torchrun (default: the best there is)"
 )
 SPARSE = (
-    "read texts of 32k tokens and more with block-sparse attention, an approximation, that keeps this share of it "
-    "(default: 0.9), or by vertical_slash with a checkpoint's own sizes"
+    "read texts of 32k tokens or more with block-sparse attention, an approximation that keeps this share of the "
+    "attention (default: 0.9), or vertical_slash for that method with the checkpoint's own sizes"
 )
 
 DTYPES = "float32, bfloat16 or float16 (default: the checkpoint's own; on a CPU the one that is fast there)"
@@ -56,7 +56,7 @@ def sampling_temperature(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a temperature: write 0 for greedy, or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a temperature: expected 0 (greedy) or more")
     return value
 
 
@@ -94,7 +94,7 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
 
 
 def add_gguf(parser) -> None:
-    parser.add_argument("--gguf-file", metavar="NAME", help="the GGUF file to take in that repository or folder")
+    parser.add_argument("--gguf-file", metavar="NAME", help="the GGUF file to load from that repository or folder")
 
 
 def progress_bar(title: str, unit: str) -> tuple[Callable[..., None], Callable[[], None]]:

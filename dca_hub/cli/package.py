@@ -37,7 +37,7 @@ def add(subparsers) -> None:
         type=positive,
         default=4,
         metavar="N",
-        help="longest context that is tried, in trained lengths (default: 4)",
+        help="longest context to try, as a multiple of the trained length (default: 4)",
     )
     parser.add_argument("--device", help="where to run the model for --tune (default: the best there is)")
     parser.add_argument(

@@ -9,8 +9,8 @@ from dca_hub.evaluation.grid import STYLES
 HELP = "hide a pass key in long texts and ask for it"
 DESCRIPTION = """\
 A five-digit number is hidden in a text of each length at each depth, and the model is asked for it. A cell counts the
-trials whose first five-digit number is the key. `passkey` hides it in the same few sentences over and over (Mohtashami
-and Jaggi), `needle` in a novel. Chat models are asked in their chat format.
+trials whose first five-digit number is the key. `passkey` hides it in a few repeated sentences (Mohtashami and Jaggi),
+`needle` in a novel. Chat models are asked in their chat format.
 """
 EPILOG = """\
 examples:
@@ -35,16 +35,17 @@ def add_options(parser: argparse.ArgumentParser, haystack: str) -> None:
     measuring.add_measuring(parser, "4k,8k,16k,32k")
     parser.add_argument(
         "--depths", type=measuring.shares, default=measuring.shares("11"), metavar="N",
-        help="how many depths from 0 to 1, or which, such as 0,0.5,1, or random: each trial anywhere (default: 11)",
+        help="number of depths from 0 to 1, or a list such as 0,0.5,1, or random, for another depth each trial "
+        "(default: 11)",
     )  # fmt: skip
-    parser.add_argument("--trials", type=positive, default=1, metavar="N", help="prompts a cell (default: 1)")
+    parser.add_argument("--trials", type=positive, default=1, metavar="N", help="prompts per cell (default: 1)")
     measuring.add_batch(parser)
     parser.add_argument(
         "--haystack", default=haystack, metavar="KIND",
-        help=f"prose (a novel), grass (sentences over and over), pairs (keys and values), or a file "
+        help=f"prose (a novel), grass (repeated sentences), pairs (keys and values), or a file "
         f"(default: {haystack})",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="other depths and numbers (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random depths and numbers (default: 0)")
     style = parser.add_mutually_exclusive_group()
     style.add_argument(
         "--style", choices=STYLES,

@@ -15,7 +15,7 @@ Two definitions, which give different numbers on the same text:
   authors   every token of a window is scored, windows begin every --stride tokens of one stream of all books, and no
             token is put before them: the definition of the authors' tables
 
-Books are parted by form feeds, or are the files of a folder. Memory stays bounded at any length.
+Books are separated by form feeds, or are the files of a folder. Memory stays bounded at any length.
 """
 EPILOG = """\
 examples:
@@ -39,15 +39,15 @@ def add(subparsers) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--tokens", choices=("uint16", "uint32"),
-        help="read --text as token ids stored so (default for .bin: uint16, uint32 for a vocabulary above 65,536)",
+        help="read --text as token ids of this type (default for .bin: uint16, uint32 for a vocabulary above 65,536)",
     )  # fmt: skip
     parser.add_argument("--definition", choices=("authors", "last"), default="last", help="(default: last)")
     parser.add_argument(
-        "--stride", type=positive, default=256, metavar="N", help="tokens from window to window (default: 256)"
+        "--stride", type=positive, default=256, metavar="N", help="tokens between the starts of windows (default: 256)"
     )
     parser.add_argument(
         "--windows", type=_count, default=20, metavar="N",
-        help="windows at even distances (default: 20); 0 for one each --stride tokens, as the authors have it",
+        help="evenly spaced windows (default: 20); 0 for one every --stride tokens, as the authors do",
     )  # fmt: skip
     parser.set_defaults(run=run)
 

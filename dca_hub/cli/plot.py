@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dca_hub.errors import DcaHubError
 
-HELP = "draw the picture of result files: heat maps of needles, curves of perplexity"
+HELP = "plot result files: heat maps of needles, curves of perplexity"
 DESCRIPTION = """\
 Draws what a run has written, finished or not: depth against length for pass keys and needles, a curve for everything
 else, with a line at the trained length. Several files of one kind go into one picture, side by side.

@@ -8,8 +8,8 @@ from pathlib import Path
 HELP = "publish a package to the Hugging Face Hub, and load it back"
 DESCRIPTION = """\
 Verifies a folder that `dca-hub package` made, uploads it as one revision, prints the lines that load it with the
-revision pinned, loads it from the Hub in a fresh process with an empty cache, compares, and tags it. Nothing happens
-when the repository holds the same already; after an interruption, what has arrived is not sent twice.
+revision pinned, loads it from the Hub in a fresh process with an empty cache, compares, and tags it. Does nothing if
+the repository holds the same files already; after an interruption, uploaded files are not sent again.
 
 Weights go one of three ways; without --weights, license and size decide, and the reason is printed:
   copy         uploaded from DIR
@@ -36,10 +36,10 @@ def add(subparsers) -> None:
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("repository", metavar="OWNER/NAME")
     add_options(parser)
-    parser.add_argument("--weights", choices=("copy", "server-copy", "reference"), help="how the weights get there")
-    parser.add_argument("--revision", metavar="BRANCH", help="branch to publish to, made if need be (default: main)")
+    parser.add_argument("--weights", choices=("copy", "server-copy", "reference"), help="how to publish the weights")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to publish to, created if missing (default: main)")
     parser.add_argument("--create-pr", action="store_true", help="propose the revision as a pull request")
-    parser.add_argument("--tag", help="name of the revision that the card pins (default: made of the contents)")
+    parser.add_argument("--tag", help="name of the revision that the card pins (default: derived from the contents)")
     parser.add_argument(
         "--results",
         action="append",
@@ -55,9 +55,9 @@ def add(subparsers) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What every command that publishes takes."""
     parser.add_argument("--private", action="store_true", help="make the repository private")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     parser.add_argument(
-        "--timeout", type=float, default=120, metavar="S", help="seconds without an answer to wait for (default: 120)"
+        "--timeout", type=float, default=120, metavar="S", help="seconds to wait for an answer (default: 120)"
     )
 
 

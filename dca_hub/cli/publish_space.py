@@ -9,9 +9,9 @@ from dca_hub.cli.publish import add_options, describe, quiet_bars
 HELP = "publish a Space folder to the Hugging Face Hub, and wait until it runs"
 DESCRIPTION = """\
 Creates or updates a Space from a folder that `dca-hub space` made, as one revision, and waits until it runs. An
-allow-list decides what is uploaded: hidden files, keys, caches and files of unknown kinds stay here and are named.
-Hardware is suggested to whoever duplicates the Space, never rented. Secrets are no business of this command: add them
-in the Space's settings.
+allow-list decides what is uploaded: hidden files, keys, caches and files of unknown kinds are left out and listed.
+Hardware is suggested to whoever duplicates the Space, never rented. This command does not set secrets: add them in the
+Space's settings.
 """
 
 
@@ -27,12 +27,14 @@ def add(subparsers) -> None:
         action="append",
         default=[],
         metavar="ID",
-        help="model to fetch at the build; repeatable",
+        help="model to download at build time; repeatable",
     )
     parser.add_argument(
         "--variable", action="append", default=[], metavar="NAME=VALUE", help="public variable of the Space; repeatable"
     )
-    parser.add_argument("--wait", type=float, default=1800, metavar="S", help="seconds to wait; 0: not (default: 1800)")
+    parser.add_argument(
+        "--wait", type=float, default=1800, metavar="S", help="seconds to wait, 0 for none (default: 1800)"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     parser.set_defaults(run=run)
 

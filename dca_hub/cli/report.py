@@ -8,7 +8,7 @@ HELP = "put all results of a folder on one page, with pictures, and into a packa
 DESCRIPTION = """\
 Reads every file that perplexity, passkey, needle and evaluate wrote into FOLDER, and writes report.md, report.html
 (one file, pictures included) and the pictures there. With --package the numbers of the DCA model and of its base go
-into the card of a package too: `model-index`, a table, and the commands that give them again.
+into the card of a package too: `model-index`, a table, and the commands that reproduce them.
 """
 
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     found, others = report.collect(args.folder)
     for path in others:
-        print(f"note: {path.name} is not a file of a run and was left out.", file=sys.stderr)
+        print(f"note: {path.name} is not a results file and was left out.", file=sys.stderr)
     if args.package:
         report.into_package(args.package, [one for _, run in found for one in summary.measurements(run)])
         print(f"{args.package}: card and results.jsonl written")

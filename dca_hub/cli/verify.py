@@ -9,7 +9,7 @@ from dca_hub.cli.options import add_gguf, loading_bar, positive, progress_bar, q
 
 HELP = "check a package: files, loading, equality with the base, decoding, padding, long context"
 DESCRIPTION = """\
-Checks a folder that `dca-hub package` made as somebody else would meet it: every file against its hash, then tokenizer
+Checks a folder that `dca-hub package` made as another user would load it: every file against its hash, then tokenizer
 and model, loaded in a fresh process with torch and transformers alone and without network. A GGUF file is packaged in a
 temporary folder first. Exit code 1 when any check fails.
 
@@ -17,10 +17,10 @@ Weights below 2 GB are checked in float32. Larger and quantized ones are checked
 model differs from itself in that precision (decoding against one call, padded against alone) is measured first, and
 the package may differ by twice as much; its first layers are checked in float32 as well.
 
-With --endpoint, a running server is checked instead: whether it has the model, a package, a catalogue name or a Hub id,
+With --endpoint, checks a running server instead: whether it has the model (a package, a catalogue name or a Hub id),
 and whether it runs Dual Chunk Attention or plain attention. A prompt longer than a chunk is read here with both, and by
-the server; its log-probabilities, or where it gives none, its words, tell which of the two it runs. A key goes in the
-variable OPENAI_API_KEY.
+the server; the server's log-probabilities, or its words where it gives none, tell which of the two it runs. Set
+OPENAI_API_KEY if the server asks for a key.
 """
 EPILOG = """\
 examples:
@@ -45,7 +45,7 @@ def add(subparsers) -> None:
     parser.add_argument("--device", help="where to run the model (default: cpu; with --endpoint, the best there is)")
     parser.add_argument("--endpoint", metavar="URL", help="check the server at this address")
     parser.add_argument(
-        "--fetch", action="store_true", help="get the base model's weights, for a package that holds none"
+        "--fetch", action="store_true", help="download the base model's weights, for a package that holds none"
     )
     parser.add_argument(
         "--precision",

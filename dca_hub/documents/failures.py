@@ -66,15 +66,14 @@ SENTENCES = {
         "{asked} is not a page range of {name}, which has {count}: write pages from 1 to {last}, such as {example}."
     ),
     Reason.TOO_MANY_PAGES: (
-        "{name} would be read over {asked} pages, and the limit here is {limit}: "
-        "choose a page range, such as {example}."
+        "{name} has {asked} pages to read, more than the limit of {limit} here: choose a page range, such as {example}."
     ),
     Reason.TOO_MUCH_TEXT: (
         "{name} holds more than {limit:,} characters of text, the limit here, which page {page} passes: "
         "choose a shorter page range."
     ),
     Reason.TOO_COMPLEX: (
-        "{name} asks for more work than pages of text need and was not read: print it to a new PDF and try that."
+        "{name} needs far more work than pages of text do, and was not read: print it to a new PDF and try that."
     ),
     Reason.TOO_SLOW: "{name} took longer than {limit:g} s, the limit here ({done}): choose a shorter page range.",
     Reason.TOO_MUCH_MEMORY: (

@@ -34,9 +34,7 @@ def cut(tokenizer: PreTrainedTokenizerBase, prompt: str, most: int, *, special: 
     Raises DcaHubError when what surrounds the document is too long already, or there is no room at all.
     """
     if most < 1:
-        raise DcaHubError(
-            "The answers of a task take as many tokens as there are in all", Fix("give longer {}", "lengths")
-        )
+        raise DcaHubError("The answers of a task leave no tokens for its prompts", Fix("give longer {}", "lengths"))
     side = next((side for side, mark in _STARTS.items() if mark in prompt), None)
     if side is None:
         ids = _encode(tokenizer, prompt, special)

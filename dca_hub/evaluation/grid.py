@@ -32,7 +32,7 @@ class Grid:
         if not self.lengths or not self.depths or self.trials < 1:
             raise DcaHubError("A needle test needs at least one length, one depth and one trial.")
         if min(self.lengths) < 1 or any(not 0 <= depth <= 1 for depth in self.depths):
-            raise DcaHubError("Lengths are numbers of tokens above 0, depths lie from 0 to 1.")
+            raise DcaHubError("Lengths must be positive numbers of tokens, and depths must be from 0 to 1.")
         if self.style not in (None, *STYLES):
             raise DcaHubError(f"The style must be one of {', '.join(STYLES)}, not {self.style!r}.")
         object.__setattr__(self, "lengths", tuple(sorted(set(self.lengths))))

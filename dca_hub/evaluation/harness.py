@@ -84,7 +84,9 @@ def _answering_model(loaded: Loaded, respond: Callable[[str, Request], Any], nam
             return [respond(_request_key(one), Request("loglikelihood", *one.args)) for one in requests]
 
         def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
-            raise DcaHubError("Tasks that ask for the perplexity of whole texts: measure it with `dca-hub perplexity`.")
+            raise DcaHubError(
+                "Tasks that measure the perplexity of whole texts are not run here: use `dca-hub perplexity`."
+            )
 
         def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
             chat_history = [{**message, "content": safe(message["content"])} for message in chat_history]
@@ -350,7 +352,9 @@ def _score(subject: Subject, answers: Run, tasks: dict[int, Tasks], out: Path | 
 
             def respond(at: str, request: Request, known: dict = known, taken: dict = taken):
                 if at not in known:
-                    raise DcaHubError(f"{at.partition('/')[0]} asks something else each time: leave this task out.")
+                    raise DcaHubError(
+                        f"{at.partition('/')[0]} makes different requests each time it is run: leave this task out."
+                    )
                 one = taken[at] = known[at]
                 return one["answer"] if "answer" in one else (one["logprob"], one["greedy"])
 

@@ -31,7 +31,7 @@ class Log:
     def __init__(self, path: Path | None, header: Header, rank: int = 0, count: int = 1, writes: bool = True):
         if path is None and count > 1:
             raise DcaHubError(
-                "Several processes need a file to put their results together", Fix("give {}", "out", "FILE.jsonl")
+                "Several processes need a file to combine their results", Fix("give {}", "out", "FILE.jsonl")
             )
         self.path, self.header, self.rank, self.count, self.writes = path, header, rank, count, writes
         self._memory: dict[tuple, Sample] = {}

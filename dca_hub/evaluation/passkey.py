@@ -116,7 +116,7 @@ class Haystack:
         self.tokenizer, self.needles, self.style = tokenizer, needles, style
         self.ids, self.ends = _with_ends(tokenizer, ControlTokens(tokenizer).spaced(text))
         if not self.ends:
-            raise DcaHubError("The haystack must have sentences in it: give ordinary prose.")
+            raise DcaHubError("The haystack must contain sentences: give ordinary prose.")
 
     def prompt(self, length: int, depth: float, rng: random.Random, wording: Wording | None = None) -> Prompt:
         """A prompt that leaves ANSWER_ROOM of `length` tokens; the key stands at the sentence end next to `depth`.

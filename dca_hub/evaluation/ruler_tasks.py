@@ -50,7 +50,7 @@ def config(name: str, length: int, limit: int | None = None, essays: Path | None
     Raises DcaHubError for a folder without text, or when a package of RULER is missing.
     """
     if name not in TASKS:
-        raise DcaHubError(f"{name!r} is no task of RULER: use {', '.join(TASKS)}.")
+        raise DcaHubError(f"{name!r} is not a RULER task: use {', '.join(TASKS)}.")
     try:
         from lm_eval.tasks.ruler import common_utils
     except ImportError as error:

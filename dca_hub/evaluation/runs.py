@@ -92,7 +92,7 @@ def read(path: Path) -> list[Run]:
             header, samples = _joined(found, value)
         elif header is None:
             raise DcaHubError(
-                f"{path.name!r} does not begin with the line that says what was measured: give a file that a run of "
+                f"{path.name!r} has no header line that says what was measured: give a file that a run of "
                 "`dca-hub perplexity`, `passkey`, `needle` or `evaluate` wrote."
             )
         else:
@@ -143,12 +143,14 @@ def check_header(value: Header, where: str) -> None:
         raise DcaHubError(f"{where}: expected format {FORMAT}, got {value['run']!r}: update dca_hub, or measure again.")
     for key, kind in _HEADER.items():
         if not isinstance(value.get(key), kind):
-            raise DcaHubError(f"{where}: {key!r} is missing or of a wrong kind: give a file that the evaluation wrote.")
+            raise DcaHubError(
+                f"{where}: {key!r} is missing or of the wrong type: give a file that the evaluation wrote."
+            )
 
 
 def _check_sample(value: Sample, header: Header, where: str) -> None:
     if value.get("variant") not in header["variants"]:
-        raise DcaHubError(f"{where}: {value.get('variant')!r} is none of the variants of this run.")
+        raise DcaHubError(f"{where}: {value.get('variant')!r} is not one of the variants of this run.")
     if not isinstance(value.get("length"), int) or value["length"] < 1:
         raise DcaHubError(f"{where}: length must be a positive number of tokens, not {value.get('length')!r}.")
 

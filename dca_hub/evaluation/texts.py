@@ -117,7 +117,7 @@ def _pg19() -> list[str]:
     except Exception as error:  # the client raises what its transport does
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DcaHubError(
-            f"PG19 could not be had from the Hub ({reason})",
+            f"PG19 could not be downloaded from the Hub ({reason})",
             "connect to the network",
             Fix("give {} as a file of books", "text"),
         ) from None

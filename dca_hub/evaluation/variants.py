@@ -175,7 +175,7 @@ def rope_parameters(config, kind: str, factor: float, trained: int) -> dict[str,
     if kind not in SCALINGS:
         raise DcaHubError(f"There is no RoPE scaling {kind!r}: use {', '.join(SCALINGS)}.")
     if factor < 1:
-        raise DcaHubError(f"A RoPE scaling stretches positions by a factor of at least 1, not {factor:g}.")
+        raise DcaHubError(f"The factor of a RoPE scaling must be at least 1, not {factor:g}.")
     held = getattr(config, "rope_parameters", None) or {}
     if held.get("rope_type", "default") != "default":
         raise DcaHubError(

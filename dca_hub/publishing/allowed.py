@@ -76,5 +76,5 @@ def refuse_secrets(name: str, content: bytes | Path) -> None:
     for kind, pattern in _SECRETS:
         if pattern.search(content):
             raise DcaHubError(
-                f"{name!r} holds what looks like {kind}: take it out, and revoke it if it ever left here."
+                f"{name!r} contains what looks like {kind}: remove it, and revoke it if it was ever shared."
             )

@@ -45,11 +45,13 @@ def compare(folder: Path, repository: str, revision: str, base: Base | None, wit
         difference = _difference(Path(home) / "hub.safetensors", Path(home) / "local.safetensors")
     if not difference <= _TOLERANCE:
         raise DcaHubError(
-            f"{repository} does not give the logits of the package ({difference:.1e} of their spread apart): do not "
+            f"{repository} gives other logits than the package ({difference:.1e} of their spread apart): do not "
             "use it, and publish it again."
         )
     if said["tokenizer"] != here["tokenizer"]:
-        raise DcaHubError(f"{repository} does not give the package's tokenizer: do not use it, and publish it again.")
+        raise DcaHubError(
+            f"{repository} gives another tokenizer than the package: do not use it, and publish it again."
+        )
     tokenizer = "the package's tokenizer" if said["tokenizer"] else "no tokenizer, as the package has none"
     return f"{said['model']}, {tokenizer}, logits within {difference:.0e} of the package's"
 

@@ -133,7 +133,9 @@ def _answered(error: errors.HfHubHTTPError, repository: str) -> DcaHubError:
             f"There is no {repository} on the Hub that you may see: check the name, or log in with `hf auth login`."
         )
     if code == 429:
-        return DcaHubError("The Hub says that these were too many requests: wait a few minutes and run it again.")
+        return DcaHubError(
+            "The Hub has limited your rate of requests: wait a few minutes, then run the same command again."
+        )
     if code is not None and code >= 500:
         return DcaHubError(f"The Hub returned {code} repeatedly: {_AGAIN}.")
     return DcaHubError(f"The Hub refused ({code}) {repository}: {said or scrub(error)}")
@@ -149,7 +151,7 @@ def _said(error: errors.HfHubHTTPError) -> str:
 
 def _full(said: str) -> DcaHubError:
     return DcaHubError(
-        f"The Hub has no room left for you ({said.rstrip('.') or 'quota'})",
+        f"The Hub has no storage left for you ({said.rstrip('.') or 'quota'})",
         "free or buy storage",
         Fix("use {}, which needs none", "weights", "reference"),
     )

@@ -188,7 +188,9 @@ def _commit(plan: Plan, hub: Hub) -> Commit:
             hub.create_branch(options.branch)
         state = hub.state(options.branch)
         if state is None:
-            raise DcaHubError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
+            raise DcaHubError(
+                f"{plan.repository} was created, but the Hub does not show it yet: run the command again."
+            )
         changes = _changes(plan.prepared, state)
     message = f"Publish {plan.held.base or plan.folder.name} with Dual Chunk Attention"
     return hub.commit(
@@ -251,4 +253,4 @@ def _refuse_repository(repository: str, state: State | None, options: Options) -
         )
     others = [name for name in state.files if not _is_kept(name) and name != "README.md"]
     if others and manifest.NAME not in state.files:
-        raise DcaHubError(f"{repository} holds something else already ({others[0]}): choose another name.")
+        raise DcaHubError(f"{repository} already holds other files ({others[0]}): choose another name.")

@@ -69,7 +69,9 @@ def _small_files(folder: Path, held: Manifest) -> list[File]:
     names = [name for name in held.files if name not in heavy]
     for name in names:
         if not allowed.in_package(name):
-            raise DcaHubError(f"{name!r} is not a file of a model and is never uploaded: take it out of the package.")
+            raise DcaHubError(
+                f"{name!r} does not belong in a model repository and is never uploaded: remove it from the package."
+            )
         if (folder / name).is_symlink():
             raise DcaHubError(f"{name!r} is a link: only the weights of a package may be links.")
     return [File.of(name, (folder / name).read_bytes()) for name in names]

@@ -85,7 +85,9 @@ def upload(plan: Plan) -> str:
         hub.create(options.private, space_sdk=plan.sdk, space_variables=variables or None)
         state = hub.state()
         if state is None:
-            raise DcaHubError(f"{plan.repository} was made, and the Hub does not show it yet: run the command again.")
+            raise DcaHubError(
+                f"{plan.repository} was created, but the Hub does not show it yet: run the command again."
+            )
     commit = state.commit
     changes = plan.contents.against(state.files, lambda name: name == ".gitattributes")
     if changes:
@@ -119,7 +121,7 @@ def wait(plan: Plan, commit: str, seconds: float, on_message: OnMessage) -> None
             )
         if time.monotonic() > end:
             raise DcaHubError(
-                f"The Space does not run after {seconds:,.0f} s: watch it at {page}, its files are there."
+                f"The Space is not running after {seconds:,.0f} s: its files are uploaded; watch it at {page}."
             )
         time.sleep(plan.options.poll)
 

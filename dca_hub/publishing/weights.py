@@ -72,7 +72,7 @@ def choose(asked: Mode | None, held: Manifest, base: Base | None, license: str |
     obstacles = {mode: obstacle(mode, held, base, license, private) for mode in MODES}
     if asked is not None:
         if obstacles[asked]:
-            raise DcaHubError(f"The weights cannot go by {asked!r} here: {obstacles[asked]}.")
+            raise DcaHubError(f"The weights cannot be published by {asked!r} here: {obstacles[asked]}.")
         return Choice(asked, "as you asked", base)
     if base is not None and obstacles["reference"] is None:
         reason = _why_reference(base, license) or obstacles["server-copy"]
@@ -80,7 +80,7 @@ def choose(asked: Mode | None, held: Manifest, base: Base | None, license: str |
             return Choice("reference", reason, base)
     if base is not None and obstacles["server-copy"] is None:
         return Choice(
-            "server-copy", f"{base.repository} may be passed on, and the Hub copies it without this machine", base
+            "server-copy", f"{base.repository} may be redistributed, and the Hub copies it without this machine", base
         )
     if obstacles["copy"] is None:
         return Choice("copy", str(obstacles["server-copy"]), base)
@@ -109,16 +109,16 @@ def obstacle(mode: Mode, held: Manifest, base: Base | None, license: str | None,
 
 def _may_not_pass_on(held: Manifest, base: Base | None, license: str | None, private: bool) -> str | None:
     if base is not None and base.gated and not private:
-        return f"{base.repository} is gated, and a public copy would walk around its gate"
+        return f"{base.repository} is gated, and a public copy would bypass its gate"
     return None
 
 
 def _why_reference(base: Base, license: str | None) -> str | None:
     """Why it is better to leave the weights with the base, or None where a copy is as good."""
     if base.gated:
-        return f"{base.repository} is gated, so that whoever loads this model accepts its license there"
+        return f"{base.repository} is gated, and whoever loads this model accepts its license there"
     if license not in licenses.LICENSES:
-        return f"what the license of {base.repository} asks is not known here, so that its weights stay there"
+        return f"the terms of the license of {base.repository} are not known here, so its weights stay there"
     if base.bytes > LARGE:
         return f"{base.bytes / 1e9:,.0f} GB of weights are at {base.repository} already"
     return None

@@ -82,7 +82,7 @@ class Endpoint:
             raise self._broken(error) from None
 
     def _broken(self, error: object) -> DcaHubError:
-        return DcaHubError(f"The connection to {self.url} broke: {error}; see that the server still runs.")
+        return DcaHubError(f"The connection to {self.url} broke: {error}; check that the server is still running.")
 
     def complete(self, body: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The chunks of a streamed completion. Closing the iterator hangs up, and the server stops.
@@ -208,7 +208,7 @@ def _compare(source: Source, endpoint: Endpoint, tokenizer: PreTrainedTokenizerB
         return None
     if theirs is None:
         raise DcaHubError(
-            f"The server at {endpoint.url} calls its model {endpoint.model!r} and tokenizes nothing to compare with "
+            f"The server at {endpoint.url} calls its model {endpoint.model!r} and gives no tokens to compare with "
             f"{_shown(source)!r}: name the model that it serves, or serve it under that name."
         )
     return f"the server calls its model {endpoint.model!r}; its tokens are those of {_shown(source)!r}"
@@ -247,15 +247,15 @@ def _find(url: str, names: set[str]) -> Endpoint:
         key = "another key than the variable OPENAI_API_KEY has" if _headers() else "a key: set OPENAI_API_KEY to it"
         raise DcaHubError(f"The server at {url} asks for {key}.")
     if answer.is_redirect:
-        raise DcaHubError(f"{url} sends everybody on to {answer.headers.get('location')}: give that address.")
+        raise DcaHubError(f"{url} redirects to {answer.headers.get('location')}: give that address.")
     try:
         rows = answer.raise_for_status().json()["data"]
         found = [Endpoint(url, str(row["id"]), row.get("max_model_len"), row.get("root")) for row in rows]
         return next((one for one in found if one.is_called(names)), found[0])
     except httpx.HTTPError:
         raise DcaHubError(
-            f"What answers at {url} is no OpenAI server (status {answer.status_code} for /models): give the address of "
-            "one, or look into its log."
+            f"What answers at {url} is not an OpenAI server (status {answer.status_code} for /models): give the "
+            "address of one, or check its log."
         ) from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise DcaHubError(f"What answers at {url} names no model: give the address of an OpenAI server.") from None
@@ -271,7 +271,9 @@ def _unreachable(url: str, error: Exception) -> DcaHubError:
     if "SSL" in said:
         return DcaHubError(f"What answers at {url} does not speak https ({said}): give its address with http://.")
     if isinstance(error, httpx.TimeoutException):
-        return DcaHubError(f"The server at {url} does not answer within {_CONNECT_SECONDS} s: see that it still runs.")
+        return DcaHubError(
+            f"The server at {url} does not answer within {_CONNECT_SECONDS} s: check that it is still running."
+        )
     return DcaHubError(f"There is no server at {url} ({said}): start one with `dca-hub serve`.")
 
 

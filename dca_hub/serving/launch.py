@@ -113,7 +113,7 @@ def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
         "pipeline_parallel": wanted.pipeline_parallel > 1,
     }
     for argument in (name for name, found in unfit.items() if found):
-        raise DcaHubError("The server of transformers cannot do this, vLLM can", Fix("leave {} out", argument))
+        raise DcaHubError("transformers' server cannot do this, but vLLM can", Fix("leave {} out", argument))
     source = sources.resolve(model, weights=False)
     context = wanted.context or reach_of(source, geometry_of(source).geometry)
     command = ["dca-hub", "serve", model, "--engine", "transformers", "--name", wanted.name or served_name(source)]
@@ -133,14 +133,16 @@ def refuse_port(wanted: Wanted) -> None:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((wanted.host, wanted.port))
     except socket.gaierror:
-        raise DcaHubError(f"{wanted.host!r} is no address of this machine", Fix("choose another {}", "host")) from None
+        raise DcaHubError(
+            f"{wanted.host!r} is not an address of this machine", Fix("choose another {}", "host")
+        ) from None
     except PermissionError:
         raise DcaHubError(
-            f"Port {wanted.port} is for the administrator of this machine alone", Fix("choose another {}", "port")
+            f"Port {wanted.port} needs administrator rights on this machine", Fix("choose another {}", "port")
         ) from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            problem = f"Port {wanted.port} is taken, perhaps by another server"
+            problem = f"Port {wanted.port} is in use, perhaps by another server"
             raise DcaHubError(problem, Fix("choose another {}", "port")) from None
         raise DcaHubError(
             f"Nothing can listen at {wanted.host} ({error.strerror})", Fix("choose another {}", "host")
@@ -153,8 +155,8 @@ def public_note(wanted: Wanted) -> str | None:
     if _is_loopback(wanted.host) or has_key or os.environ.get("VLLM_API_KEY"):
         return None
     return (
-        f"Whoever reaches {wanted.host}:{wanted.port} over the network can use this server: nothing asks for a key "
-        "(vLLM does with --vllm='--api-key KEY'), and nothing is encrypted."
+        f"Anyone who can reach {wanted.host}:{wanted.port} over the network can use this server: it asks for no key "
+        "(vLLM does with --vllm='--api-key KEY') and encrypts nothing."
     )
 
 

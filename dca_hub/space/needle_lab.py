@@ -201,7 +201,7 @@ class Lab:
         session.needle[:] = saved.results
         own = grid.haystack not in ("prose", "grass")
         model, loaded = saved.results[0].model, self.context.host.loaded.name
-        rest = "Run measures what is missing." if model == loaded else f"{loaded} is loaded, and Run measures it anew."
+        rest = "Run measures what is missing." if model == loaded else f"{loaded} is loaded: Run starts over with it."
         again = (
             ("add the same PDF, and " if grid.haystack.startswith("pdf-") else "paste the same text, and ")
             if own

@@ -50,7 +50,7 @@ def read(written: str, host: Host) -> Linked | None:
         return None
     haystack, mode = given.get("haystack", "prose"), given.get("mode", "both")
     if haystack not in HAYSTACKS or mode not in SIDES:
-        raise DcaHubError("The link names a haystack or an attention that there is not: choose them here.")
+        raise DcaHubError("The link names an unknown haystack or attention: choose them here.")
     most = max(run_bounds.SHORTEST, run_bounds.longest(host))
     lengths = {
         run_bounds.whole(length, "A length in tokens", run_bounds.SHORTEST, most)

@@ -31,25 +31,25 @@ def _option(default, help: str, metavar: str | None = None):
 class Settings:
     """One field an option: `max_pages` is `--max-pages` and the variable `DCA_MAX_PAGES`."""
 
-    model: str = _option("demo", "the model to begin with: a catalogue name, a Hub id or a folder", "NAME_OR_DIR")
-    gguf_file: str = _option("", "the GGUF file to take in that folder or repository", "NAME")
+    model: str = _option("demo", "the model to start with: a catalogue name, a Hub id or a folder", "NAME_OR_DIR")
+    gguf_file: str = _option("", "the GGUF file to load from that folder or repository", "NAME")
     models: str = _option(
         "", "what visitors may load, by catalogue name: a,b,c (default: all; on a Space: MODEL alone)"
     )
     endpoint: str = _option(
-        "", "an OpenAI-compatible server that has MODEL (dca-hub serve); none is loaded here then", "URL"
+        "", "an OpenAI-compatible server that has MODEL (dca-hub serve); no model is loaded here then", "URL"
     )
     any_model: bool = _option(False, "let visitors load any Hub id or folder; never on a public Space")
     device: str = _option("", "cpu, cuda, cuda:1, mps or auto (default: the best there is)")
     dtype: str = _option(
         "", "float32, bfloat16 or float16 (default: the checkpoint's own; on a CPU the one that is fast there)"
     )
-    quantization: str = _option("", "4bit or 8bit weights for the model to begin with")
+    quantization: str = _option("", "4bit or 8bit weights for the model to start with")
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
     port: int = _option(7860, "port to listen on; the next free one is taken if it is in use")
     share: bool = _option(False, "a temporary public address through Gradio's tunnel")
     mcp: bool = _option(False, "serve the API as tools for language models (MCP) too")
-    max_pages: int = _option(1000, "pages that one PDF may be read over")
+    max_pages: int = _option(1000, "most pages to read of one PDF")
     max_file_mb: int = _option(50, "size of one PDF, in MB")
     max_documents: int = _option(8, "PDFs in one conversation")
     max_context: int = _option(
@@ -58,18 +58,20 @@ class Settings:
     max_answer: int = _option(1024, "longest answer, in tokens")
     max_cells: int = _option(200, "prompts in one run of the needle lab")
     max_run_tokens: int = _option(
-        0, "tokens that one run of the lab or the curve may read (default: 2,000,000 on a public Space, else no bound)"
+        0, "tokens that one run of the lab or the curve may read (default: 2,000,000 on a public Space, else unlimited)"
     )
     max_minutes: int = _option(
-        0, "minutes of the model's work for one request (default: 10 on a public Space, else no bound)"
+        0, "minutes of the model's work for one request (default: 10 on a public Space, else unlimited)"
     )
-    max_sessions: int = _option(200, "visitors whose documents are kept at a time; above it the idlest one goes")
+    max_sessions: int = _option(
+        200, "visitors whose documents are kept at a time; beyond it, those of the longest idle one are deleted"
+    )
     store_mb: int = _option(4096, "disk and memory for the documents of all visitors together, in MB")
     cache_mb: int = _option(4096, "memory for what has been read, of all visitors together, in MB")
     idle_minutes: int = _option(20, "minutes after which an unused session is forgotten")
-    queue: int = _option(40, "visitors who may wait for the model; the next one is asked to come back")
+    queue: int = _option(40, "visitors who may wait for the model; later ones are asked to come back")
     read_ahead: bool = _option(True, "read documents into the cache before the first question, while nobody waits")
-    public: bool = _option(False, "strangers come here: only the configured models (set by itself on a Space)")
+    public: bool = _option(False, "for public use: only the configured models (set automatically on a Space)")
 
     def __post_init__(self):
         for name in _AT_LEAST_ONE:
@@ -81,7 +83,7 @@ class Settings:
         if self.quantization not in ("", "4bit", "8bit"):
             raise DcaHubError(f"--quantization must be 4bit or 8bit, not {self.quantization!r}.")
         if self.public and self.any_model:
-            raise DcaHubError("--any-model is not for a public Space: list the models with --models instead.")
+            raise DcaHubError("--any-model cannot be used on a public Space: list the models with --models instead.")
         if self.mcp and importlib.util.find_spec("mcp") is None:
             raise DcaHubError("--mcp needs the package mcp, which is not installed: pip install 'gradio[mcp]'.")
         self.choices()

@@ -92,7 +92,7 @@ def finetune(
     trainer.add_callback(stop)
     checkpoint = _last_checkpoint(work)
     if checkpoint:
-        on_message(f"going on from {Path(checkpoint).name}")
+        on_message(f"resuming from {Path(checkpoint).name}")
     with stop:
         trainer.train(resume_from_checkpoint=checkpoint)
     if stop.asked:
@@ -234,7 +234,7 @@ def _keep_settings(work: Path, settings: dict[str, Any]) -> None:
     path = work / "settings.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise DcaHubError(
-            f"{work.name!r} holds a training with other settings",
+            f"{work.name!r} holds a training run with other settings",
             Fix("choose another {}", "out"),
             "remove that folder",
         )

@@ -52,7 +52,7 @@ def merged(base: PreTrainedModel, config, state: dict[str, torch.Tensor]) -> Pre
     left = model.load_state_dict(adapters, strict=False)
     lacking = [name for name in left.missing_keys if ".lora_" in name]
     if lacking or left.unexpected_keys:
-        raise RuntimeError(f"The adapters are not those of the model: {[*lacking, *left.unexpected_keys][:3]}.")
+        raise RuntimeError(f"The adapters do not match the model: {[*lacking, *left.unexpected_keys][:3]}.")
     return model.merge_and_unload()
 
 

@@ -54,7 +54,7 @@ def check_files(folder: Path, held: Manifest) -> Finding:
     """Every file of the manifest is there and unchanged, nothing else is, and the weights are whole."""
     there = {name for name in manifest.names(folder) if name.partition("/")[0] not in _OF_THE_HUB}
     wrong = [f"{name} is missing" for name in sorted(set(held.files) - there)]
-    wrong += [f"{name} is not of the package" for name in sorted(there - set(held.files))]
+    wrong += [f"{name} is not part of the package" for name in sorted(there - set(held.files))]
     for name in sorted(there & set(held.files)):
         path, known = folder / name, held.files[name]
         if path.stat().st_size != known.get("size") or manifest.digest(path) != known.get("sha256"):
@@ -90,7 +90,7 @@ def check_config(folder: Path) -> Finding:
         return Finding(
             Check.CONFIG,
             Outcome.FAILED,
-            "architectures names the plain model, which vLLM without the plug-in would run without a word: package the "
+            "architectures names the plain model, which vLLM without the plug-in would run silently: package the "
             "model again",
         )
     sizes = f"C = {geometry.chunk_size:,}, w = {geometry.local_size:,}, L = {geometry.pretraining_length:,}"

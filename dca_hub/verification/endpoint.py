@@ -71,8 +71,8 @@ def verify_endpoint(
     expected = _expect(loaded, ids, progress)
     if expected.apart < _APART:
         raise DcaHubError(
-            f"With {length:,} tokens, Dual Chunk Attention and plain attention differ by {expected.apart:.3f} nats "
-            "only, which could be rounding",
+            f"With {length:,} tokens, Dual Chunk Attention and plain attention differ by {expected.apart:.3f} nats, "
+            "which could be rounding",
             Fix("give more {}", "tokens"),
         )
     yield _by_logprobs(served, ids, expected) or _by_words(served, ids, expected)
@@ -197,7 +197,7 @@ def _judged(is_dca: bool, is_plain: bool, words: str) -> Finding:
     if is_plain:
         fix = "it runs plain attention: serve the model with `dca-hub serve`, or install the plug-in beside vLLM"
     else:
-        fix = "it runs neither: its weights, its chunk sizes or its precision are other ones"
+        fix = "it runs neither: its weights, chunk sizes or precision differ"
     return Finding(EndpointCheck.ATTENTION, Outcome.FAILED, f"{fix} ({words})")
 
 
@@ -250,4 +250,4 @@ def _ask(served: Served, ids: list[int], options: dict[str, Any]) -> dict[str, A
     try:
         return answer["choices"][0]
     except (KeyError, IndexError, TypeError):
-        raise DcaHubError(f"What answers at {endpoint.url} gives no completion: it is no OpenAI server.") from None
+        raise DcaHubError(f"What answers at {endpoint.url} gives no completion: it is not an OpenAI server.") from None

@@ -199,18 +199,18 @@ class Checker:
             self.load(self.whole)
         except Exception as error:
             return f"{type(error).__name__}"
-        raise AssertionError("it loads as a plain model without a word")
+        raise AssertionError("it silently loads as a plain model")
 
     def tokenizer(self) -> str:
         """The tokens of the strings in the manifest, which packaging wrote down with the source's tokenizer."""
         known = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")).get("tokenizer")
         if known is None:
-            raise Skipped("the package has no tokenizer, or is of a version that did not write down its tokens")
+            raise Skipped("the package has no tokenizer, or was made by a version that did not record its tokens")
         tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=True)
         for text, wanted in known.items():
             got = tokenizer(text, verbose=False)["input_ids"]
             if list(got) != list(wanted):
-                raise AssertionError(f"{text[:40]!r} becomes other tokens than with the source's tokenizer")
+                raise AssertionError(f"{text[:40]!r} gives other tokens than the source's tokenizer")
         return f"{type(tokenizer).__name__}, {len(known)} strings give the source's tokens"
 
     @torch.inference_mode()

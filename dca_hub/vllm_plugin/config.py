@@ -28,7 +28,7 @@ def prepare(model_config) -> None:
     refuse_model(model_config)
     if settings.get(SPARSE_KEY):
         _logger.warning(
-            "vLLM serves this model with all of its attention: the sparse attention it asks for is left out."
+            "vLLM serves this model with full attention: it ignores the sparse attention that the config asks for."
         )
     delattr(config, CONFIG_KEY)
     setattr(config, SET_ASIDE, dict(settings))

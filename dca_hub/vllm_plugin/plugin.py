@@ -14,7 +14,7 @@ def register() -> None:
 
         install()
     except Exception as error:
-        logging.getLogger("vllm.dca_hub").exception("The Dual Chunk Attention plug-in could not be put in place.")
+        logging.getLogger("vllm.dca_hub").exception("The Dual Chunk Attention plug-in could not be installed.")
         _refuse_dca_models(f"{type(error).__name__}: {error}")
 
 
@@ -31,11 +31,11 @@ def _refuse_dca_models(reason: str) -> None:
         def refuse(self, load_config):
             if getattr(self.hf_config, "dual_chunk_attention_config", None):
                 raise ValueError(
-                    "this model asks for Dual Chunk Attention, and the plug-in that serves it could not be put in "
-                    f"place ({reason}): install the versions of dca-hub and vLLM that belong together."
+                    "this model asks for Dual Chunk Attention, and the plug-in that serves it could not be installed "
+                    "({reason}): install the versions of dca-hub and vLLM that belong together."
                 )
             return verify(self, load_config)
 
         ModelConfig.verify_dual_chunk_attention_config = refuse
     except Exception:
-        logging.getLogger("vllm.dca_hub").exception("Nor can DCA models be refused: do not serve one.")
+        logging.getLogger("vllm.dca_hub").exception("DCA models cannot be refused either: do not serve one.")

@@ -33,7 +33,7 @@ def refuse_model(model_config) -> None:
         )
     if config.model_type not in FAMILIES:
         raise ValueError(
-            f"Dual Chunk Attention is not known to be right for models of type {config.model_type!r}: it serves "
+            f"Dual Chunk Attention in vLLM has not been verified for models of type {config.model_type!r}: it serves "
             f"{', '.join(FAMILIES)}; leave dual_chunk_attention_config out to serve the plain model."
         )
     size = getattr(config, "head_dim", None)
@@ -64,7 +64,7 @@ def refuse_engine(vllm_config) -> None:
     speculative = vllm_config.speculative_config
     if speculative is not None and speculative.method not in SPECULATIVE_METHODS:
         raise ValueError(
-            f"speculative decoding by {speculative.method!r} has not been made to work with Dual Chunk Attention: use "
+            f"speculative decoding by {speculative.method!r} is not supported with Dual Chunk Attention: use "
             "the method 'ngram', or 'draft_model' with a smaller model."
         )
     if vllm_config.kv_transfer_config is not None:
@@ -80,7 +80,7 @@ def refuse_engine(vllm_config) -> None:
         )
     if parallel.use_ubatching:
         raise ValueError(
-            "Dual Chunk Attention lays out a step's requests together and has not been made to work in microbatches: "
+            "Dual Chunk Attention lays out a step's requests together and does not support microbatches: "
             "serve it without --enable-dbo."
         )
 
@@ -105,9 +105,9 @@ def refuse_selection(asked, device: str) -> None:
         "latent attention": asked.use_mla,
         "attention sinks": asked.has_sink,
         "sparse attention": asked.use_sparse,
-        "prefixes that see themselves whole": asked.use_mm_prefix,
+        "bidirectional prefixes": asked.use_mm_prefix,
         "a sliding window": asked.has_sliding_window,
-        "attention that is not causal": asked.use_non_causal or asked.attn_type != "decoder",
+        "non-causal attention": asked.use_non_causal or asked.attn_type != "decoder",
         "a quantized KV cache": asked.kv_cache_dtype not in (None, "auto", "bfloat16", "float16"),
         "the batch-invariant mode": asked.use_batch_invariant,
     }

@@ -142,5 +142,5 @@ def test_sentences_end_in_other_scripts_too(chatty):
     prompt = Haystack(chatty, text).prompt(900, 0.5, random.Random(0))
     before = chatty.decode(prompt.ids).partition(" The pass key is")[0]
     assert before.endswith(("\u3002", "\uff01"))
-    with pytest.raises(DcaHubError, match="must have sentences"):
+    with pytest.raises(DcaHubError, match="must contain sentences"):
         Haystack(chatty, "word")

@@ -42,7 +42,7 @@ def folder(tmp_path):
 def test_one_page_has_everything(folder, capsys):
     assert cli.main(["report", str(folder)]) == 0
     said = capsys.readouterr()
-    assert "other.jsonl is not a file of a run" in said.err
+    assert "other.jsonl is not a results file" in said.err
     text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
     assert "| tiny, DCA | 7.77 | 7.77 |" in text, "exp of the mean of 2.0 and 2.1"
     assert "| tiny, plain | >100 | >100 |" in text and "| 100 % | 100 |" in text

@@ -94,7 +94,7 @@ def test_one_of_several_right_answers_is_enough_for_questions_and_a_share_elsewh
     scores = {name: ruler_tasks.config(name, 4096)["process_results"](doc, answer) for name in ruler.TASKS}
     assert scores["ruler_qa_squad"] == scores["ruler_qa_hotpot"] == {"accuracy": 1}
     assert all(score == {"accuracy": 0.5} for name, score in scores.items() if "_qa_" not in name)
-    with pytest.raises(DcaHubError, match="no task of RULER"):
+    with pytest.raises(DcaHubError, match="not a RULER task"):
         ruler_tasks.config("niah_single_9", 4096)
 
 

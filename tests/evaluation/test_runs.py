@@ -140,13 +140,13 @@ def test_a_run_goes_on_only_with_the_same_settings(tmp_path, changes, words):
     "lines, words",
     [
         ([""], "holds no results"),
-        (['{"task": "passkey"}'], "does not begin with the line"),
+        (['{"task": "passkey"}'], "has no header line"),
         ([json.dumps(header()), "nonsense", "{}"], "line 2 is not JSON"),
         ([json.dumps(header()), "[]", "{}"], "line 2 is not a JSON object"),
         ([json.dumps(header(run=1))], "wrong after their first token: measure again"),
         ([json.dumps(header(run=99))], "expected format 2, got 99"),
         ([json.dumps(header(settings=None))], "'settings' is missing"),
-        ([json.dumps(header()), '{"variant": "other", "length": 3}'], "none of the variants"),
+        ([json.dumps(header()), '{"variant": "other", "length": 3}'], "not one of the variants"),
         ([json.dumps(header()), '{"variant": "DCA", "length": "3"}'], "length must be"),
     ],
 )

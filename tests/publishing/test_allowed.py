@@ -86,7 +86,7 @@ def test_files_of_a_space(path, may):
 
 
 def test_a_secret_in_a_file_is_named_and_not_shown():
-    with pytest.raises(DcaHubError, match=r"'config\.json' holds what looks like a Hub token") as raised:
+    with pytest.raises(DcaHubError, match=r"'config\.json' contains what looks like a Hub token") as raised:
         allowed.refuse_secrets("config.json", b'{"token": "' + TOKEN + b'"}')
     assert TOKEN.decode() not in str(raised.value)
     allowed.refuse_secrets("README.md", b"set HF_TOKEN to hf_... and go")
@@ -99,7 +99,7 @@ def test_a_manifest_that_names_strays_does_not_publish_them(stray, hub, package_
     held.files[stray] = {"sha256": manifest.digest(package_folder / stray), "size": 1}
     held.write(package_folder)
     said = push(package_folder, weights="copy", expect=1)
-    assert f"{stray!r} is not a file of a model" in said["problem"]
+    assert f"{stray!r} does not belong in a model repository" in said["problem"]
     assert ("model", "me/tiny-dca") not in hub.repositories
 
 

@@ -111,9 +111,12 @@ def test_a_new_version_replaces_the_old_one_whole(hub, package_folder, push):
 @pytest.mark.parametrize(
     "fault, words",
     [
-        (Fault("objects/batch", status=403, message="Private storage limit reached, upgrade", times=9), "no room left"),
-        (Fault("PUT /lfs/", status=507, message="full", times=9), "no room left"),
-        (Fault("/commit/", status=429, message="too many", times=9), "too many requests"),
+        (
+            Fault("objects/batch", status=403, message="Private storage limit reached, upgrade", times=9),
+            "no storage left",
+        ),
+        (Fault("PUT /lfs/", status=507, message="full", times=9), "no storage left"),
+        (Fault("/commit/", status=429, message="too many", times=9), "limited your rate of requests"),
     ],
 )
 def test_the_hub_refuses(fault, words, hub, package_folder, push):
@@ -159,5 +162,5 @@ def test_no_network(package_folder, push, machine):
 def test_something_else_is_never_replaced(hub, package_folder, push):
     hub.add(NAME, {"pytorch_model.bin": b"precious"})
     said = push(package_folder, weights="copy", expect=1)
-    assert "holds something else already (pytorch_model.bin)" in said["problem"]
+    assert "already holds other files (pytorch_model.bin)" in said["problem"]
     assert untouched(hub)

@@ -140,7 +140,7 @@ def test_from_python_in_one_call(hub, on_hub, machine):
 
 def test_a_copy_by_the_hub_sends_no_weights(hub, package_folder, push):
     done = push(package_folder)
-    assert done["weights"] == "server-copy" and "may be passed on" in done["why"]
+    assert done["weights"] == "server-copy" and "may be redistributed" in done["why"]
     assert not any(asked.startswith("PUT /lfs/") for asked in hub.requests)
     held, base = hub.model("me/tiny-dca").files, hub.model(BASE).files
     shards = [name for name in base if name.endswith((".safetensors", ".index.json"))]

@@ -24,8 +24,8 @@ def base(gated: bool = False, size: int = 1000, weights: bool = True) -> Base:
 @pytest.mark.parametrize(
     "held, there, license, mode, why",
     [
-        (package(), base(), "apache-2.0", "server-copy", "may be passed on"),
-        (package(False), base(), "apache-2.0", "server-copy", "may be passed on"),
+        (package(), base(), "apache-2.0", "server-copy", "may be redistributed"),
+        (package(False), base(), "apache-2.0", "server-copy", "may be redistributed"),
         (package(), base(gated=True), "llama3.1", "reference", "gated"),
         (package(False), base(size=LARGE + 1), "apache-2.0", "reference", "GB of weights are at"),
         (package(), base(), None, "reference", "not known here"),
@@ -45,8 +45,8 @@ def test_the_default_suits_license_and_size(held, there, license, mode, why):
     "asked, held, there, words",
     [
         ("copy", package(False), base(), "holds no weights"),
-        ("copy", package(), base(gated=True), "walk around its gate"),
-        ("server-copy", package(), base(gated=True), "walk around its gate"),
+        ("copy", package(), base(gated=True), "bypass its gate"),
+        ("server-copy", package(), base(gated=True), "bypass its gate"),
         ("reference", package(sha="d" * 64), base(), "differ"),
         ("reference", package(base=None), None, "not on the Hub"),
         ("server-copy", package(), base(weights=False), "no safetensors"),

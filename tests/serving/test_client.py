@@ -126,7 +126,7 @@ def test_a_server_of_another_model_is_not_asked(tokenizer, tmp_path):
         assert connect(str(other), server.url).note is None
     with (
         serving("nonsense", model="other") as server,
-        pytest.raises(DcaHubError, match="calls its model 'other' and tokenizes nothing"),
+        pytest.raises(DcaHubError, match="calls its model 'other' and gives no tokens to compare"),
     ):
         connect("demo", server.url)
     # The name is right and the tokens are not: a folder that is called like another model.

@@ -77,7 +77,7 @@ def test_the_address_for_people_of_this_machine(host, said):
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_loaded():
-    taken = pytest.raises(DcaHubError, match=r"Port \d+ is taken, .*: choose another port")
+    taken = pytest.raises(DcaHubError, match=r"Port \d+ is in use, .*: choose another port")
     with socket.create_server(("127.0.0.1", 0)) as other, taken:
         refuse_port(Wanted(port=other.getsockname()[1]))
     refuse_port(Wanted(port=free_port()))
@@ -92,13 +92,13 @@ def test_ports_of_ipv6():
         other = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:
         pytest.skip("no IPv6 on the loopback")
-    with other, pytest.raises(DcaHubError, match="is taken"):
+    with other, pytest.raises(DcaHubError, match="is in use"):
         refuse_port(Wanted(host="::1", port=other.getsockname()[1]))
 
 
 def test_an_open_address_is_warned_of(monkeypatch):
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    assert "nothing asks for a key" in public_note(Wanted(host="0.0.0.0"))
+    assert "it asks for no key" in public_note(Wanted(host="0.0.0.0"))
     for closed in (Wanted(), Wanted(host="::1"), Wanted(host="localhost")):
         assert public_note(closed) is None
     assert public_note(Wanted(host="0.0.0.0", further=("--api-key", "secret"))) is None

@@ -264,7 +264,7 @@ def test_bad_pdfs_each_get_a_sentence(visit, pdfs):
         "scanned": "no OCR",
         "damaged": "damaged",
         "locked": "give the password",
-        "deep": "more work than pages of text need",
+        "deep": "far more work than pages of text do",
     }
     visitor.bring(*(pdfs[name] for name in expected))
     for row in page.locator("#documents .dh-document").all():

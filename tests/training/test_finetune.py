@@ -122,7 +122,7 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_end(tuned, folder, data, tmp_p
     [checkpoint] = (tmp_path / "package.training").glob("checkpoint-*")
     assert not out.exists() and int(checkpoint.name.rpartition("-")[2]) < SETTINGS.steps
     finetune(str(folder), data, out, SETTINGS, said.append)
-    assert f"going on from {checkpoint.name}" in said
+    assert f"resuming from {checkpoint.name}" in said
     for mine, whole in zip(load(str(out)).base.parameters(), load(str(tuned)).base.parameters()):
         torch.testing.assert_close(mine, whole, rtol=1e-5, atol=1e-7)
     with pytest.raises(DcaHubError, match="exists already"):
@@ -204,7 +204,7 @@ def test_adapters_of_shards_are_merged_as_peft_merges_whole_ones(folder):
     for (name, a), (_, b) in zip(mine.named_parameters(), whole.named_parameters()):
         assert torch.equal(a, b), name
     state.pop(next(name for name in state if ".lora_" in name))
-    with pytest.raises(RuntimeError, match="not those of the model"):
+    with pytest.raises(RuntimeError, match="do not match the model"):
         merged(load(str(folder), device="cpu").model, config, state)
 
 

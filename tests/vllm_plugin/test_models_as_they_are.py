@@ -87,7 +87,7 @@ def test_the_config_of_qwen_1m(served, tmp_path, engine):
 @pytest.mark.parametrize(
     "how, words",
     [
-        ({"broken": [HOOKS]}, "the plug-in that serves it could not be put in place (ModuleNotFoundError"),
+        ({"broken": [HOOKS]}, "the plug-in that serves it could not be installed (ModuleNotFoundError"),
         ({"hf_overrides": {"sliding_window": 64}}, "attends through a sliding window"),
         ({"hf_overrides": {CONFIG_KEY: {"chunk_size": 64}}}, "lacks local_size, original_max_position_embeddings"),
     ],

@@ -109,7 +109,7 @@ def test_graphs_that_keys_would_be_written_in(piecewise, operators, breakable, r
         ({"use_mla": True}, "latent attention"),
         ({"has_sink": True}, "attention sinks"),
         ({"has_sliding_window": True}, "a sliding window"),
-        ({"attn_type": "encoder_only"}, "not causal"),
+        ({"attn_type": "encoder_only"}, "non-causal attention"),
         ({"kv_cache_dtype": "fp8"}, "a quantized KV cache"),
     ],
 )

@@ -50,7 +50,9 @@ def _find(name: str, given: str | None, what: str) -> Path:
             return Path(hf_hub_download(given, files[0], repo_type="dataset"))
     except Exception as error:  # the client raises what its transport does
         raise DcaHubError(
-            f"{given} could not be had from the Hub ({type(error).__name__})", "connect to the network", folder_given
+            f"{given} could not be downloaded from the Hub ({type(error).__name__})",
+            "connect to the network",
+            folder_given,
         ) from None
     raise DcaHubError(f"The data set {given} holds no {name}", folder_given)
 
