@@ -87,7 +87,7 @@ def _check(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
             f"query {tuple(query.shape)} does not fit key {tuple(key.shape)} in batch, heads or head size."
         )
     if not 0 < query.shape[2] <= key.shape[2]:
-        raise ValueError(f"there must be 1 to K queries, not {query.shape[2]} for {key.shape[2]} keys.")
+        raise ValueError(f"expected 1 to K queries, got {query.shape[2]} for {key.shape[2]} keys.")
 
 
 _SCORES = 1 << 26  # that the readable path holds at a time

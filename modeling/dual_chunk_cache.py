@@ -79,7 +79,7 @@ class EightBitLayer(GrowingLayer):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         if torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad):
-            raise ValueError("a cache in 8 bits has no gradients: use one in 16, or torch.no_grad().")
+            raise ValueError("an 8-bit cache has no gradients: use a 16-bit one, or torch.no_grad().")
         keys, values = super().update(_packed(key_states), _packed(value_states), *args, **kwargs)
         return _unpacked(keys, key_states), _unpacked(values, value_states)
 

@@ -135,7 +135,7 @@ def enter_layer(layer: Layer, module, args: tuple, kwargs: dict[str, Any]) -> tu
         call = getattr(rotary, "dual_chunk", None)
     if layer.changed:
         if rotary is None and call is not None:
-            raise ValueError(f"layer {layer.index} gets no rotary positions, against what its config says.")
+            raise ValueError(f"layer {layer.index} gets no rotary positions, contrary to its config.")
         if isinstance(call, LayeredCall):
             call = call.by_table[layer.table]
             kwargs["position_embeddings"] = _to_device_of(rotary, call.position_embeddings)
@@ -289,7 +289,7 @@ def _keep_packed_apart(rows: list[list[torch.Tensor]], cache: Cache | None, kwar
     one text would be wrong. The cache itself is marked, or not made."""
     packed = any(len(row) > 1 for row in rows)
     if packed and plan.mixes:
-        raise ValueError("linear layers cannot keep documents apart that are packed in one row: give each a row.")
+        raise ValueError("linear layers cannot keep documents packed in one row apart: give each document its own row.")
     if packed and not plan.is_uniform and (cache is not None or kwargs.get("attention_mask") is not None):
         raise ValueError(
             "documents packed in one row are kept apart in every kind of layer only without a cache and a mask."
