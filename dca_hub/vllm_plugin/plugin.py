@@ -32,7 +32,7 @@ def _refuse_dca_models(reason: str) -> None:
             if getattr(self.hf_config, "dual_chunk_attention_config", None):
                 raise ValueError(
                     "this model asks for Dual Chunk Attention, and the plug-in that serves it could not be installed "
-                    "({reason}): install the versions of dca-hub and vLLM that belong together."
+                    f"({reason}): install the versions of dca-hub and vLLM that belong together."
                 )
             return verify(self, load_config)
 
