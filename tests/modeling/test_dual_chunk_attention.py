@@ -226,8 +226,8 @@ def test_autocast_takes_mixed_inputs_in_the_dtype_of_autocast(backend, dtype):
         (lambda q, k, v: (q[:, :3], k, v), "does not fit key"),
         (lambda q, k, v: (q[..., :8], k, v), "does not fit key"),
         (lambda q, k, v: (torch.cat([q, q]), k, v), "does not fit key"),
-        (lambda q, k, v: (torch.cat([q, q], 2), k, v), "1 to K queries, not 40 for 20"),
-        (lambda q, k, v: (q[:, :, :0], k, v), "1 to K queries, not 0"),
+        (lambda q, k, v: (torch.cat([q, q], 2), k, v), "1 to K queries, got 40 for 20"),
+        (lambda q, k, v: (q[:, :, :0], k, v), "1 to K queries, got 0"),
         (lambda q, k, v: (q, k, v.float()), "one dtype"),
     ],
 )
