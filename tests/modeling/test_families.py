@@ -116,7 +116,7 @@ def test_packed_documents_stay_apart_in_every_layer():
 def test_packed_documents_are_refused_where_linear_layers_would_mix_them():
     dca = extend(families.build("qwen3_next"), families.L, chunk_size=families.C, local_size=families.W)
     positions = torch.cat([torch.arange(35), torch.arange(25)])[None]
-    with pytest.raises(ValueError, match="linear layers cannot keep documents apart"):
+    with pytest.raises(ValueError, match="linear layers cannot keep documents packed in one row apart"):
         dca(tokens(60), position_ids=positions)
 
 
