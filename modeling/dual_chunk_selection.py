@@ -189,11 +189,16 @@ def _blocks_before(slab: Slab, device: torch.device) -> torch.Tensor:
     return queries.unsqueeze(1) - torch.arange(slab.blocks.stop, device=device)
 
 
+def has_kernels(key: torch.Tensor) -> bool:
+    """Whether Triton's kernels serve a call with these keys, else PyTorch's products do."""
+    return without_triton(key.device) is None and key.dtype != torch.float64
+
+
 def _holding(
     queries: Queries, key: torch.Tensor, slab: Slab, settings: SparseAttention, scaling: float
 ) -> torch.Tensor:
     """The fewest blocks that hold a share of the estimated attention, bool [B, H, M, N]; by Triton on a GPU."""
-    if without_triton(key.device) is not None or key.dtype == torch.float64:
+    if not has_kernels(key):
         return fewest(block_weights(queries, key, slab, settings.stride, scaling), settings.share)
     from . import dual_chunk_selection_triton as kernels
 

@@ -20,6 +20,11 @@ _MOST_TALL = _BROAD = 128  # strided rows and columns of a program
 _BITS = 31  # of a float32 that is not negative
 
 
+def rows_whole(x: torch.Tensor) -> torch.Tensor:
+    """[B, heads, rows, D] whose rows lie in one piece each."""
+    return x if x.stride(3) == 1 else x.contiguous()
+
+
 def block_scores(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, scaling: float) -> torch.Tensor:
     """For each stride of queries and each block of keys the log-sum-exp of its scores, float32 [B, H, strides, N]. A
     score is the mean logit of the antidiagonal of a square of `stride` queries and keys, -inf where it is not seen."""
@@ -27,12 +32,11 @@ def block_scores(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, s
     batch, heads, rows, size = some.shape
     strides, per = len(slab.blocks) * BLOCK // stride, BLOCK // stride
     out = torch.empty(batch, heads, strides, slab.blocks.stop, dtype=torch.float32, device=some.device)
-    key = key if key.stride(3) == 1 else key.contiguous()
+    key = rows_whole(key)
     wide = some.dtype == torch.float32
     tall = min(_MOST_TALL, max(16, triton.next_power_of_2(strides)))
     for relation, begin, end in slab.ranges:
-        query = queries[relation]
-        query = query if query.stride(3) == 1 else query.contiguous()
+        query = rows_whole(queries[relation])
         blocks = -(-end // BLOCK) - begin // BLOCK
         _score[(triton.cdiv(blocks * per, _BROAD), triton.cdiv(strides, tall), batch * heads)](
             query, key[:, :, begin:end], out, scaling / stride,

@@ -11,9 +11,8 @@ import torch
 
 from .dual_chunk_backends import add_sinks
 from .dual_chunk_blocks import BLOCK, Slab, attend_gathered, naive_scores, slabs
-from .dual_chunk_cuda import without_triton
 from .dual_chunk_rotation import RelationRotations
-from .dual_chunk_selection import Selection, SparseAttention
+from .dual_chunk_selection import Selection, SparseAttention, has_kernels
 
 # Scores of a selection that are held at a time; by Triton each block's are summed before they are written.
 _SCORES, _SCORES_BY_TRITON = 1 << 24, 1 << 30
@@ -90,7 +89,7 @@ def attend_sparse(query, key, value, rotations: RelationRotations, geometry, sca
 
 def attend_blocks(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
     """As `attend_gathered`, by Triton where there is a GPU."""
-    if without_triton(key.device) is not None or key.dtype == torch.float64:
+    if not has_kernels(key):
         return attend_gathered(queries, key, value, slab, kept, scaling)
     from .dual_chunk_sparse_triton import attend_listed
 
@@ -100,7 +99,7 @@ def attend_blocks(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: 
 def _rows(query: torch.Tensor, key: torch.Tensor, stride: int) -> int:
     """Queries of a slab, so that its scores, one for each `stride` queries and keys, stay few."""
     a_row = query.shape[0] * query.shape[1] * -(-key.shape[2] // stride)
-    most = _SCORES if without_triton(key.device) else _SCORES_BY_TRITON
+    most = _SCORES_BY_TRITON if has_kernels(key) else _SCORES
     rows = most // max(1, a_row) * stride
     return min(_MOST_ROWS, max(BLOCK, rows // BLOCK * BLOCK))
 

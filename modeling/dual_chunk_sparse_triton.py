@@ -15,7 +15,7 @@ import torch
 
 from .dual_chunk_blocks import BLOCK, Queries, Slab
 from .dual_chunk_rotation import ORDER
-from .dual_chunk_selection_triton import lists
+from .dual_chunk_selection_triton import lists, rows_whole
 
 _WARPS, _STAGES = 8, 3
 
@@ -27,8 +27,8 @@ def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, 
     wide = some.dtype == torch.float32
     order, ends = lists(kept, slab)
     # Where a relation has no keys its list is empty, and any tensor serves.
-    given = [_rows_whole(queries.get(relation, some)) for relation in ORDER]
-    key, value = _rows_whole(key), _rows_whole(value)
+    given = [rows_whole(queries.get(relation, some)) for relation in ORDER]
+    key, value = rows_whole(key), rows_whole(value)
     out = torch.empty(batch, heads, rows, size, dtype=some.dtype, device=some.device)
     lse = torch.empty(batch, heads, rows, dtype=torch.float32, device=some.device)
     strides = [stride for x in (*given, key, value) for stride in x.stride()[:3]]
@@ -39,10 +39,6 @@ def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, 
         PRECISION="ieee" if wide else None, num_warps=_WARPS, num_stages=1 if wide else _STAGES,
     )  # fmt: skip
     return out, lse
-
-
-def _rows_whole(x: torch.Tensor) -> torch.Tensor:
-    return x if x.stride(3) == 1 else x.contiguous()
 
 
 @triton.jit
