@@ -211,7 +211,7 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
             raise DcaHubError("Holding rows out needs at least two dialogues", Fix("leave {} out", "held_out"))
         parts = rows.train_test_split(settings.held_out, seed=settings.seed)
         rows, held_out = parts["train"], parts["test"]
-    return trl.SFTTrainer(
+    trainer = trl.SFTTrainer(
         model=loaded.model,
         args=config,
         train_dataset=rows,
@@ -219,6 +219,21 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
         processing_class=loaded.tokenizer,
         peft_config=_lora(settings),
     )
+    round_as_alone(trainer.accelerator.state)
+    return trainer
+
+
+def round_as_alone(state) -> None:
+    """Lets shards of FSDP2 train in the precision of one device, where autocast alone rounds: accelerate's own policy
+    for bfloat16 rounds the residual stream, the sums of gradients over the devices and the loss as well.
+
+    state: accelerate's, before the model is prepared.
+    """
+    plugin = getattr(state, "fsdp_plugin", None)
+    if plugin is not None and plugin.fsdp_version == 2:
+        from torch.distributed.fsdp import MixedPrecisionPolicy
+
+        plugin.mixed_precision_policy = MixedPrecisionPolicy()
 
 
 def _lora(settings: Settings):

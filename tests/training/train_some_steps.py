@@ -1,9 +1,10 @@
 """A few steps of training in as many processes as there are; prints what happened as one line of JSON.
 
-train_some_steps.py MODEL DATA OUT ROWS_A_PROCESS trainer|fsdp2
+train_some_steps.py MODEL DATA OUT ROWS_A_PROCESS trainer|fsdp2|fsdp2-bfloat16
 
 `trainer` trains as the command does. `fsdp2` shards the model by accelerate's own function for that, which accelerate
-itself calls on GPUs alone, and takes the steps here: same rows, same loss, same optimizer.
+itself calls on GPUs alone, and takes the steps here: same rows, same loss, same optimizer. `fsdp2-bfloat16` does so under
+autocast, with the policy that accelerate sets for it and `make_trainer` replaces.
 """
 
 import json
@@ -20,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from dca_hub.loading import load
 from dca_hub.training import dialogues
-from dca_hub.training.finetune import Settings, make_trainer, prepare
+from dca_hub.training.finetune import Settings, make_trainer, prepare, round_as_alone
 
 STEPS, RATE = 3, 1e-3
 
@@ -31,7 +32,7 @@ def main() -> None:
     loaded = load(model, device="cpu", dtype="float32")
     documents = prepare(loaded, dialogues.read(data), settings, lambda words: None)
     trainer = make_trainer(trl, loaded, documents, settings, out)
-    losses, norms = through_trainer(trainer) if how == "trainer" else through_fsdp2(trainer)
+    losses, norms = through_trainer(trainer) if how == "trainer" else through_fsdp2(trainer, how.endswith("bfloat16"))
     held = list(trainer.model.parameters())
     whole = [one.full_tensor() if isinstance(one, DTensor) else one for one in held]
     if trainer.is_world_process_zero():
@@ -56,7 +57,7 @@ def through_trainer(trainer) -> tuple[list[float], list[float]]:
     return [entry["loss"] for entry in history], [entry["grad_norm"] for entry in history]
 
 
-def through_fsdp2(trainer) -> tuple[list[float], list[float]]:
+def through_fsdp2(trainer, low: bool) -> tuple[list[float], list[float]]:
     group, model = trainer.accelerator, trainer.model.train()
     if group.num_processes > 1:
         plugin = FullyShardedDataParallelPlugin(
@@ -66,6 +67,9 @@ def through_fsdp2(trainer) -> tuple[list[float], list[float]]:
             cpu_ram_efficient_loading=False,
         )
         state = SimpleNamespace(fsdp_plugin=plugin)
+        if low:
+            plugin.set_mixed_precision("bf16")
+            round_as_alone(state)
         model = fsdp2_prepare_model(
             SimpleNamespace(state=state, mixed_precision="no", is_main_process=True, device=group.device), model
         )
@@ -73,7 +77,8 @@ def through_fsdp2(trainer) -> tuple[list[float], list[float]]:
     losses, norms = [], []
     for row in list(trainer.get_train_dataloader())[:STEPS]:
         counted = group.gather((row["labels"][:, 1:] != dialogues.IGNORED).sum()).sum()
-        loss = trainer.compute_loss(model, row, num_items_in_batch=counted)  # times the processes, as FSDP averages
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):  # the loss times the processes, as FSDP averages
+            loss = trainer.compute_loss(model, row, num_items_in_batch=counted)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
