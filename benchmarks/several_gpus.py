@@ -4,7 +4,7 @@ Each way runs in processes of its own, loads the same checkpoint by `dca_hub.loa
 with DCA and plain: in pieces into a cache, then `--new-tokens` more, greedily. The median of `--repeats` readings
 counts, after one that warms up. Beside the times stand the most memory that one GPU took, how many of the tokens equal
 those of one GPU, one after the other, and how far the logits behind the text are from one GPU's, relative to their
-spread. Without MODEL it is Llama 3 8B's shape with random weights, whose tokens are nearly drawn: rounding decides them.
+spread. Without MODEL it is Llama 3 8B's shape with random weights, whose tokens are close to draws: rounding decides.
 
     python benchmarks/several_gpus.py --lengths 16384 65536
     python benchmarks/several_gpus.py --model demo --dtype float32 --lengths 4096 --text README.md
@@ -140,6 +140,14 @@ def compared(row: dict, alone: dict) -> dict:
     return {**kept, "written": len(row["written"]), "equal_tokens": equal, "logits_off": off}
 
 
+def line(row: dict) -> str:
+    return (
+        f"{row['way']:<9} {row['model']:<6} {row['tokens']:>7,} tokens read in {row['reading_seconds']:7.2f} s, then "
+        f"{row['token_seconds'] * 1e3:6.1f} ms a token, {row['most_gib']:5.1f} GiB on a GPU; {row['equal_tokens']} of "
+        f"{row['written']} tokens equal, logits off by {row['logits_off']:.1e}"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a catalogue name or a folder (default: the 8B shape, random weights)")
@@ -165,19 +173,13 @@ def main() -> int:
             for row in run(way, args.model or folder, args):
                 alone = next((x for x in rows if (x["model"], x["tokens"]) == (row["model"], row["tokens"])), row)
                 rows.append(row)
-                found = compared(row, alone)
-                print(
-                    f"{way:<9} {row['model']:<6} {row['tokens']:>7,} tokens read in {row['reading_seconds']:7.2f} s, then "
-                    f"{row['token_seconds'] * 1e3:6.1f} ms a token, {row['most_gib']:5.1f} GiB on a GPU; "
-                    f"{found['equal_tokens']} of {found['written']} tokens equal, logits off by {found['logits_off']:.1e}",
-                    flush=True,
-                )
-                row["json"] = found
+                row["found"] = compared(row, alone)
+                print(line(row["found"]), flush=True)
     from attention import processor
 
     for row in rows:
         where = processor(args.device)
-        print(json.dumps({**row["json"], "shape": args.model or "llama-3-8b", "dtype": args.dtype, "on": where}))
+        print(json.dumps({**row["found"], "shape": args.model or "llama-3-8b", "dtype": args.dtype, "on": where}))
     return 0 if len(rows) == 6 * len(args.lengths) else 1
 
 

@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from dca_hub.control_tokens import ControlTokens
 from dca_hub.errors import DcaHubError, Fix
 from dca_hub.evaluation import batches, experiments, predictions, processes, ruler, ruler_tasks, runs
@@ -148,16 +150,24 @@ def build_tasks(
     """The tasks of those names with their data. RULER's prompts are made `length` tokens long."""
     metadata = {**metadata, "max_seq_lengths": [length]}
     manager, built = task_manager(names, metadata), []
-    before = random.getstate()
+    with _quietly(names), _drawing_the_same():
+        for name in names:
+            found = manager.load([ruler_tasks.config(name, length, limit, essays) if name in ruler.TASKS else name])
+            built += [found["groups"][name]] if name in found["groups"] else list(found["tasks"].values())
+    return Tasks(tuple(names), manager, built, limit, chat)
+
+
+@contextlib.contextmanager
+def _drawing_the_same() -> Iterator[None]:
+    """Seeds the streams that tasks draw their prompts from, so that a run that is resumed asks the same."""
+    before, before_numpy = random.getstate(), numpy.random.get_state()
     try:
-        with _quietly(names):
-            random.seed(0)  # what tasks draw their prompts with, so that a run that goes on asks the same
-            for name in names:
-                found = manager.load([ruler_tasks.config(name, length, limit, essays) if name in ruler.TASKS else name])
-                built += [found["groups"][name]] if name in found["groups"] else list(found["tasks"].values())
+        random.seed(0)
+        numpy.random.seed(0)
+        yield
     finally:
         random.setstate(before)
-    return Tasks(tuple(names), manager, built, limit, chat)
+        numpy.random.set_state(before_numpy)
 
 
 def from_hub(names: Sequence[str], data: str | None, essays: Path | None) -> list[str]:

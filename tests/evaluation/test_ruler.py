@@ -3,6 +3,7 @@
 import pytest
 
 from dca_hub import cli
+from dca_hub.demo import MODEL_DIR
 from dca_hub.errors import DcaHubError
 from dca_hub.evaluation import harness, ruler, ruler_tasks, runs, summary
 from dca_hub.evaluation.runs import Run
@@ -78,6 +79,11 @@ def test_prompts_are_as_long_and_as_many_as_asked_for(packages, folder, loaded):
     for doc in found:
         tokens = len(loaded.tokenizer(doc["input"])["input_ids"])
         assert 800 < tokens <= 1500 - 128 and doc["outputs"][0] in doc["input"] and "grass is green" in doc["input"]
+
+
+def test_chains_of_variables_are_the_same_each_time(packages):
+    found = prompts(MODEL_DIR, "ruler_vt", 1500, 3)
+    assert len({doc["input"] for doc in found}) == 3 and found == prompts(MODEL_DIR, "ruler_vt", 1500, 3)
 
 
 def test_needles_are_hidden_in_essays_of_a_folder(packages, folder, essays, tmp_path):

@@ -3,7 +3,7 @@
 train_some_steps.py MODEL DATA OUT ROWS_A_PROCESS trainer|fsdp2|fsdp2-bfloat16
 
 `trainer` trains as the command does. `fsdp2` shards the model by accelerate's own function for that, which accelerate
-itself calls on GPUs alone, and takes the steps here: same rows, same loss, same optimizer. `fsdp2-bfloat16` does so under
+itself calls on GPUs alone, and takes the steps here: same rows, same loss, same optimizer. `fsdp2-bfloat16` does so in
 autocast, with the policy that accelerate sets for it and `make_trainer` replaces.
 """
 
