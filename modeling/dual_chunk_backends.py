@@ -17,11 +17,16 @@ from .dual_chunk_cuda import attend_by_flash3, attend_by_squares, refuse_flash3,
 from .dual_chunk_decode import attend_decode, refuse_decode
 from .dual_chunk_geometry import Part, Relation, parts
 from .dual_chunk_kernels import CpuFlash, CudaFlash, CudnnFlash, FlashAttnPackage, FlashKernel, Portable, merge_into
+from .dual_chunk_one_query import (
+    attend_one_query,
+    attend_one_query_by_flash,
+    refuse_one_query,
+    refuse_one_query_by_flash,
+)
 from .dual_chunk_onednn import OneDnnFlash
 from .dual_chunk_rotation import HALF_SPLIT, RelationRotations
 
 _SPAN = 2048  # query rows that a CPU attends and merges together
-_WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
 
 Attend = Callable[..., torch.Tensor]  # (query, key, value, rotations, geometry, scaling), and sinks if there are any
 
@@ -286,62 +291,11 @@ def _merge(out: torch.Tensor, lse: torch.Tensor, part_out: torch.Tensor, part_ls
         merge_into(rows, row_lse, part_out, part_lse)
 
 
-def attend_one_query(query, key, value, rotations, geometry, scaling, sinks=None):
-    """One query over all keys, as decoding needs it: plain products per key range, each key and value read once."""
-    batch, heads, _, size = query.shape
-    keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
-    chunk = (length - 1) // geometry.chunk_length * geometry.chunk_length
-    before = max(0, chunk - geometry.chunk_length)  # where the previous chunk starts
-    if query.device.type == "cpu" and query.dtype.itemsize < 4:
-        out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling, sinks)
-        return out.to(value.dtype).view(batch, heads, 1, -1)
-    intra, successive, inter = rotations.stacked_one(query, scaling).reshape(3, len(keys), -1, size)
-    ranges = ((inter, 0, before), (successive, before, chunk), (intra, chunk, length))
-    # Keys first: the other way round, and for more rows at once, a CPU reads them at half the rate.
-    scores = [torch.bmm(keys[:, a:b], rows.transpose(1, 2)) for rows, a, b in ranges if a < b]
-    score = torch.cat(scores, dim=1).transpose(1, 2)
-    weights = _softmax(score.to(torch.promote_types(score.dtype, torch.float32)), sinks)
-    return torch.bmm(weights.to(value.dtype), values).view(batch, heads, 1, -1)
-
-
-def _softmax(score: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:
-    """The weights of scores [B * G, H / G, K], where each head's sink [H], if any, takes its share."""
-    if sinks is None:
-        return torch.softmax(score, dim=-1)
-    per_row = sinks.to(score).view(-1, score.shape[1], 1).repeat(len(score) * score.shape[1] // len(sinks), 1, 1)
-    return torch.softmax(torch.cat([score, per_row], dim=-1), dim=-1)[..., :-1]
-
-
-def _attend_widened(rotated, keys, values, borders: tuple[int, int], scaling: float, sinks=None) -> torch.Tensor:
-    """The same in float32, keys and values widened block by block: a CPU's products of 16 bits are slower, and round
-    the scores."""
-    (before, chunk), length = borders, keys.shape[1]
-    intra, successive, inter = rotated.reshape(3, len(keys), -1, keys.shape[2])
-    block = max(64, _WIDENED // (len(keys) * keys.shape[2]))
-    score = intra.new_empty(len(keys), intra.shape[1], length)
-    for query, begin, end in ((inter, 0, before), (successive, before, chunk), (intra, chunk, length)):
-        for rows in _rows(begin, end, block):
-            score[:, :, rows].baddbmm_(query, keys[:, rows].float().transpose(1, 2), beta=0, alpha=scaling)
-    weights, out = _softmax(score, sinks), torch.zeros_like(intra)
-    for rows in _rows(0, length, block):
-        out.baddbmm_(weights[:, :, rows], values[:, rows].float())
-    return out
-
-
-def _rows(begin: int, end: int, block: int) -> list[slice]:
-    return [slice(start, min(start + block, end)) for start in range(begin, end, block)]
-
-
-def _refuse_one_query(query: torch.Tensor, key: torch.Tensor) -> str | None:
-    if query.shape[2] != 1:
-        return "there is more than one query"
-    return "gradients are wanted" if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad) else None
-
-
 BACKENDS = (
     Backend("plain", _refuse_plain, attend_plain, plain=True),
     Backend("decode", refuse_decode, attend_decode),
-    Backend("one_query", _refuse_one_query, attend_one_query, general=True),
+    Backend("one_query_flash", refuse_one_query_by_flash, attend_one_query_by_flash, general=True),
+    Backend("one_query", refuse_one_query, attend_one_query, general=True),
     Backend("flash3", refuse_flash3, attend_by_flash3),
     *(Backend(k.name, k.refusal, _on_cuda(k), general=True) for k in (CudnnFlash(), FlashAttnPackage(), CudaFlash())),
     *(
