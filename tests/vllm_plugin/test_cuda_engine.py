@@ -29,6 +29,7 @@ OPTIONS = {
     "max_num_batched_tokens": 2048,
     "max_num_seqs": 8,
     "kv_cache_memory_bytes": 2**28,
+    "gpu_memory_utilization": 0.5,  # what must be free at the start; vLLM would want 0.92, whatever it needs
 }
 
 
