@@ -107,7 +107,7 @@ class Plain:
         if rows > 1:  # in memory as the projections left them
             self.query, self.key = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (self.query, self.key))
         else:  # as in a cache
-            self.value = value.contiguous()
+            self.key, self.value = self.key.contiguous(), value.contiguous()
 
     def rotary_position(self) -> torch.Tensor:
         return self.at

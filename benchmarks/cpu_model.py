@@ -96,7 +96,7 @@ def measure(loaded: Loaded, tokens: int, written: int, repeats: int) -> list[dic
 def peak_memory(model: str, tokens: int, dtype: str | None) -> dict:
     """Of `ask` over a text of about so many tokens, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        file, lines = Path(folder) / "text.txt", tokens // 16
+        file, lines = Path(folder) / "text.txt", tokens // 18
         file.write_text("\n".join(f"Line {n}: the river runs by the old mill." for n in range(lines)))
         command = [sys.executable, "-m", "dca_hub", "ask", model, "--pdf", str(file), "--max-new-tokens", "16"]
         command += ["--json", "What runs by the mill?", *(["--dtype", dtype] if dtype else [])]

@@ -15,6 +15,7 @@ from .dual_chunk_kernels import CpuFlash
 from .dual_chunk_rotation import relation_rotations
 
 _WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
+_BLOCK = 1024  # keys of a chunk below which calls for chunks cost more than calls for whole ranges
 _GAIN = 1.1  # times as fast as the products, below which these serve
 _FLASH = CpuFlash()
 
@@ -81,7 +82,8 @@ def attend_one_query_by_flash(query, key, value, rotations, geometry, scaling, s
     batch, groups = key.shape[:2]
     intra, successive, inter = _together(rotations.stacked_one(query, 1.0), groups)
     before, chunk = _borders(key.shape[2], geometry.chunk_length)
-    if batch == 1 and chunk:  # the chunks as a batch: one call, which all threads share evenly
+    if batch == 1 and chunk and geometry.chunk_length >= _BLOCK:
+        # The chunks as a batch: one call, which all threads share evenly.
         queries = torch.cat([inter.expand(before // geometry.chunk_length, *inter.shape[1:]), successive])
         blocks = (_chunks(x, chunk, geometry.chunk_length) for x in (key, value))
         calls = [(queries, *blocks), (intra, key[:, :, chunk:], value[:, :, chunk:])]

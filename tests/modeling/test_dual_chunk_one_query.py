@@ -14,6 +14,12 @@ from support.op_results import Results
 ways = pytest.mark.parametrize("attend", [attend_one_query, attend_one_query_by_flash])
 
 
+@pytest.fixture(params=[1, 1 << 20], ids=["chunks", "ranges"], autouse=True)
+def block(request, monkeypatch):
+    """Calls for chunks, however short they are, and calls for ranges."""
+    monkeypatch.setattr(dual_chunk_one_query, "_BLOCK", request.param)
+
+
 def last(attend, q, k, v, inv_freq, geometry, sinks=None):
     rotations = relation_rotations(torch.tensor([k.shape[2] - 1]), inv_freq, geometry)
     return attend(q[:, :, -1:], k, v, rotations, geometry, q.shape[-1] ** -0.5, sinks)
