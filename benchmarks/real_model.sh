@@ -47,6 +47,9 @@ fi
 
 [ -f "$model" ] || [ -f "$model/config.json" ] || "$python" benchmarks/real_model.py "$model"
 
+# In its chat format this model answers from 6k tokens on what a pass key might be, with DCA and without.
+style='--style authors'
+
 # The sizes: chosen on other novels than the ones reported on; on a CPU those that a GPU has chosen before.
 if [ ! -d "$out/tuned" ]; then
     if [ -n "$short" ]; then
@@ -66,7 +69,7 @@ if wanted perplexity; then
         ${compare[@]+"${compare[@]}"} --out "$out/perplexity-tuned.jsonl"
 fi
 if [ -z "$short" ] && wanted needle; then
-    dca needle "$out/tuned" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" --plain \
+    dca needle "$out/tuned" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" $style --plain \
         ${scaled[@]+"${scaled[@]}"} --out "$out/needle-tuned.jsonl"
 fi
 if wanted paper; then
@@ -75,7 +78,7 @@ if wanted paper; then
         "Which directory holds essential user command binaries?"
 fi
 if [ -z "$short" ] && wanted passkey; then
-    dca passkey "$out/tuned" --lengths $needles --depths $depths --trials $trials --plain \
+    dca passkey "$out/tuned" --lengths $needles --depths $depths --trials $trials $style --plain \
         --out "$out/passkey-tuned.jsonl"
 fi
 
@@ -90,7 +93,7 @@ if [ -z "$short" ] && wanted perplexity; then
     done
 fi
 if [ -z "$short" ] && wanted needle; then
-    dca needle "$model" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" \
+    dca needle "$model" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" $style \
         --out "$out/needle.jsonl"
 fi
 
