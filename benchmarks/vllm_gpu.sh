@@ -6,7 +6,7 @@
 #
 #     bash benchmarks/vllm_gpu.sh OUT [PART...]         parts: engine spec pages tensor layer throughput
 #
-# Another python, with vLLM for CUDA and this package: PYTHON=...
+# Another python, with vLLM for CUDA and this package: PYTHON=... Without flashinfer: VLLM_USE_FLASHINFER_SAMPLER=0.
 set -uo pipefail
 out=${1:?a folder for the logs}
 shift
