@@ -100,7 +100,7 @@ def test_a_reference_loads_the_weights_of_a_gated_base(hub, on_hub, machine, wan
     assert "passed   equals the base up to the chunk length" in done.stdout, "verified with the base's weights"
     assert "logits within" in done.stdout
     files, commit = hub.model(name).files, hub.model(name).head
-    assert not any(path.endswith(".safetensors") for path in files) and sum(map(len, files.values())) < 250_000
+    assert not any(path.endswith(".safetensors") for path in files) and sum(map(len, files.values())) < 300_000
     assert json.loads(files["config.json"])["weights_of_base"] == {"repository": BASE, "revision": on_hub.head}
 
     reader = machine("reader", READER_TOKEN)
