@@ -85,12 +85,12 @@ def attend_one_query_by_flash(query, key, value, rotations, geometry, scaling, s
     if batch == 1 and chunk and geometry.chunk_length >= _BLOCK:
         # The chunks as a batch: one call, which all threads share evenly.
         queries = torch.cat([inter.expand(before // geometry.chunk_length, *inter.shape[1:]), successive])
-        blocks = (_chunks(x, chunk, geometry.chunk_length) for x in (key, value))
-        calls = [(queries, *blocks), (intra, key[:, :, chunk:], value[:, :, chunk:])]
+        keys, values = (_chunks(x, chunk, geometry.chunk_length) for x in (key, value))
+        calls = [(queries, keys, values), (intra, key[:, :, chunk:], value[:, :, chunk:])]
     else:
         ranges = ((inter, slice(0, before)), (successive, slice(before, chunk)), (intra, slice(chunk, None)))
         calls = [(q, key[:, :, rows], value[:, :, rows]) for q, rows in ranges if rows.start != rows.stop]
-    parts = [_FLASH.forward(*call, False, scaling) for call in calls]
+    parts = [_FLASH.forward(*call, causal=False, scaling=scaling) for call in calls]
     out, lse = (torch.cat(part).unflatten(0, (-1, batch)) for part in zip(*parts))
     if sinks is not None:
         lse = torch.cat([lse, sinks.to(lse).view(lse.shape[2:]).expand(1, *lse.shape[1:])])
