@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from attention import processor
 
 from dca_hub.catalogue import find
 from dca_hub.evaluation.processes import join
@@ -175,8 +176,6 @@ def main() -> int:
                 rows.append(row)
                 row["found"] = compared(row, alone)
                 print(line(row["found"]), flush=True)
-    from attention import processor
-
     for row in rows:
         where = processor(args.device)
         print(json.dumps({**row["found"], "shape": args.model or "llama-3-8b", "dtype": args.dtype, "on": where}))

@@ -5,18 +5,16 @@ Either reads each key and value once. Products of 16 bits round the scores and a
 and values of 16 bits are widened first; flash attention takes the processor's own products of 16 bits where it can.
 """
 
-import time
 from functools import cache
 
 import torch
 
 from .dual_chunk_geometry import DualChunkGeometry
-from .dual_chunk_kernels import CpuFlash
+from .dual_chunk_kernels import GAIN, CpuFlash, times_as_fast
 from .dual_chunk_rotation import relation_rotations
 
 _WIDENED = 1 << 20  # numbers of keys or values that are widened at a time: they stay in a CPU's cache
 _BLOCK = 1024  # keys of a chunk below which calls for chunks cost more than calls for whole ranges
-_GAIN = 1.1  # times as fast as the products, below which these serve
 _FLASH = CpuFlash()
 
 
@@ -119,20 +117,14 @@ def refuse_one_query_by_flash(query: torch.Tensor, key: torch.Tensor) -> str | N
     if torch.compiler.is_compiling():
         return "nothing is timed while a graph is compiled"
     gain = _measured_gain(query.dtype)
-    return None if gain >= _GAIN else f"it was only {gain:.2f} times as fast as plain products when it was timed"
+    return None if gain >= GAIN else f"it was only {gain:.2f} times as fast as plain products when it was timed"
 
 
 @cache
-@torch.no_grad()
 def _measured_gain(dtype: torch.dtype) -> float:
     """How many times as fast as plain products flash attention is here, on a call of about a millisecond."""
     geometry, length = DualChunkGeometry(1536, 256, 2048), 4096
     query, key = (torch.ones(1, 8, rows, 128, dtype=dtype) for rows in (1, length))  # draws from no seeded stream
     rotations = relation_rotations(torch.tensor([length - 1]), torch.ones(64), geometry)
-    taken: dict = {}
-    for _ in range(4):
-        for attend in (attend_one_query, attend_one_query_by_flash):
-            begun = time.perf_counter()
-            attend(query, key, key, rotations, geometry, 0.1)
-            taken.setdefault(attend, []).append(time.perf_counter() - begun)
-    return min(taken[attend_one_query]) / min(taken[attend_one_query_by_flash])
+    call = lambda attend: attend(query, key, key, rotations, geometry, 0.1)
+    return times_as_fast(lambda: call(attend_one_query_by_flash), lambda: call(attend_one_query))
