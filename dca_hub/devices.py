@@ -36,6 +36,11 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def is_cuda(device: str) -> bool:
+    """Whether a model that goes there is on CUDA devices."""
+    return device.startswith("cuda") or (device in ("auto", TENSOR_PARALLEL) and torch.cuda.is_available())
+
+
 def shares_work() -> bool:
     """Whether this process computes each layer together with others (`torchrun`), which must call the model alike."""
     return (
@@ -47,9 +52,8 @@ def shares_work() -> bool:
 
 def free_bytes(device: str) -> int:
     """Memory that is free on a device, all GPUs together for "auto", in bytes."""
-    spread = device in ("auto", TENSOR_PARALLEL)
-    if device.startswith("cuda") or (spread and torch.cuda.is_available()):
-        count = range(torch.cuda.device_count())
+    if is_cuda(device):
+        spread, count = device in ("auto", TENSOR_PARALLEL), range(torch.cuda.device_count())
         chosen = count if spread else [torch.device(device).index or 0]
         return sum(torch.cuda.mem_get_info(index)[0] for index in chosen)
     import psutil

@@ -54,14 +54,16 @@ class PromptCache:
     have reached some layers only.
 
     bits: of each cached number, 16 (the model's own dtype) or 8.
+    offload: keep the cache in the host's memory, but for two layers.
     """
 
-    def __init__(self, model: PreTrainedModel, bits: int = 16):
-        self.model, self.bits = model, bits
+    def __init__(self, model: PreTrainedModel, bits: int = 16, offload: bool = False):
+        self.model, self.bits, self.offload = model, bits, offload
         self.clear()
 
     def clear(self) -> None:
-        self._cache, self.tokens = GrowingCache(config=self.model.config, bits=self.bits), []
+        self._cache = GrowingCache(config=self.model.config, bits=self.bits, offloading=self.offload)
+        self.tokens = []
 
     def fork(self) -> "PromptCache":
         """A cache of its own that begins with the same tokens; the two share their memory until they grow, which makes

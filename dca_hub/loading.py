@@ -6,6 +6,7 @@ model's repository is run, a package's own files included: they are the same as 
 
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -14,7 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from dca_hub import manifest, sources
 from dca_hub.catalogue import Entry
 from dca_hub.checkpoints import find_weights
-from dca_hub.devices import best_device, check_device, free_bytes
+from dca_hub.devices import best_device, check_device, free_bytes, is_cuda
 from dca_hub.errors import DcaHubError, DoesNotFit, Fix, one_line
 from dca_hub.extending import extend
 from dca_hub.memory import Architecture, stored_quantization
@@ -56,6 +57,7 @@ class Loaded:
     precision: Precision
     pace: Pace
     cache_bits: int = 16
+    offload_cache: bool = False
 
     @property
     def entry(self) -> Entry | None:
@@ -100,18 +102,31 @@ class Loaded:
         return replace(self, model=extend(self.base, **asdict(self.geometry), sparse=sparse))
 
 
+class KeptAs(NamedTuple):
+    """How a cache is kept: the bits of each number, and whether in the host's memory."""
+
+    bits: int = 16
+    offload: bool = False
+
+
+_USUAL = KeptAs()
+
+
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a model takes, and that the device has free."""
+    """Bytes that a model takes, and that the device has free; and, of a cache that is offloaded, those of the host."""
 
     weights: int
     cache_per_token: int
     free: int
     device: str
+    host_per_token: int = 0
+    host_free: int = 0
 
     def tokens(self) -> int:
         """How many tokens of context fit beside the weights."""
-        return max(0, int(self.free - self.weights * (1 + _WORKING_SHARE)) // self.cache_per_token)
+        fits = int(self.free - self.weights * (1 + _WORKING_SHARE)) // self.cache_per_token
+        return max(0, min(fits, self.host_free // self.host_per_token) if self.host_per_token else fits)
 
 
 def load(
@@ -125,6 +140,7 @@ def load(
     revision: str | None = None,
     sparse: str | float | bool | None = None,
     cache_bits: int = 16,
+    offload_cache: bool = False,
     gguf_file: str | None = None,
     progress: OnLoadProgress | None = None,
 ) -> Loaded:
@@ -141,6 +157,7 @@ def load(
         context: the tokens of context that must fit in memory; by default the trained length.
         sparse: read long texts with block-sparse attention, as in `extend`.
         cache_bits: of each number in the caches of `Conversation`: 16, the model's own dtype, or 8.
+        offload_cache: keep those caches in the host's memory, but for two layers. For CUDA devices.
         gguf_file: the name of a GGUF file beside others in that folder or repository, whose weights to load.
         progress: told how far it is, every so often; whatever it raises ends the loading and passes through.
 
@@ -155,11 +172,16 @@ def load(
         raise DcaHubError(f"cache_bits must be 8 or 16, not {cache_bits!r}.")
     if gguf_file:
         name, revision = sources.gguf_path(name, gguf_file, revision=revision, progress=progress), None
-    plan = _plan(name, device, dtype, quantization, revision, progress, cache_bits)
+    kept = KeptAs(cache_bits, offload_cache)
+    plan = _plan(name, device, dtype, quantization, revision, progress, kept)
     source, need = plan.source, plan.need
     if sparse:
         _refuse_sparse(plan.geometry)
-    _refuse_too_large(source, need, context or plan.geometry.pretraining_length)
+    if offload_cache and not is_cuda(need.device):
+        raise DcaHubError(
+            f"A cache is offloaded from a CUDA device, and {need.device} is none", Fix("leave {} out", "offload_cache")
+        )
+    _refuse_too_large(plan, need, context or plan.geometry.pretraining_length)
     folder = _weights_source(name, source, revision, progress)
     with tensors_told(progress):
         base = load_base(folder, plan.native, need.device, plan.precision.dtype, quantization)
@@ -177,6 +199,7 @@ def load(
         context=reach_of(source, plan.geometry),
         cache_bytes_per_token=need.cache_per_token,
         cache_bits=cache_bits,
+        offload_cache=offload_cache,
         precision=plan.precision,
         pace=Pace(Architecture.from_config(source.config)),
     )
@@ -198,7 +221,7 @@ def fetch(
     Raises DcaHubError as `load` does; before the weights are fetched if they would not fit.
     """
     plan = _plan(name, device, dtype, quantization, None, progress)
-    _refuse_too_large(plan.source, replace(plan.need, free=plan.need.free + freed), plan.geometry.pretraining_length)
+    _refuse_too_large(plan, replace(plan.need, free=plan.need.free + freed), plan.geometry.pretraining_length)
     _weights_source(name, plan.source, None, progress)
 
 
@@ -211,23 +234,32 @@ class _Plan:
     geometry: DualChunkGeometry
     precision: Precision
     need: Need
+    kept: KeptAs
 
 
-def _plan(name, device, dtype, quantization, revision, progress, cache_bits: int = 16) -> _Plan:
+def _plan(name, device, dtype, quantization, revision, progress, kept: KeptAs = _USUAL) -> _Plan:
     source = sources.resolve(name, weights=False, revision=revision, progress=progress)
     native, device = _native_config(source), check_device(device or best_device())
     precision = _pick_precision(native, dtype, device)
-    need = memory_need(source, precision.dtype, quantization, device, cache_bits)
-    return _Plan(source, native, geometry_of(source).geometry, precision, need)
+    need = memory_need(source, precision.dtype, quantization, device, kept)
+    return _Plan(source, native, geometry_of(source).geometry, precision, need, kept)
 
 
 def memory_need(
-    source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str, cache_bits: int = 16
+    source: Source, dtype: torch.dtype, quantization: Quantization | None, device: str, kept: KeptAs = _USUAL
 ) -> Need:
     """What a model will take, by its configuration alone, and what the device has free, in bytes."""
     architecture = Architecture.from_config(source.config)
     weights = architecture.weights_bytes(dtype, quantization or stored_quantization(source.config))
-    return Need(weights, architecture.cache_bytes_per_token(dtype, cache_bits), free_bytes(device), device)
+    return _with_cache(Need(weights, 0, free_bytes(device), device), architecture, dtype, kept)
+
+
+def _with_cache(need: Need, architecture: Architecture, dtype: torch.dtype, kept: KeptAs) -> Need:
+    per_token = architecture.cache_bytes_per_token(dtype, kept.bits)
+    if not kept.offload:
+        return replace(need, cache_per_token=per_token, host_per_token=0, host_free=0)
+    here = architecture.offloaded_bytes_per_token(dtype, kept.bits)
+    return replace(need, cache_per_token=here, host_per_token=per_token, host_free=free_bytes("cpu"))
 
 
 def _read_heads(config: PreTrainedConfig, source: Source) -> None:
@@ -251,23 +283,43 @@ def _refuse_sparse(geometry: DualChunkGeometry) -> None:
         raise DcaHubError(str(error)) from None
 
 
-def _refuse_too_large(source: Source, need: Need, context: int) -> None:
-    total = need.weights + int(need.weights * _WORKING_SHARE) + context * need.cache_per_token
-    if total <= need.free:
+def _refuse_too_large(plan: _Plan, need: Need, context: int) -> None:
+    """`need` is the plan's, or as it will be when something else is gone."""
+    source = plan.source
+    if _fits(need, context):
         return
-    fits = need.tokens()
     fixes = ["use a smaller model or a machine with more memory"]
     if stored_quantization(source.config) is None:
         fixes = [Fix("use {}", "quantization", "4bit"), *fixes]
+    fixes = [*_kept_otherwise(plan, need, context), *fixes]
+    fits = need.tokens()
     if fits >= _WORTH_LOADING:
         fixes = [Fix(f"{fits:,} tokens would fit, give {{}}", "context", fits)]
+        fixes += _kept_otherwise(plan, need, context)
+    there = f", and {_gb(context * need.host_per_token)} of the host's memory, which has {_gb(need.host_free)} free"
     raise DoesNotFit(
         f"{source.folder.name if source.base is None else source.base} needs {_gb(need.weights)} for its weights and "
         f"{_gb(context * need.cache_per_token)} for {context:,} tokens of cache, and {need.device} has "
-        f"{_gb(need.free)} free",
+        f"{_gb(need.free)} free" + (there if need.host_per_token else ""),
         *fixes,
         tokens=fits if fits >= _WORTH_LOADING else 0,
     )
+
+
+def _fits(need: Need, context: int) -> bool:
+    here = need.weights + int(need.weights * _WORKING_SHARE) + context * need.cache_per_token
+    return here <= need.free and context * need.host_per_token <= need.host_free
+
+
+def _kept_otherwise(plan: _Plan, need: Need, context: int) -> list[Fix]:
+    """The ways to keep the cache that would make it fit."""
+    architecture, kept = Architecture.from_config(plan.source.config), plan.kept
+    ways = []
+    if kept.bits == 16:
+        ways.append((kept._replace(bits=8), Fix("use {}", "cache_bits", 8)))
+    if not kept.offload and is_cuda(need.device):
+        ways.append((kept._replace(offload=True), Fix("use {}", "offload_cache", True)))
+    return [fix for way, fix in ways if _fits(_with_cache(need, architecture, plan.precision.dtype, way), context)]
 
 
 def _gb(count: int) -> str:

@@ -210,6 +210,11 @@ class Architecture:
         row = self.head_dim + 4 if bits == 8 else self.head_dim * dtype_bytes(dtype)
         return 2 * self.full_layers * self.num_key_value_heads * row
 
+    def offloaded_bytes_per_token(self, dtype: object, bits: int = 16) -> int:
+        """As `cache_bytes_per_token`, of what an offloaded cache leaves on the device: two layers, and the sixteenth
+        that a `GrowingLayer` has more."""
+        return -(-self.cache_bytes_per_token(dtype, bits) * 2 * 17 // (16 * max(2, self.full_layers)))
+
     @property
     def operations_per_token(self) -> int:
         """Multiplications and additions that reading a token takes beside attention: by every weight but those of

@@ -87,7 +87,7 @@ class LocalReader:
         self.watch: AttentionWatch | None = None
         self.tokenizer, self.is_chat = loaded.tokenizer, is_chat
         self.pace, self.sparse = loaded.pace, loaded.sparse if dca else None
-        self.cache = PromptCache(self.model, loaded.cache_bits)
+        self.cache = PromptCache(self.model, loaded.cache_bits, loaded.offload_cache)
         self.written: int = 0
         self.ended: Ended = "model"
 

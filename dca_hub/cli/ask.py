@@ -58,6 +58,10 @@ def add(subparsers) -> None:
         "--cache-in-8bit", dest="cache_bits", action="store_const", const=8, default=16,
         help="keep keys and values in 8 bits: about half the memory for a text, at some loss of precision",
     )  # fmt: skip
+    parser.add_argument(
+        "--offload-cache", action="store_true",
+        help="keep keys and values in the host's memory: for a text that a GPU cannot hold; slower",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -96,6 +100,7 @@ def _conversation(args: argparse.Namespace, documents: list):
         revision=args.revision,
         sparse=args.sparse,
         cache_bits=args.cache_bits,
+        offload_cache=args.offload_cache,
         gguf_file=args.gguf_file,
     )
     return Conversation(loaded, documents, **options)

@@ -12,6 +12,7 @@ _OPTIONS = {
     "pull_request": {"create_pr": "--create-pr"},
     "text": {"text": "--text", "haystack": "--haystack"},
     "quantization": {"quantization": "--load-in-{value}"},
+    "cache_bits": {"cache_bits": "--cache-in-{value}bit"},
 }
 
 

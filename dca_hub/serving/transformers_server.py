@@ -114,7 +114,7 @@ class _Reader:
     """Stands for the model where the server calls `generate`: the prompt is read in pieces first."""
 
     def __init__(self, loaded: Loaded, stopping: threading.Event):
-        self.cache, self.stopping = PromptCache(loaded.model, loaded.cache_bits), stopping
+        self.cache, self.stopping = PromptCache(loaded.model, loaded.cache_bits, loaded.offload_cache), stopping
 
     def generate(self, input_ids: torch.Tensor, generation_config, tokenizer=None, streamer=None, **_) -> torch.Tensor:
         """The tokens of prompt and answer, [1, T]."""

@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from dca_hub.compat import with_cache
+from dca_hub.modeling import dual_chunk_cache
 from dca_hub.modeling.dual_chunk_cache import EightBitLayer, GrowingCache, GrowingLayer
 from support.tiny_models import tiny_dca, tokens
 
@@ -72,7 +73,6 @@ def test_copies_do_not_write_into_each_other():
         lambda layer: layer.batch_repeat_interleave(1),
         lambda layer: layer.batch_select_indices(torch.tensor([0])),
         lambda layer: layer.reset(),
-        lambda layer: layer.offload(),
     ],
 )
 def test_goes_on_after_a_change(change):
@@ -88,6 +88,63 @@ def test_gradients_flow_as_through_a_dynamic_cache():
     layer.update(first, first)
     keys, _ = layer.update(torch.randn(1, 2, 1, 4, requires_grad=True), torch.randn(1, 2, 1, 4))
     assert torch.equal(torch.autograd.grad(keys.sum(), first)[0], torch.ones_like(first))
+
+
+def away(layer):
+    layer.offload()
+    return layer
+
+
+@pytest.mark.parametrize("kind", [GrowingLayer, EightBitLayer])
+@pytest.mark.parametrize("here", [True, False], ids=["brought back", "away"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.reorder_cache(torch.tensor([0])),
+        lambda layer: layer.crop(-10),
+        lambda layer: layer.batch_repeat_interleave(2),
+        lambda layer: layer.reset(),
+        lambda layer: None,
+    ],
+    ids=["reorder", "crop", "repeat", "reset", "nothing"],
+)
+def test_a_layer_comes_back_from_the_host_as_it_went(kind, here, change):
+    mine, wanted = away(filled(kind(), 30)), filled(kind(), 30)
+    if here:
+        mine.prefetch()
+    for layer in (mine, wanted):
+        change(layer)
+    for length in (4, 1, 300):
+        batch = 1 if wanted.keys is None else wanted.keys.shape[0]
+        new = torch.randn(2, batch, 2, length, 4)
+        for found, true in zip(mine.update(*new), wanted.update(*new)):
+            assert torch.equal(found, true)
+        assert_same(away(mine), wanted)
+
+
+def test_only_what_is_new_goes_to_the_host(monkeypatch):
+    copied, copy_rows = [], dual_chunk_cache._copy_rows
+    monkeypatch.setattr(
+        dual_chunk_cache, "_copy_rows", lambda to, x, a, b: copied.append((a, b)) or copy_rows(to, x, a, b)
+    )
+    layer = away(filled(GrowingLayer(), 30))
+    for length in (5, 1):
+        away(filled(layer, length))
+    assert copied[::2] == [(0, 30), (0, 30), (30, 35), (0, 35), (35, 36)], "out, back, out, back, out"
+    layer.crop(-10)
+    copied.clear()
+    away(filled(layer, 3))
+    assert copied[::2] == [(0, 26), (26, 29)]
+
+
+def test_copies_of_a_layer_on_the_host_do_not_write_into_each_other():
+    layer = away(filled(GrowingLayer(), 30))
+    other, before = copy.copy(layer), layer.keys.clone()
+    for one, seed in ((layer, 1), (other, 2)):
+        away(filled(one, 5, seed=seed))
+    for one, seed in ((layer, 1), (other, 2)):
+        assert torch.equal(one.keys[..., :30, :], before)
+        assert torch.equal(one.keys[..., 30:, :], plain(5, seed=seed).keys)
 
 
 @torch.no_grad()
