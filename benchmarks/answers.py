@@ -1,11 +1,11 @@
 """Whether the answers of a real model are cited with the pages that they come from.
 
 `python benchmarks/answers.py ask MODEL FOLDER` asks the questions of benchmarks/answers/questions.jsonl about the PDFs
-in FOLDER, each about the pages named there, as `dca-hub ask` does, and writes answers.jsonl beside them. Whether an
-answer is right is then marked in that file by hand: "right": true or false.
+in FOLDER, each about the three or four pages of its document that hold all answers, as `dca-hub ask` does, and writes
+answers.jsonl beside them. Whether an answer is right is then marked in that file by hand: "right": true or false.
 
 `python benchmarks/answers.py score FOLDER` cites those answers again and reports precision and recall, against the
-three or four pages of each document that hold all answers, and against the whole document. A citation is right when it
+three or four pages, and against the whole document. A citation is right when it
 supports the answer and names one of the question's pages. Precision: right ones among all citations. Recall: answers
 that have a right one. The same is reported of right answers in other words than the document's, which were written by
 hand for every question.
@@ -56,14 +56,15 @@ def ask(model: str, folder: Path) -> None:
     loaded = load(model)
     asked = [row for row in rows(QUESTIONS) if (row["file"], row["question"]) not in known]
     with ANSWERS.open("a", encoding="utf-8") as out:
-        for (file, pages), group in groupby(asked, key=lambda row: (row["file"], row["read"])):
-            conversation = Conversation(loaded, [read_document(folder / file, pages=pages)])
+        for file, group in groupby(asked, key=lambda row: row["file"]):
+            conversation = Conversation(loaded, [read_document(folder / file, pages=_SECTIONS[file])])
             for row in group:
                 *_, answered = conversation.ask(row["question"], Sampling(_LONGEST, 0.0))
                 assert isinstance(answered, Answered)
                 conversation.clear()
-                row |= {"answer": answered.text, "right": None}
-                print(json.dumps(row, ensure_ascii=False), file=out, flush=True)
+                told = {"file": file, "question": row["question"], "expected": row["expected"], "pages": row["pages"]}
+                told |= {"model": Path(model).name, "answer": answered.text, "right": None}
+                print(json.dumps(told, ensure_ascii=False), file=out, flush=True)
 
 
 def score(folder: Path, every: bool) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from dca_hub import DcaHubError, catalogue, loading
 from dca_hub.loading import load
-from dca_hub.memory import stored_quantization
+from dca_hub.memory import Architecture, stored_quantization
 from dca_hub.packaging import package
 from support.tiny_checkpoints import write_checkpoint
 
@@ -146,6 +146,39 @@ def test_what_cannot_fit_is_refused_before_it_is_loaded(source, monkeypatch):
     monkeypatch.setattr(loading, "free_bytes", lambda device: 1000)
     with pytest.raises(DcaHubError, match="use quantization='4bit'"):
         load(str(source))
+
+
+def test_a_cache_that_does_not_fit_is_told_how_it_would(source, monkeypatch):
+    sizes = Architecture.from_config(json.loads((source / "config.json").read_text()))
+    weights, per_token = sizes.weights_bytes("float32"), sizes.cache_bytes_per_token("float32")
+    free = {"cpu": 10**12, "cuda": int(weights * 1.2) + 100_000 * per_token}
+    monkeypatch.setattr(loading, "free_bytes", free.get)
+    monkeypatch.setattr(loading, "check_device", lambda device: device)
+    monkeypatch.setattr(loading, "load_base", lambda *args: pytest.fail("it was loaded"))
+
+    def refusal(context, **options) -> str:
+        with pytest.raises(DcaHubError) as caught:
+            load(str(source), device="cuda", dtype="float32", context=context, **options)
+        return str(caught.value)
+
+    assert "cache_bits=8" in refusal(150_000) and "offload_cache" not in refusal(150_000), "two of two layers stay"
+    assert "cache_bits=8" not in refusal(10**7)
+    monkeypatch.setattr(Architecture, "offloaded_bytes_per_token", lambda *args: per_token // 16)
+    assert "offload_cache=True" in refusal(1_000_000)
+    free["cpu"] = 10 * per_token
+    assert "offload_cache" not in refusal(1_000_000)
+    assert "of the host's memory, which has 0.0 GB free" in refusal(1_000_000, offload_cache=True)
+
+
+def test_two_layers_of_an_offloaded_cache_stay_on_the_device():
+    sizes = catalogue.find("qwen2.5-7b-instruct").architecture
+    whole = sizes.cache_bytes_per_token("bfloat16")
+    assert sizes.offloaded_bytes_per_token("bfloat16") == -(-whole * 2 * 17 // (16 * 28))
+
+
+def test_a_cache_is_offloaded_from_a_gpu_only(source):
+    with pytest.raises(DcaHubError, match="cpu is none: leave offload_cache out"):
+        load(str(source), device="cpu", offload_cache=True)
 
 
 def test_no_tokenizer_is_said(tmp_path):
