@@ -1,8 +1,10 @@
-"""The throughput of vLLM's whole engine on a GPU, a plain model against the same with Dual Chunk Attention.
+"""The throughput of vLLM's whole engine, a plain model against the same with Dual Chunk Attention, in turns.
 
-`python benchmarks/vllm_throughput.py` in an environment with vLLM for CUDA. The model has the shapes of Llama 3 8B, its
-weights are random (vLLM's `load_format="dummy"`), and the plain one is taken beyond the length it could read: what is
-compared is speed. Each engine runs in a process of its own; the first round of each case only warms up.
+`python benchmarks/vllm_throughput.py` in an environment with vLLM for CUDA, `--cpu` in one with its CPU build. The
+model has the shapes of Llama 3 8B, on a CPU those of SmolLM2-135M; its weights are random (vLLM's
+`load_format="dummy"`), and the plain one is taken beyond the length it could read: what is compared is speed. Each
+engine runs in a process of its own, `--rounds` times; the first request of each case only warms up, and of the rounds
+the fastest counts.
 """
 
 import argparse
@@ -11,62 +13,92 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+from attention import processor
 
 MODEL = Path(__file__).resolve().parent.parent / "dca_hub" / "demo" / "model"
-SHAPE = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "vocab_size": 32000,
+SHAPES = {
+    "cuda": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 32000,
+    },
+    "cpu": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "head_dim": 64,
+        "vocab_size": 49152,
+    },
 }
 DCA = {"chunk_size": 6144, "local_size": 1024, "original_max_position_embeddings": 8192}
 # Requests at once, tokens of each prompt, tokens written.
-CASES = ((1, 32768, 128), (8, 32768, 128), (1, 130000, 128), (32, 1024, 128))
+CASES = {
+    "cuda": ((1, 32768, 128), (8, 32768, 128), (1, 130000, 128), (32, 1024, 128)),
+    "cpu": ((1, 2048, 48), (1, 8192, 48), (4, 8192, 48)),
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, default=32)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpu", action="store_true", help="vLLM's CPU build and a model that it can read")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--layers", type=int, help="of the model (default: the shape's own)")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--eager", action="store_true", help="without compilation and CUDA graphs")
     parser.add_argument("--run", choices=("plain", "DCA"), help="one engine, in this process; prints its numbers")
     args = parser.parse_args()
     if args.run:
-        run(args.run == "DCA", args.layers, args.eager)
+        run(args)
         return
-    numbers = {}
-    for which in ("plain", "DCA"):
-        command = [sys.executable, __file__, "--run", which, "--layers", str(args.layers)]
-        command += ["--eager"] if args.eager else []
-        finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        numbers[which] = json.loads(finished.stdout.splitlines()[-1])
+    found = {"plain": [], "DCA": []}
+    for _ in range(args.rounds):
+        for which, rounds in found.items():
+            command = [sys.executable, __file__, *sys.argv[1:], "--run", which]
+            finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            rounds.append(json.loads(finished.stdout.splitlines()[-1]))
+    best = {which: [tuple(map(max, zip(*case))) for case in zip(*rounds)] for which, rounds in found.items()}
+    print(f"{processor('cpu' if args.cpu else 'cuda')}, {args.dtype}")
     print(f"{'requests':>8} {'prompt':>8} {'written':>8} {'':>9} {'plain':>10} {'DCA':>10} {'DCA/plain':>10}")
-    for (requests, prompt, written), plain, dca in zip(CASES, numbers["plain"], numbers["DCA"]):
+    for (requests, prompt, written), plain, dca in zip(_of(args, CASES), best["plain"], best["DCA"]):
         for name, a, b in zip(("prefill/s", "written/s"), plain, dca):
-            print(f"{requests:8} {prompt:8} {written:8} {name:>9} {a:10,.0f} {b:10,.0f} {b / a:10.3f}")
+            print(f"{requests:8} {prompt:8} {written:8} {name:>9} {a:10,.1f} {b:10,.1f} {b / a:10.3f}")
 
 
-def run(dca: bool, layers: int, eager: bool) -> None:
+def _of(args: argparse.Namespace, table: dict[str, Any]) -> Any:
+    return table["cpu" if args.cpu else "cuda"]
+
+
+def run(args: argparse.Namespace) -> None:
     from vllm import LLM, SamplingParams
 
-    longest = max(prompt + written for _, prompt, written in CASES)
-    changes = {**SHAPE, "num_hidden_layers": layers, "max_position_embeddings": longest}
-    if dca:
+    cases = _of(args, CASES)
+    longest = max(prompt + written for _, prompt, written in cases)
+    changes = {**_of(args, SHAPES), "max_position_embeddings": longest}
+    if args.layers:
+        changes["num_hidden_layers"] = args.layers
+    if args.run == "DCA":
         changes["dual_chunk_attention_config"] = DCA
     llm = LLM(
         model=str(MODEL),
         load_format="dummy",
         hf_overrides=changes,
-        dtype="bfloat16",
+        dtype=args.dtype,
         skip_tokenizer_init=True,
         block_size=128,
         max_model_len=longest,
         max_num_batched_tokens=8192,
-        max_num_seqs=32,
+        max_num_seqs=max(requests for requests, _, _ in cases),
         enable_prefix_caching=False,
-        enforce_eager=eager,
-        compilation_config={"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32]},
+        enforce_eager=args.eager,
+        compilation_config={} if args.cpu else {"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32]},
     )
 
     def seconds(requests: int, prompt: int, written: int) -> float:
@@ -77,12 +109,12 @@ def run(dca: bool, layers: int, eager: bool) -> None:
         return time.perf_counter() - started
 
     numbers = []
-    for requests, prompt, written in CASES:
+    for requests, prompt, written in cases:
         seconds(requests, min(prompt, 9000), 4)
         prefill = seconds(requests, prompt, 1)
         whole = seconds(requests, prompt, written)
         numbers.append((requests * prompt / prefill, requests * (written - 1) / max(whole - prefill, 1e-9)))
-        print(f"{'DCA' if dca else 'plain'} {requests} x {prompt}: {numbers[-1]}", file=sys.stderr, flush=True)
+        print(f"{args.run} {requests} x {prompt}: {numbers[-1]}", file=sys.stderr, flush=True)
     print(json.dumps(numbers))
 
 
