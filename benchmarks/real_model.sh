@@ -68,19 +68,20 @@ if wanted perplexity; then
     dca perplexity "$out/tuned" --text "$unseen" --lengths $lengths --windows $windows --plain \
         ${compare[@]+"${compare[@]}"} --out "$out/perplexity-tuned.jsonl"
 fi
-if [ -z "$short" ] && wanted needle; then
-    dca needle "$out/tuned" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" $style --plain \
-        ${scaled[@]+"${scaled[@]}"} --out "$out/needle-tuned.jsonl"
-fi
 if wanted paper; then
     "$python" benchmarks/side_by_side.py "$out/tuned" "$paper" "$out/paper" --tokens $answers \
         ${pages:+--pages "$pages"} "What is this document about?" "What is /srv for?" \
         "Which directory holds essential user command binaries?"
 fi
-if [ -z "$short" ] && wanted passkey; then
-    dca passkey "$out/tuned" --lengths $needles --depths $depths --trials $trials $style --plain \
-        --out "$out/passkey-tuned.jsonl"
-fi
+# Keys with the sizes of the authors' rule, which finds more of them: what is best for perplexity is not for keys.
+for part in needle passkey; do
+    if [ -z "$short" ] && wanted $part; then
+        asked=(--lengths $needles --depths $depths --trials $trials $style)
+        [ $part = passkey ] || asked+=(--haystack "$unseen")
+        dca $part "$model" "${asked[@]}" --plain "${scaled[@]}" --out "$out/$part.jsonl"
+        dca $part "$out/tuned" "${asked[@]}" --out "$out/$part-tuned.jsonl"
+    fi
+done
 
 # What the choice of sizes is worth: the authors' rule, and with temperatures.
 if [ -z "$short" ] && wanted perplexity; then
@@ -91,10 +92,6 @@ if [ -z "$short" ] && wanted perplexity; then
         dca perplexity "$out/warm-$temperature" --text "$unseen" --lengths $lengths --windows $windows \
             --out "$out/perplexity-$temperature.jsonl"
     done
-fi
-if [ -z "$short" ] && wanted needle; then
-    dca needle "$model" --lengths $needles --depths $depths --trials $trials --haystack "$unseen" $style \
-        --out "$out/needle.jsonl"
 fi
 
 if [ -z "$short" ] && wanted ruler; then

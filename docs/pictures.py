@@ -1,8 +1,12 @@
-"""Makes the pictures of the README from a running Space, with the demo model: `python docs/pictures.py`.
+"""Makes the pictures of the README from a running Space.
+
+    python docs/pictures.py                                             needle.png and explain.png, of the demo model
+    python docs/pictures.py --chat MODEL FILE.pdf QUESTION QUESTION     chat.png
 
 Needs playwright and chromium, as the browser tests do.
 """
 
+import argparse
 import io
 import shutil
 import sys
@@ -13,15 +17,15 @@ from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).resolve().parent
 _LARGEST = 240_000  # bytes
-_LONGEST = 240_000  # milliseconds that a step may take
+_LONGEST = 3_600_000  # milliseconds that a step may take
 
 
-def chat(page: Page) -> None:
-    """A question about the example, and the page that the answer rests on."""
-    page.locator("#example").click()
+def chat(page: Page, pdf: str, questions: list[str]) -> None:
+    """Questions about a document, and the page that the last answer rests on."""
+    page.locator("#upload input[type=file]").set_input_files(pdf)
     page.locator("#meter .dh-meter").wait_for()
-    for turn in range(2):
-        page.locator("#question textarea").fill("What is the pass key?")
+    for turn, question in enumerate(questions):
+        page.locator("#question textarea").fill(question)
         page.locator("#ask").click()
         page.locator("#past .dh-turn").nth(turn).wait_for()
         page.locator("#ask").wait_for()
@@ -62,11 +66,14 @@ def _save(page: Page, name: str, **options) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chat", nargs="+", metavar="MODEL FILE QUESTION", help="a chat about a PDF, with that model")
+    args = parser.parse_args()
     sys.path.insert(0, str(HERE.parent))
     from dca_hub.space.build import build, serve
     from dca_hub.space.settings import Settings
 
-    blocks, context = build(Settings(port=7900))
+    blocks, context = build(Settings(port=7900, **({"model": args.chat[0]} if args.chat else {})))
     address = serve(blocks, context, wait=False)
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with sync_playwright() as started:
@@ -74,8 +81,11 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1366, "height": 860}, color_scheme="light")
         page.set_default_timeout(_LONGEST)
         page.goto(address)
-        for picture in (chat, needle, explain):
-            picture(page)
+        if args.chat:
+            chat(page, args.chat[1], args.chat[2:])
+        else:
+            needle(page)
+            explain(page)
         browser.close()
     blocks.close()
     context.close()

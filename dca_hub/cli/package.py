@@ -29,8 +29,8 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--tune",
         metavar="TEXT",
-        help="choose C, w and the temperature by the perplexity of this text: a file or folder of books, not the ones "
-        "that results are reported on",
+        help="choose C, w and the temperature by the perplexity of this text, though other sizes may find more pass "
+        "keys: a file or folder of books, not the ones that results are reported on",
     )
     parser.add_argument(
         "--tune-times",
