@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dca_hub import DcaHubError
 from dca_hub.manifest import digest
@@ -86,6 +87,21 @@ def test_a_right_package_passes_in_its_own_precision(coarse):
     noise = float(re.search(r"the plain base from itself: ([\d.e+-]+)", found[Check.DEFINITION].detail).group(1))
     assert noise > 3e-2
     assert "first 2 layers in float32" in found[Check.DECODES].detail
+
+
+def test_a_right_package_with_large_keys_passes_in_float32(tmp_path):
+    """As the biases of Qwen2.5's keys make them: float32 rounds there by more than the usual bound."""
+    source = write_checkpoint(tmp_path / "source", "qwen2")
+    weights = load_file(source / "model.safetensors")
+    for name, bias in weights.items():
+        if name.endswith(("k_proj.bias", "q_proj.bias")):
+            slowest = bias.view(-1, 16)[:, 7]  # of the rotation's pairs: it hardly tells positions apart
+            slowest.fill_(4000.0 if "k_proj" in name else 10.0)
+    save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+    folder = package(str(source), tmp_path / "large", pretraining_length=32, chunk_size=24, local_size=8).folder
+    found = {finding.check: finding for finding in verify(folder)}
+    assert {finding.outcome for finding in found.values()} == {Outcome.PASSED}, found
+    assert "the plain base from itself" in found[Check.DEFINITION].detail, "the usual bound would have done"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "modeling_dca_qwen2.py", "tokenizer.json"])
