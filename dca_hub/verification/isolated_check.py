@@ -71,7 +71,7 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Reference:
-    """The plain base model's logits: over the first chunk, and with attention from the definition over a longer text."""
+    """The plain base model's logits: over the first chunk, and, by the definition of attention, over a longer text."""
 
     near: torch.Tensor
     defined: torch.Tensor
