@@ -63,7 +63,8 @@ def main() -> None:
         for which, rounds in found.items():
             command = [sys.executable, __file__, *sys.argv[1:], "--run", which]
             finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            rounds.append(json.loads(finished.stdout.splitlines()[-1]))
+            # vLLM writes there, too.
+            rounds.append(json.loads(next(line for line in finished.stdout.splitlines() if line.startswith("[["))))
     best = {which: [tuple(map(max, zip(*case))) for case in zip(*rounds)] for which, rounds in found.items()}
     print(f"{processor('cpu' if args.cpu else 'cuda')}, {args.dtype}")
     print(f"{'requests':>8} {'prompt':>8} {'written':>8} {'':>9} {'plain':>10} {'DCA':>10} {'DCA/plain':>10}")
