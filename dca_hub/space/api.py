@@ -44,11 +44,12 @@ def build(context: Context) -> None:
         trials = gr.Number(1, label="trials", precision=0)
         haystack = gr.Radio(["prose", "grass"], value="prose", label="haystack")
         compared = gr.Radio(list(SIDES), value="both", label="attention")
+        sparse = gr.Checkbox(False, label="sparse")
         result, button = _json("result"), gr.Button()
     queued = {"concurrency_id": "api", "concurrency_limit": context.settings.queue}
     for function, inputs, how in (
-        (functions.ask, [pdf, question, attention, pages, password, tokens], queued),
-        (functions.needle, [lengths, depths, trials, haystack, compared], queued),
+        (functions.ask, [pdf, question, attention, pages, password, tokens, sparse], queued),
+        (functions.needle, [lengths, depths, trials, haystack, compared, sparse], queued),
         (functions.inspect_pdf, [pdf, pages, password], queued),
         (functions.models, [], {"queue": False}),
     ):
@@ -66,6 +67,8 @@ def _describe(function: Callable, inputs: Sequence[gr.components.Component]) -> 
         if isinstance(component, gr.Textbox):  # whose example would be Hello!!, also for pages and password
             example = "What is the pass key?" if component.value is None else component.value
             component.example_payload = lambda example=example: example
+        elif isinstance(component, gr.Checkbox):  # whose example would be True, which few machines can serve
+            component.example_payload = lambda example=component.value: example
 
 
 class _Functions:
@@ -83,6 +86,7 @@ class _Functions:
         pages: str = "",
         password: str = "",
         max_new_tokens: int = 128,
+        sparse: bool = False,
         request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Answer a question about a PDF, and name the pages that the answer rests on.
@@ -94,16 +98,21 @@ class _Functions:
             pages: Only these pages, such as "3-7,9"; empty for all.
             password: The password of an encrypted PDF; empty for none.
             max_new_tokens: The longest answer, in tokens.
+            sparse: True reads texts of 32k tokens or more with block-sparse attention, an approximation; needs a GPU.
 
         Returns:
             The question and, for each attention, the answer's text, citations (document, page, quote, score), looks
-            (for each page, the share of the model's attention while it wrote; with "dca" alone) and timings; while the
-            answer is written, what there is of it.
+            (for each page, the share of the model's attention while it wrote; with "dca" alone), whether the PDF was
+            read sparsely, and timings; while the answer is written, what there is of it.
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
         tokens = run_bounds.whole(max_new_tokens, "max_new_tokens", 1, self.context.settings.max_answer)
+        self.check_sparse(sparse, attention)
         with self.session() as session:
             yield from self.read(session, pdf, pages, password)
+            session.sparse = sparse
+            if sparse:  # a visitor of the page has no choice there, and is told why
+                self.context.host.refuse_sparse(session.document_tokens)
             turn = begin_turn(session, question or "", attention)
             for _ in self.context.answers.ask(session, turn, Sampling(tokens)):
                 yield turn_as_json(turn)
@@ -118,6 +127,7 @@ class _Functions:
         trials: int = 1,
         haystack: str = "prose",
         attention: str = "both",
+        sparse: bool = False,
         request: gr.Request | None = None,
     ) -> Iterator[dict]:
         """Test how far the loaded model's memory reaches: hide a number in a long text and ask for it.
@@ -128,21 +138,26 @@ class _Functions:
             trials: How many prompts for each length and depth.
             haystack: "prose" (a novel) or "grass" (a sentence over and over).
             attention: "dca", "plain" or "both".
+            sparse: True reads prompts of 32k tokens or more with block-sparse attention, an approximation; needs a GPU.
 
         Returns:
-            The model's name, its trained length, and for each attention the trials with length, depth, expected key,
-            answer and whether it was found; while the test runs, those that are finished.
+            The model's name, its trained length, whether long prompts are read sparsely, and for each attention the
+            trials with length, depth, expected key, answer and whether it was found; while the test runs, those that
+            are finished.
         """
         self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
         self.check(haystack in ("prose", "grass"), 'haystack is "prose" or "grass".')
         host, settings, sides = self.context.host, self.context.settings, SIDES[attention]
         grid = run_bounds.grid_of(run_bounds.lengths_of(lengths), depths, trials, haystack, len(sides), host, settings)
+        self.check_sparse(sparse, attention)
+        if sparse:
+            host.refuse_sparse(max(grid.lengths))
         loaded, found = host.loaded, {side: [] for side in sides}
 
         def work(tell: Callable[[Any], None]) -> None:
             with host.reserve(max(grid.lengths)):  # others use the model between two pieces of a prompt
                 for side in sides:
-                    model = loaded.model if side == "dca" else loaded.base
+                    model = host.reading(sparse).model if side == "dca" else loaded.base
                     trials = needles.run(
                         model, loaded.tokenizer, grid, name=loaded.name, dca=side == "dca",
                         progress=lambda done, total: tell(None),
@@ -154,8 +169,8 @@ class _Functions:
         with self.session() as session:
             job = session.job = self.context.lane.submit(work, Rank.LAB, most=settings.job_seconds)
             for _ in job.events():  # also while nothing is new: a caller who has left is noticed where this yields
-                yield _needle_json(loaded, found)
-        yield _needle_json(loaded, found)
+                yield _needle_json(loaded, sparse, found)
+        yield _needle_json(loaded, sparse, found)
 
     def _inspect_pdf(
         self, pdf: str, pages: str = "", password: str = "", request: gr.Request | None = None
@@ -201,6 +216,13 @@ class _Functions:
     def check(self, holds: bool, problem: str) -> None:
         if not holds:
             raise DcaHubError(problem)
+
+    def check_sparse(self, sparse: object, attention: str) -> None:
+        self.check(isinstance(sparse, bool), "sparse must be true or false.")
+        self.check(
+            not sparse or "dca" in SIDES[attention],
+            'Sparse reading is for Dual Chunk Attention: leave sparse out, or choose "dca" or "both".',
+        )
 
     def session(self) -> "_Temporary":
         return _Temporary(self.context)
@@ -267,10 +289,11 @@ def _json(label: str) -> gr.JSON:
     return made
 
 
-def _needle_json(loaded, found: dict[str, list]) -> dict:
+def _needle_json(loaded, sparse: bool, found: dict[str, list]) -> dict:
     return {
         "model": loaded.name,
         "trained": loaded.trained,
+        "sparse": sparse,
         "results": {
             side: [
                 {"length": r.length, "depth": r.depth, "trial": r.trial, "expected": r.key, "answer": r.answer,

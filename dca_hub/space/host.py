@@ -129,15 +129,24 @@ class Host:
         """A conversation with the model, wherever it runs; takes what `Conversation` takes."""
         if isinstance(self.loaded, Served):
             return client.converse(self.loaded, documents, watched=True, **options)
+        return Conversation(self.reading(sparse), documents, watched=True, **options)
+
+    def reading(self, sparse: bool) -> Loaded:
+        """The loaded model as it reads: exactly or sparsely. The two share their weights."""
         if sparse and self._sparse is None:
             self._sparse = self.loaded.with_sparse(True)
-        return Conversation(self._sparse if sparse else self.loaded, documents, watched=True, **options)
+        return self._sparse if sparse else self.loaded
 
     def why_not_sparse(self, tokens: int) -> str | None:
         """Why a visitor cannot choose to have so many tokens read sparsely, in words that follow "sparse reading"."""
         if isinstance(self.loaded, Served):
             return "is chosen where the model is served"
         return self.loaded.why_not_sparse(tokens)
+
+    def refuse_sparse(self, tokens: int) -> None:
+        """Raises DcaHubError where so many tokens cannot be read sparsely."""
+        if why := self.why_not_sparse(tokens):
+            raise DcaHubError(f"Sparse reading {why}: leave sparse out.")
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:

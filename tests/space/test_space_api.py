@@ -5,6 +5,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 
 import psutil
 import pytest
@@ -12,7 +13,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pypdf import PdfReader
 
+from dca_hub.evaluation import needle
+from dca_hub.modeling.dual_chunk_config import sparse_from_config
 from dca_hub.space.api import _Functions
+from support.offering import offer_sparse
 
 KEY = "48213"
 
@@ -27,7 +31,7 @@ def test_the_four_functions_are_public_and_described(client):
     assert sorted(endpoints["named_endpoints"]) == ["/ask", "/inspect_pdf", "/models", "/needle"]
     assert not endpoints["unnamed_endpoints"]
     names = [p["parameter_name"] for p in endpoints["named_endpoints"]["/ask"]["parameters"]]
-    assert names == ["pdf", "question", "attention", "pages", "password", "max_new_tokens"]
+    assert names == ["pdf", "question", "attention", "pages", "password", "max_new_tokens", "sparse"]
 
 
 def test_what_is_left_out_is_what_the_functions_say(client):
@@ -49,6 +53,7 @@ def test_the_descriptions_make_tools_that_can_be_understood(space):
     assert words["pages"] == 'Only these pages, such as "3-7,9"; empty for all.' and "many times longer" in words["pdf"]
     examples = {p["parameter_name"]: p["example_input"] for p in told["/ask"]["parameters"]}
     assert (examples["question"], examples["pages"], examples["password"]) == ("What is the pass key?", "", "")
+    assert examples["sparse"] is False and "needs a GPU" in words["sparse"]
     assert examples["pdf"]["path"] == "document.pdf" and "an upload or a data URL" in words["pdf"]
     assert all(p["python_type"]["description"] for named in told.values() for p in named["parameters"])
 
@@ -133,6 +138,49 @@ def test_absurd_numbers_are_refused_before_anything_is_built_from_them(client, l
         client.predict(lengths, depths, trials, api_name="/needle")
     assert time.monotonic() - begun < 10  # 28 s and 1.2 GB where depths were built first
     assert psutil.Process().memory_info().rss - before < 200e6
+
+
+def test_ask_reads_sparsely_where_that_is_a_choice(client, pdfs, monkeypatch):
+    offer_sparse(monkeypatch, 2000)
+    example = handle_file(str(pdfs["example"]))
+    for sparse in (False, True):
+        result = client.predict(example, "What is the pass key?", "both", "12-17", sparse=sparse, api_name="/ask")
+        assert {side: answer["sparse"] for side, answer in result["answers"].items()} == {"dca": sparse, "plain": False}
+
+
+def test_needle_reads_sparsely_where_that_is_a_choice(client, space, monkeypatch):
+    offer_sparse(monkeypatch, 2000)
+    asked, run = [], needle.run
+    monkeypatch.setattr(needle, "run", lambda model, *args, **how: asked.append(model) or run(model, *args, **how))
+    for sparse in (False, True):
+        result = client.predict("256,2048", 1, 1, "prose", "both", sparse, api_name="/needle")
+        assert result["sparse"] is sparse and [len(trials) for trials in result["results"].values()] == [2, 2]
+    assert [bool(sparse_from_config(model.config)) for model in asked] == [False, False, True, False]
+    assert asked[1] is asked[3] is space.context.host.loaded.base
+
+
+def test_sparse_reading_that_cannot_be_is_refused_with_the_reason(client, pdfs, monkeypatch):
+    short, example = (handle_file(str(pdfs[name])) for name in ("short", "example"))
+    ask = partial(client.predict, short, "What?", api_name="/ask")
+    refused = "Sparse reading is for texts of 32,768 tokens and more: leave sparse out."
+    with pytest.raises(AppError, match=refused):
+        ask(sparse=True)
+    with pytest.raises(AppError, match=refused):
+        client.predict("512", 1, 1, sparse=True, api_name="/needle")
+    plain = 'Sparse reading is for Dual Chunk Attention: leave sparse out, or choose "dca" or "both".'
+    with pytest.raises(AppError, match=plain):
+        ask("plain", sparse=True)
+    with pytest.raises(AppError, match=plain):
+        client.predict("512", 1, 1, "prose", "plain", True, api_name="/needle")
+    with pytest.raises(AppError, match="sparse must be true or false"):
+        ask(sparse="no")
+    offer_sparse(monkeypatch, 2000)
+    monkeypatch.setattr("dca_hub.loading.without_triton", lambda device: "there is none")
+    without = "Sparse reading needs a GPU with Triton: leave sparse out."
+    with pytest.raises(AppError, match=without):
+        client.predict(example, "What?", "dca", "12-17", sparse=True, api_name="/ask")
+    with pytest.raises(AppError, match=without):
+        client.predict("256,2048", 1, 1, sparse=True, api_name="/needle")
 
 
 def test_too_long_for_memory_is_refused_before_reading(client, pdfs, space, monkeypatch):

@@ -13,6 +13,8 @@ pytest.importorskip("mcp", reason="needs mcp: pip install 'gradio[mcp]'")
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 
+from support.offering import offer_sparse
+
 KEY = "48213"
 
 
@@ -52,6 +54,9 @@ def test_the_tools_are_the_four_functions_with_their_descriptions(tools):
     assert set(listed) == {"ask", "needle", "inspect_pdf", "models"}
     assert "Answer a question about a PDF" in listed["ask"].description
     assert {"pdf", "question", "attention", "pages", "password"} <= set(listed["ask"].inputSchema["properties"])
+    for name in ("ask", "needle"):
+        sparse = listed[name].inputSchema["properties"]["sparse"]
+        assert sparse["type"] == "boolean" and "an approximation" in sparse["description"]
 
 
 def test_models_and_needle_answer(tools):
@@ -66,6 +71,17 @@ def test_a_pdf_is_read_and_asked(tools, pdfs):
     assert not failed and json.loads(said)["page_count"] == 3
     failed, said = tools("ask", pdf=_inline(pdfs["short"]), question="What is the pass key?")
     assert not failed and KEY in said
+
+
+def test_a_tool_reads_sparsely_or_says_why_not(tools, pdfs, monkeypatch):
+    question = {"pdf": _inline(pdfs["example"]), "question": "What is the pass key?", "pages": "12-17", "sparse": True}
+    failed, said = tools("ask", **question)
+    assert failed and "Sparse reading is for texts of 32,768 tokens and more: leave sparse out." in said
+    offer_sparse(monkeypatch, 2000)
+    failed, said = tools("ask", **question)
+    assert not failed and json.loads(said)["answers"]["dca"]["sparse"]
+    failed, said = tools("needle", lengths="2048", depths=1, trials=1, attention="dca", sparse=True)
+    assert not failed and json.loads(said)["sparse"]
 
 
 def test_failures_are_one_sentence(tools, pdfs):
