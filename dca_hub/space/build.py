@@ -1,5 +1,6 @@
 """The whole interface, and how it is served."""
 
+import functools
 import socket
 
 import gradio as gr
@@ -22,7 +23,7 @@ _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never sa
 _UPLOADS_SWEPT = 30  # seconds
 _LOOK_SECONDS = 5  # from one look at whether the model has changed to the next
 # A reload, or the way back, is the same visitor: the tab remembers which session it had, and says how it came.
-_KNOWN_TOKEN = "() => [window.dcaToken?.() ?? '']"
+_KNOWN_TOKEN = "(token, made_for) => [window.dcaToken?.() ?? '', made_for]"
 _THREADS_BESIDE = 40  # for what answers at once, beside those who listen to a run
 _MARK = Markup(
     '<svg viewBox="0 0 24 24" width="26" height="26" aria-hidden="true">'
@@ -54,12 +55,16 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
                 loaded, models = model.build(context)
         api.build(context)
         token = gr.Textbox(elem_id="token", elem_classes="dh-pressed", label="Session", container=False)
-        page = _Page(context, header, chatting, lab, explained, models)
+        made_for = gr.Number(
+            context.host.generation, precision=0, elem_classes="dh-pressed", label="Model", container=False
+        )
+        page = _Page(context, header, chatting, lab, explained, models, made_for)
         for event in filter(None, (loaded, models.got)):
             event.then(page.follow, None, page.outputs, **AT_ONCE, **PRIVATE)
-        blocks.load(page.open, token, [token, *page.outputs], js=_KNOWN_TOKEN, **AT_ONCE, **PRIVATE)
+        blocks.load(page.open, [token, made_for], [token, *page.outputs], js=_KNOWN_TOKEN, **AT_ONCE, **PRIVATE)
         gr.Timer(_LOOK_SECONDS).tick(page.look, None, page.outputs, **AT_ONCE, **PRIVATE)
         blocks.unload(_leave(context))
+        context.host.after_change = functools.partial(page.renew, blocks)
     blocks.queue(max_size=settings.queue, default_concurrency_limit=8, api_open=False)
     return blocks, context
 
@@ -91,26 +96,39 @@ def serve(blocks: gr.Blocks, context: Context, *, wait: bool = True, port: int |
 
 
 class _Page:
-    """What every open page shows of the model, which changes for all of them."""
+    """What every open page shows of the model, which changes for all of them. made_for: holds the generation of the
+    model that a page was made for."""
 
     def __init__(
         self, context: Context, header, chatting: chat.Chat, lab: needle_lab.Lab, explained: explain.Parts,
-        models: model.Parts,
+        models: model.Parts, made_for: gr.Number,
     ):  # fmt: skip
         self.context, self.header, self.chatting = context, header, chatting
-        self.lab, self.explained, self.models = lab, explained, models
+        self.lab, self.explained, self.models, self.made_for = lab, explained, models, made_for
         self.outputs = [header, *chatting.followers, lab.parts.lengths, *explained.outputs, *models.outputs]
-        self._built_for = context.host.generation
 
-    def open(self, token: str, request: gr.Request) -> list:
+    def renew(self, blocks: gr.Blocks) -> None:
+        """Pages that open from now on are made for the model that is loaded now. So opening one sets nothing that its
+        visitor may have chosen by then."""
+        for component, update in {**self._of_model(), self.made_for: self.context.host.generation}.items():
+            properties = update if isinstance(update, dict) else {"value": update}
+            for name in properties.keys() - {"__type__"}:
+                setattr(component, name, properties[name])
+        blocks.config = blocks.get_config_file()
+
+    def open(self, token: str, made_for: int | None, request: gr.Request) -> list:
         """A page that opens: with what it had, if it was loaded again."""
         way, _, token = (token or "")[:100].partition(" ")
         session = self.context.sessions.adopt(request.session_hash, token, reloaded=way == "reload")
         if session.turns and not session.turns[-1].finished and not session.busy:
             session.turns[-1].stop()
-        fresh = self.context.host.generation == self._built_for and not session.uploads and not session.turns
-        session.shown_generation = self.context.host.generation
-        updates = {self.header: _header(self.context)} if fresh else self._all(session)
+        session.shown_generation = generation = self.context.host.generation
+        if made_for != generation:  # the model has changed since
+            updates = self._all(session)
+        elif session.uploads or session.turns:
+            updates = self._of_session(session)
+        else:
+            updates = {self.header: _header(self.context)}
         return [session.token, *self._listed(updates)]
 
     def follow(self, request: gr.Request) -> list:
@@ -136,12 +154,19 @@ class _Page:
         return self._listed(self._all(session, loading))
 
     def _all(self, session: Session, keep_state: bool = False) -> Updates:
+        of_model = self._of_model(keep_state) if self.context.host.ready else {}
+        return {**self._of_session(session), **of_model}
+
+    def _of_session(self, session: Session) -> Updates:
+        header = {self.header: _header(self.context)}
         if not self.context.host.ready:
-            return {self.header: _header(self.context)}
+            return header
         uploads.recount(session, self.context.host)
+        return {**header, **self.chatting.follow(session)}
+
+    def _of_model(self, keep_state: bool = False) -> Updates:
         return {
             self.header: _header(self.context),
-            **self.chatting.follow(session),
             **self.lab.follow(),
             **self.explained.follow(self.context),
             **self.models.follow(self.context, keep_state),

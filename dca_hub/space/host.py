@@ -40,12 +40,14 @@ class Choice:
 
 class Host:
     """Holds the model that all visitors share. `generation` counts the models, so that what belongs to an earlier one
-    can be told. `before_change` is called before a model goes, to drop what hangs on it."""
+    can be told. `before_change` is called before a model goes, to drop what hangs on it, and `after_change` when one is
+    there again."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.generation = 0
         self.before_change: Callable[[], None] = lambda: None
+        self.after_change: Callable[[], None] = lambda: None
         self._loaded: Loaded | Served | None = None
         self._prompter: Prompter | None = None
         self._chosen = Choice("")
@@ -103,6 +105,9 @@ class Host:
             self._free()
             self._load(before)
             raise
+        finally:
+            if self.ready:
+                self.after_change()
 
     def check(self, name: str) -> None:
         """Raises DcaHubError unless a visitor may load this model."""

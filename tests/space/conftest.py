@@ -144,7 +144,7 @@ class Visitor:
         self.page.goto(self.space.url + "/" + query)
         self.page.locator("#tab-chat-button").wait_for()
         self.page.locator("#model-chip").wait_for()
-        # What opening the page brings would be written over what a test chooses before it has come.
+        # A page that was loaded again has its session only then.
         self.page.wait_for_function("document.querySelector('#token textarea, #token input')?.value")
         return self
 

@@ -16,6 +16,7 @@ from dca_hub.space.host import Choice
 from dca_hub.space.machine import Machine
 from dca_hub.space.markup import amount
 from dca_hub.space.model import _facts, _Model, _progress, _table
+from dca_hub.space.needle_lab import lengths_for
 from support.tiny_checkpoints import write_checkpoint
 
 
@@ -129,6 +130,58 @@ def test_the_chat_follows_the_model(tab, visit, pdfs):
     page.locator("#loaded-model[data-name=other]").wait_for()
     page.locator("#tab-chat-button").click()
     page.get_by_text("What is this document about?").wait_for()
+
+
+def _open_slowly(page, url: str):
+    """Opens a page; gives what lets the event of its opening through, which is held until then."""
+    held = []
+    page.route("**/run/predict*", lambda route: held.append(route))
+    page.goto(url)
+    page.locator("#needle-run").wait_for()
+
+    def let_through() -> None:
+        assert held
+        page.unroute("**/run/predict*")  # those that are held go on by that
+        page.wait_for_function("document.querySelector('#token textarea, #token input')?.value")
+        page.wait_for_timeout(500)
+
+    return let_through
+
+
+def _lengths(page) -> list[int]:
+    return [int(words.split()[0].replace(",", "")) for words in page.locator("#needle-lengths label").all_inner_texts()]
+
+
+@pytest.mark.browser
+def test_a_page_that_opens_slowly_is_right_at_once_and_keeps_what_its_visitor_chooses(tab, visit):
+    visitor = visit(space=tab.space)
+    list(_load(tab))
+    page = visitor.page
+    let_through = _open_slowly(page, tab.space.url + "/?tab=needle")
+    assert _lengths(page) == [value for _, value in lengths_for(tab.space.context)[0]]
+    assert page.locator("#model-chip").inner_text().startswith("other")
+    boxes = page.locator("#needle-lengths input").all()
+    for box in boxes:
+        box.set_checked(box is boxes[0])
+    page.locator("#tab-explain-button").click()
+    length = page.locator("#slider-length input[type=number]")
+    length.fill("40")
+    length.press("Enter")
+    let_through()
+    assert length.input_value() == "40"
+    page.locator("#tab-needle-button").click()
+    assert [box.is_checked() for box in boxes] == [True] + [False] * (len(boxes) - 1)
+
+
+@pytest.mark.browser
+def test_a_page_that_was_made_for_the_model_before_follows_when_it_opens(tab, visit):
+    page = visit(space=tab.space).page
+    let_through = _open_slowly(page, tab.space.url + "/?tab=needle")
+    before = _lengths(page)
+    list(_load(tab))
+    let_through()
+    assert _lengths(page) == [value for _, value in lengths_for(tab.space.context)[0]] != before
+    assert page.locator("#model-chip").inner_text().startswith("other")
 
 
 def test_a_model_that_fails_to_load_leaves_the_one_before(tab):
