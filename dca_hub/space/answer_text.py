@@ -46,7 +46,7 @@ class _Renderer(RendererHTML):
         return _code(tokens[at].content, "")
 
     def table_open(self, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-        return '<div class="dh-scroll"><table class="dh-table" dir="auto">'
+        return '<div class="dh-scroll" role="group" aria-label="Table" tabindex="0"><table class="dh-table" dir="auto">'
 
     def table_close(self, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
         return "</table></div>"
@@ -56,7 +56,7 @@ def _code(content: str, language: str) -> str:
     content = _MARK.sub("", content)
     copy = tag("button", "Copy code", type="button", class_="dh-quiet", data_copy=content)
     head = tag("div", tag("span", language or "code"), copy, class_="dh-code-head")
-    return str(tag("div", head, tag("pre", tag("code", content)), class_="dh-code", dir="ltr"))
+    return str(tag("div", head, tag("pre", tag("code", content), tabindex="0"), class_="dh-code", dir="ltr"))
 
 
 def _make() -> MarkdownIt:

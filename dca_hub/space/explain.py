@@ -14,7 +14,7 @@ from dca_hub.loading import Loaded
 from dca_hub.space import picture, run_bounds
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.lane import QUIET, Rank, Tell, Waiting
-from dca_hub.space.markup import download, notice, tag
+from dca_hub.space.markup import download, notice, scrolls, tag
 from dca_hub.space.sessions import Session
 from dca_hub.space.stoppable import StoppableRun, Updates, in_line
 from dca_hub.space.widgets import html_slot
@@ -232,8 +232,10 @@ class _Curve:
         ]
         table = tag("table", tag("tbody", head, *rows), class_="dh-table")
         label = "Perplexity by context length, with DCA and plain"
-        chart = tag("div", drawn, class_="dh-chart", role="img", aria_label=label)
-        return tag("div", chart, tag("div", table, png, class_="dh-beside"), class_="dh-curve")
+        chart = scrolls(label, tag("div", drawn, role="img", aria_label=label))
+        return tag(
+            "div", tag("div", chart, class_="dh-chart"), tag("div", table, png, class_="dh-beside"), class_="dh-curve"
+        )
 
 
 def _progress(name: str, done: int, total: int) -> str:

@@ -68,6 +68,11 @@ def bar(label: str, figures: str, share: float, kind: str = "") -> Markup:
     )  # fmt: skip
 
 
+def scrolls(label: str, *content: str) -> Markup:
+    """What may be wider than the screen, which the keyboard can scroll too."""
+    return tag("div", *content, class_="dh-scroll", role="group", aria_label=label, tabindex="0")
+
+
 def amount(count: float) -> str:
     """Bytes for people: 1.4 GB, 8.6 MB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

@@ -17,7 +17,7 @@ from dca_hub.space.context import AT_ONCE, PRIVATE, Context
 from dca_hub.space.failures import sentence
 from dca_hub.space.lane import QUIET, Job, Tell, aside
 from dca_hub.space.machine import Machine
-from dca_hub.space.markup import amount, bar, notice, seconds, tag
+from dca_hub.space.markup import amount, bar, notice, scrolls, seconds, tag
 from dca_hub.space.sessions import Session
 from dca_hub.space.stoppable import StoppableRun, Updates
 from dca_hub.space.widgets import html_slot
@@ -227,7 +227,7 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
     entry = catalogue.get(name or "")
     if entry is None:
         words = "Not in the catalogue: its size is checked against the memory when it is loaded."
-        return tag("section", tag("h2", _shown_name(name or "")), tag("p", words, class_="dh-hint"), class_="dh-card")
+        return tag("section", _chosen(_shown_name(name or "")), tag("p", words, class_="dh-hint"), class_="dh-card")
     dtype = Machine(device, context.settings.dtype).runs_in(entry)
     weights = entry.weights_bytes(dtype, quantization or None)
     reach = entry.longest_reach
@@ -242,9 +242,13 @@ def _facts(name: str, quantization: str, device: str, context: Context) -> str:
     ]  # fmt: skip
     base = "" if entry.is_local else tag("p", entry.base, class_="dh-label")
     return tag(
-        "section", tag("h2", entry.name), base, _definitions(facts),
+        "section", _chosen(entry.name), base, _definitions(facts),
         tag("p", entry.notes, class_="dh-hint"), class_="dh-card",
     )  # fmt: skip
+
+
+def _chosen(name: str) -> Markup:
+    return tag("h2", tag("span", "Chosen", class_="dh-badge"), name)
 
 
 def _definitions(facts: list[tuple[str, str]]) -> str:
@@ -271,7 +275,7 @@ def _table(entries: list[catalogue.Entry], machine: Machine) -> Markup:
             entry.license + (", gated" if entry.gated else ""),
         )
         rows.append(tag("tr", tag("th", entry.name, scope="row"), *(tag("td", cell) for cell in cells)))
-    return tag("div", tag("table", tag("tbody", *rows), class_="dh-table"), class_="dh-scroll")
+    return scrolls("Models", tag("table", tag("tbody", *rows), class_="dh-table dh-models"))
 
 
 def _others(names: list[str]) -> Markup | str:

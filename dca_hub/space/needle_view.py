@@ -85,7 +85,7 @@ def detail(results: Sequence[Trial], key: str) -> str:
         return ""
     if not found:
         return ""
-    head = tag("h3", f"{NAMES.get(side, '')}: {int(length):,} tokens, depth {100 * float(depth):.0f} %")
+    head = tag("h2", f"{NAMES.get(side, '')}: {int(length):,} tokens, depth {100 * float(depth):.0f} %")
     return tag("section", head, *map(_trial, found), class_="dh-detail", aria_label="Trials of this cell")
 
 

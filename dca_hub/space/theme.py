@@ -63,7 +63,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="#0f766e",
         button_primary_background_fill_hover="#115e59",
         button_primary_background_fill_dark="#0f766e",
-        button_primary_background_fill_hover_dark="#14918a",
+        button_primary_background_fill_hover_dark="#12817a",
         button_primary_text_color="#ffffff",
         button_primary_text_color_dark="#ffffff",
     )

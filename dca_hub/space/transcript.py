@@ -44,13 +44,14 @@ def _answer(number: int, side: Side, answer: Answer, turn: Turn, last: bool) -> 
 
 
 def _body(answer: Answer, turn: Turn, marks: Marks) -> Markup:
+    scrolls = len(turn.answers) > 1
     if answer.state == "waiting":
         return _waiting(turn)
     if answer.state == "reading":
         return _reading(answer)
     if answer.state == "failed":
-        return (_said(answer, marks) if answer.text else Markup("")) + notice(answer.problem, "error")
-    said = _said(answer, marks) if answer.text.strip() or answer.state == "answering" else Markup("")
+        return (_said(answer, marks, scrolls) if answer.text else Markup("")) + notice(answer.problem, "error")
+    said = _said(answer, marks, scrolls) if answer.text.strip() or answer.state == "answering" else Markup("")
     if answer.state == "done" and not answer.text:
         said = tag("div", "The model gave no answer.", class_="dh-text dh-none")
     if answer.state == "stopped":
@@ -58,8 +59,8 @@ def _body(answer: Answer, turn: Turn, marks: Marks) -> Markup:
     return said
 
 
-def _said(answer: Answer, marks: Marks) -> Markup:
-    """The answer; what a reasoning model thought before it is folded."""
+def _said(answer: Answer, marks: Marks, scrolls: bool) -> Markup:
+    """The answer; what a reasoning model thought before it is folded. scrolls: whether it does within its column."""
     caret = tag("span", class_="dh-caret") if answer.state == "answering" else ""
     thought, written, begin = answer.thoughts, answer.text, 0
     if not thought:  # it is being written still
@@ -69,7 +70,7 @@ def _said(answer: Answer, marks: Marks) -> Markup:
     if thought:
         summary = tag("summary", "Thoughts" if written or not caret else "Thinking")
         folded = tag("details", summary, answer_text.render(thought), class_="dh-thought")
-    return tag("div", folded, shown, caret, class_="dh-text")
+    return tag("div", folded, shown, caret, class_="dh-text", tabindex="0" if scrolls else None)
 
 
 def _waiting(turn: Turn) -> Markup:

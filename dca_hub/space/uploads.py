@@ -36,7 +36,8 @@ WAYS = [("Exact", "exact"), ("Sparse", "sparse")]
 def take(session: Session, path: str, sessions: Sessions, settings: Settings) -> Upload:
     """Takes an uploaded file into the session. Raises DcaHubError past the bounds."""
     if len(session.uploads) >= settings.max_documents:
-        raise DcaHubError(f"A conversation takes at most {settings.max_documents} documents: remove one first.")
+        most = f"{settings.max_documents} document{'s' * (settings.max_documents != 1)}"
+        raise DcaHubError(f"A conversation takes at most {most}: remove one first.")
     file = Path(path)
     if not file.is_file():
         raise DcaHubError("The upload is no longer here: upload the file again.")
@@ -181,6 +182,8 @@ def _row(index: int, upload: Upload, place: int | None) -> str:
     below = []
     if upload.problem:
         below.append(notice(upload.problem, "error"))
+    if upload.document and upload.problem:  # what was read before holds on
+        below.append(tag("div", f"Still in use, as read before: {_facts(upload)}", class_="dh-facts"))
     elif upload.document:
         below.append(tag("div", _facts(upload), class_="dh-facts"))
         below += [notice(note, "warning") for note in upload.document.notes]

@@ -190,15 +190,23 @@ def test_every_tab_fits_every_screen_and_axe_finds_nothing(visit, pdfs, theme):
     assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
     visitor.bring(pdfs["short"])
     visitor.ask("What is the pass key?")
+    page.locator("#tab-model-button").click()
+    looked_through = (1440, 390)
+    if theme == "light":  # once: what these add does not depend on the colours
+        looked_through = (1440, 1024, 390)
+        for models in page.locator("#model-all, #model-large").all():
+            if not models.locator(".dh-models").is_visible():
+                models.locator("> button").click()
     for width in (1440, 1024, 390, 360):
         page.set_viewport_size({"width": width, "height": 860})
         for tab in _TABS:
             page.locator(f"#tab-{tab}-button").click()  # none is behind a menu
+            page.locator("button.primary:visible").first.hover()  # its colours change then
             page.wait_for_timeout(400)
             widths = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
             assert widths[0] <= widths[1], (tab, widths)
             visitor.shoot(f"{tab}-{theme}-{width}", full_page=True)
-            if axe and width in (1440, 390):
+            if axe and width in looked_through:
                 found = axe.run(page, options=_RULES).response["violations"]
                 assert not [(tab, rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
     page.locator("#tab-chat-button").click()
@@ -215,7 +223,7 @@ def test_every_tab_fits_every_screen_and_axe_finds_nothing(visit, pdfs, theme):
         assert not [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in found]
 
 
-_RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+_RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}}
 
 
 def _axe():

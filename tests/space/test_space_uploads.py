@@ -52,12 +52,27 @@ def test_the_folder_is_the_programs_own_and_goes_with_it(tmp_path):
     assert Path(done.stdout.strip()).parent == tmp_path and not list(tmp_path.iterdir())
 
 
+def test_a_document_that_cannot_be_read_anew_says_so_and_what_is_still_in_use(space, pdfs):
+    c = space.context
+    session = c.sessions.make()
+    upload = uploads.take(session, str(pdfs["short"]), c.sessions, c.settings)
+    for pages in ("1-2", "7"):
+        upload.pages = pages
+        list(uploads.read(session, [upload], c.host, c.sessions, c.settings))
+    shown = uploads.listing(session)
+    assert "7 is not a page range" in shown and f"Still in use, as read before: 2 of 3 pages · {upload.tokens}" in shown
+    upload.pages = "3"
+    list(uploads.read(session, [upload], c.host, c.sessions, c.settings))
+    assert "1 of 3 pages" in uploads.listing(session) and "Still in use" not in uploads.listing(session)
+    c.sessions.free(session)
+
+
 def test_an_upload_that_is_gone_or_too_much_is_a_sentence(space, pdfs, tmp_path):
     session = space.context.sessions.make()
     with pytest.raises(DcaHubError, match="upload the file again"):
         uploads.take(session, str(tmp_path / "gone.pdf"), space.context.sessions, space.context.settings)
     uploads.take(session, str(pdfs["short"]), space.context.sessions, Settings(max_documents=1))
-    with pytest.raises(DcaHubError, match="at most 1 documents"):
+    with pytest.raises(DcaHubError, match="at most 1 document:"):
         uploads.take(session, str(pdfs["short"]), space.context.sessions, Settings(max_documents=1))
     assert pdfs["short"].exists()
     space.context.sessions.free(session)
