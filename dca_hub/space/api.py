@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -54,7 +54,8 @@ def build(context: Context) -> None:
         (functions.models, [], {"queue": False}),
     ):
         _describe(function, inputs)
-        button.click(function, inputs, result, api_name=function.__name__, **how)
+        # Arguments come as they were given, so that the functions say in their own words what they must be.
+        button.click(function, inputs, result, api_name=function.__name__, preprocess=False, **how)
 
 
 def _describe(function: Callable, inputs: Sequence[gr.components.Component]) -> None:
@@ -80,7 +81,7 @@ class _Functions:
 
     def _ask(
         self,
-        pdf: str,
+        pdf: dict,
         question: str,
         attention: str = "dca",
         pages: str = "",
@@ -105,7 +106,7 @@ class _Functions:
             (for each page, the share of the model's attention while it wrote; with "dca" alone), whether the PDF was
             read sparsely, and timings; while the answer is written, what there is of it.
         """
-        self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
+        self.check(_is_one_of(SIDES, attention), 'attention must be "dca", "plain" or "both".')
         tokens = run_bounds.whole(max_new_tokens, "max_new_tokens", 1, self.context.settings.max_answer)
         self.check_sparse(sparse, attention)
         with self.session() as session:
@@ -113,7 +114,7 @@ class _Functions:
             session.sparse = sparse
             if sparse:  # a visitor of the page has no choice there, and is told why
                 self.context.host.refuse_sparse(session.document_tokens)
-            turn = begin_turn(session, question or "", attention)
+            turn = begin_turn(session, str(question or ""), attention)
             for _ in self.context.answers.ask(session, turn, Sampling(tokens)):
                 yield turn_as_json(turn)
             failed = [answer.problem for answer in turn.answers.values() if answer.state == "failed"]
@@ -145,8 +146,8 @@ class _Functions:
             trials with length, depth, expected key, answer and whether it was found; while the test runs, those that
             are finished.
         """
-        self.check(attention in SIDES, 'attention is "dca", "plain" or "both".')
-        self.check(haystack in ("prose", "grass"), 'haystack is "prose" or "grass".')
+        self.check(_is_one_of(SIDES, attention), 'attention must be "dca", "plain" or "both".')
+        self.check(_is_one_of(("prose", "grass"), haystack), 'haystack must be "prose" or "grass".')
         host, settings, sides = self.context.host, self.context.settings, SIDES[attention]
         grid = run_bounds.grid_of(run_bounds.lengths_of(lengths), depths, trials, haystack, len(sides), host, settings)
         self.check_sparse(sparse, attention)
@@ -173,7 +174,7 @@ class _Functions:
         yield _needle_json(loaded, sparse, found)
 
     def _inspect_pdf(
-        self, pdf: str, pages: str = "", password: str = "", request: gr.Request | None = None
+        self, pdf: dict, pages: str = "", password: str = "", request: gr.Request | None = None
     ) -> Iterator[dict]:
         """Say what is in a PDF before it is asked: pages, tokens, and whether it fits.
 
@@ -227,19 +228,23 @@ class _Functions:
     def session(self) -> "_Temporary":
         return _Temporary(self.context)
 
-    def read(self, session: Session, pdf: str, pages: str, password: str) -> Generator[dict, None, uploads.Upload]:
+    def read(self, session: Session, pdf: dict, pages: str, password: str) -> Generator[dict, None, uploads.Upload]:
         """Reads the PDF; yields what is done, since a caller who has left is noticed only where something is yielded.
 
         Raises DcaHubError when it cannot be read.
         """
         self.check(bool(pdf), "Give a PDF file.")
         c = self.context
-        upload = uploads.take(session, pdf, c.sessions, c.settings)
+        upload = uploads.take(session, pdf["path"], c.sessions, c.settings)
         upload.pages, upload.password = str(pages or "").strip(), str(password or "")
         for words in uploads.read(session, [upload], c.host, c.sessions, c.settings):
             yield {"state": words}
         self.check(upload.problem is None, upload.problem or "")
         return upload
+
+
+def _is_one_of(choices: Collection[str], given: object) -> bool:
+    return isinstance(given, str) and given in choices
 
 
 class _Temporary:

@@ -7,10 +7,11 @@ import gradio as gr
 from markupsafe import Markup
 from starlette.middleware import Middleware
 
-from dca_hub.errors import DcaHubError
+from dca_hub.errors import DcaHubError, one_line
 from dca_hub.space import api, chat, explain, leftovers, model, needle_lab, theme, uploads
 from dca_hub.space.callers import MarkCallers
 from dca_hub.space.context import AT_ONCE, PRIVATE, Context
+from dca_hub.space.failures import log
 from dca_hub.space.guard import Guard
 from dca_hub.space.markup import tag
 from dca_hub.space.sessions import Session
@@ -19,6 +20,7 @@ from dca_hub.space.stoppable import Updates
 
 TITLE = "DCA Hub"
 _PORTS = 50
+_BAD_ARGUMENT = "An argument is not what it must be: a PDF must be an upload, and Use via API describes the others."
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
 _UPLOADS_SWEPT = 30  # seconds
 _LOOK_SECONDS = 5  # from one look at whether the model has changed to the next
@@ -40,7 +42,7 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
     """
     context = Context(settings)
     context.host.begin()
-    with gr.Blocks(
+    with _Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(_UPLOADS_SWEPT, leftovers.KEPT), fill_width=True
     ) as blocks:
         header = gr.HTML(_header(context), elem_id="header", elem_classes="dh-place", apply_default_css=False)
@@ -67,6 +69,19 @@ def build(settings: Settings) -> tuple[gr.Blocks, Context]:
         context.host.after_change = functools.partial(page.renew, blocks)
     blocks.queue(max_size=settings.queue, default_concurrency_limit=8, api_open=False)
     return blocks, context
+
+
+class _Blocks(gr.Blocks):
+    """Says in a sentence, too, what a call is refused for before a function of ours has it."""
+
+    async def preprocess_data(self, *args, **kwargs):
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.info("an argument was refused: %s", one_line(error))
+            raise gr.Error(_BAD_ARGUMENT, print_exception=False) from None
 
 
 def serve(blocks: gr.Blocks, context: Context, *, wait: bool = True, port: int | None = None) -> str:

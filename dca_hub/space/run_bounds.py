@@ -20,7 +20,7 @@ def whole(value: object, name: str, least: int, most: int) -> int:
     """A whole number from `least` to `most`. Raises DcaHubError for everything else."""
     refusal = f"{name} must be a whole number from {least:,} to {most:,}."
     try:
-        if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
+        if isinstance(value, bool) or (isinstance(value, str) and len(value) > _LONGEST_NUMBER):
             raise ValueError
         number = float(value)  # type: ignore[arg-type]
         if not least <= number <= most or number != int(number):

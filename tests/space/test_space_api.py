@@ -114,6 +114,17 @@ def test_bad_arguments_say_what_is_allowed(client, pdfs):
         client.predict(short, "  ", api_name="/ask")
     with pytest.raises(AppError, match="max_new_tokens must be a whole number from 1"):
         client.predict(short, "What?", "dca", "", "", 10**9, api_name="/ask")
+    for tokens in ("abc", [], 2.5, True):
+        with pytest.raises(AppError, match="max_new_tokens must be a whole number from 1"):
+            client.predict(short, "What?", max_new_tokens=tokens, api_name="/ask")
+    for attention in ("DCA", ["dca"], None):
+        with pytest.raises(AppError, match='attention must be "dca", "plain" or "both"'):
+            client.predict(short, "What?", attention, api_name="/ask")
+    with pytest.raises(AppError, match='haystack must be "prose" or "grass"'):
+        client.predict("256", 1, 1, "own", api_name="/needle")
+    for pdf in ("no file", {"path": "/etc/passwd"}, ["x"]):
+        with pytest.raises(AppError, match="a PDF must be an upload"):
+            client.predict(pdf, "What?", api_name="/ask")
     with pytest.raises(AppError, match="whole numbers of tokens"):
         client.predict("a,b", api_name="/needle")
     with pytest.raises(AppError, match="A length in tokens must be a whole number from 128 to 16,384"):
