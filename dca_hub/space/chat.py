@@ -242,18 +242,21 @@ class Chat:
         }  # fmt: skip
         for _ in self.context.answers.ask(session, turn, sampling):
             yield {p.live: live()}
-        yield {**self._shown(session), p.question: gr.skip(), **self._ready(session)}
+        # What stands there by now is not this answer's: that the conversation was cleared, or a document's problem.
+        yield {**self._shown(session), p.problem: gr.skip(), **self._ready(session)}
 
     def undo(self, request: gr.Request) -> Updates:
         session = self.context.session(request)
-        self._end(session)
+        session.stop()
         question = session.turns.pop().question if session.turns else gr.skip()
+        self._wait(session)
         return {**self._shown(session), self.parts.question: question}
 
     def clear(self, request: gr.Request) -> Updates:
         session = self.context.session(request)
-        self._end(session)
+        session.stop()
         session.cleared, session.turns = session.turns or session.cleared, []
+        self._wait(session)
         shown = self._shown(session)
         if session.cleared:
             shown[self.parts.problem] = tag(
@@ -266,8 +269,9 @@ class Chat:
     def restore(self, request: gr.Request) -> Updates:
         """The conversation before Clear, behind what was asked since."""
         session = self.context.session(request)
-        if not session.busy:
-            session.turns, session.cleared = [*session.cleared, *session.turns], []
+        if session.busy:
+            return {self.parts.problem: gr.skip()}
+        session.turns, session.cleared = [*session.cleared, *session.turns], []
         return self._shown(session)
 
     def open_page(self, event: gr.EventData, request: gr.Request) -> Updates:
@@ -288,8 +292,8 @@ class Chat:
         if not session.readable and not session.reading:
             raise DcaHubError(session.why_gone or _NOTHING_TO_ASK)
 
-    def _end(self, session: Session) -> None:
-        session.stop()
+    def _wait(self, session: Session) -> None:
+        """Until an answer that was stopped has ended, which then shows the turns that are left."""
         if session.job is not None:
             session.job.wait(5)
 

@@ -155,6 +155,24 @@ def test_retry_undo_clear_and_export(visit, pdfs, tmp_path):
     assert page.locator("#question textarea").input_value() == "What is the pass key?"
 
 
+def test_what_is_cleared_while_it_is_answered_can_be_brought_back(visit):
+    visitor = visit()
+    page = visitor.page
+    page.locator("#example").click()
+    page.locator("#meter .dh-meter").wait_for()
+    page.locator("#question textarea").fill("What is the pass key?")
+    page.locator("#ask").click()
+    page.locator(".dh-reading").wait_for()
+    page.locator("#clear").click()
+    page.locator(".dh-empty").wait_for()
+    page.locator("#ask").wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator(".dh-turn").count() == 0
+    page.locator("#problem").get_by_text("Bring it back").click()
+    page.locator("#past .dh-turn").wait_for()
+    assert "Stopped" in page.locator("#past .dh-turn").inner_text()
+
+
 def test_a_reload_and_the_way_back_keep_documents_and_conversation_and_another_tab_has_neither(visit, pdfs):
     visitor = visit()
     page = visitor.page

@@ -3,13 +3,15 @@
 import threading
 import time
 import uuid
+from types import SimpleNamespace
 
+import gradio as gr
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 
 from dca_hub.errors import DcaHubError
-from dca_hub.space import answers, needle_lab, uploads
+from dca_hub.space import answers, chat, needle_lab, uploads
 from dca_hub.space.answers import Sampling, begin_turn
 from dca_hub.space.lane import Rank
 
@@ -198,3 +200,17 @@ def test_a_needle_is_hidden_in_a_visitors_own_pdf(space, session, pdfs):
     text = " ".join(" ".join(page.text for page in session.uploads[0].document.pages).split())
     words = session.needle[0].around.split()
     assert any(" ".join(words[at : at + 6]) in text for at in range(len(words) - 5)), "sentences of the PDF itself"
+
+
+def test_an_answer_that_was_cleared_ends_without_a_word_over_the_way_back(space, session):
+    """Which of the two ends the page hears first is open."""
+    with gr.Blocks():
+        tab = chat.build(space.context)
+    told = tab.ask(session, "What is the pass key?", "dca", 32, 0.0, True)
+    next(told)
+    key = next(key for key, held in space.context.sessions._held.items() if held is session)
+    cleared = tab.clear(SimpleNamespace(session_hash=key))
+    *_, last = told
+    assert "Bring it back" in cleared[tab.parts.problem] and last[tab.parts.problem] == gr.skip()
+    assert "dh-turn" not in last[tab.parts.past] and "Ask a question" in last[tab.parts.past]
+    assert [turn.question for turn in session.cleared] == ["What is the pass key?"] and not session.turns
