@@ -70,12 +70,14 @@ def leaves(url: str, path: Path, index: int, after: float, seen: Seen) -> None:
         sent = httpx.post(f"{url}/gradio_api/upload", files={"files": (path.name, path.read_bytes())}, timeout=30)
         file = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
         key = uuid.uuid4().hex
-        data = [file, "What is the pass key?", "both", "", "", 400]
+        data = [file, "What is the pass key?", "both", "", "", 400, False]
         body = {"data": data, "fn_index": index, "session_hash": key}
         httpx.post(f"{url}/gradio_api/queue/join", json=body, timeout=30).raise_for_status()
         begun = time.monotonic()
         with httpx.stream("GET", f"{url}/gradio_api/queue/data?session_hash={key}", timeout=60) as stream:
-            for _ in stream.iter_lines():
+            for line in stream.iter_lines():
+                if '"success":false' in line:
+                    raise RuntimeError(line[:200])
                 if time.monotonic() - begun > after:
                     seen.left += 1
                     return

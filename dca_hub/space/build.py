@@ -20,7 +20,7 @@ from dca_hub.space.stoppable import Updates
 
 TITLE = "DCA Hub"
 _PORTS = 50
-_BAD_ARGUMENT = "An argument is not what it must be: a PDF must be an upload, and Use via API describes the others."
+_BAD_ARGUMENT = "An argument is missing or not what it must be: a PDF must be an upload, Use via API tells the rest."
 _SESSIONS = 500  # of which Gradio keeps 90 KB each, when a client that never said goodbye made them
 _UPLOADS_SWEPT = 30  # seconds
 _LOOK_SECONDS = 5  # from one look at whether the model has changed to the next

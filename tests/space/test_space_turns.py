@@ -123,7 +123,8 @@ def _call_and_leave(space, name: str, data: list, after: float) -> None:
     assert httpx.post(f"{space.url}/gradio_api/queue/join", json=body, timeout=30).status_code == 200
     begun = time.monotonic()
     with httpx.stream("GET", f"{space.url}/gradio_api/queue/data?session_hash={key}", timeout=60) as stream:
-        for _ in stream.iter_lines():
+        for line in stream.iter_lines():
+            assert '"success":false' not in line, line
             if time.monotonic() - begun > after:
                 return
 
@@ -135,8 +136,8 @@ def _line(space) -> list:
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("needle", ["16384", 10, 5, "prose", "both"]),
-        ("ask", ["EXAMPLE", "What is the pass key?", "both", "", "", 1000]),
+        ("needle", ["16384", 10, 5, "prose", "both", False]),
+        ("ask", ["EXAMPLE", "What is the pass key?", "both", "", "", 1000, False]),
         ("inspect_pdf", ["EXAMPLE", "", ""]),
     ],
 )

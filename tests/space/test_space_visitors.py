@@ -34,14 +34,15 @@ def _leave_in_the_middle(space, path, index: int, after: float, problems: list) 
     try:
         session = uuid.uuid4().hex
         body = {
-            "data": [_upload(space, path), "What is the pass key?", "both", "", "", 400],
+            "data": [_upload(space, path), "What is the pass key?", "both", "", "", 400, False],
             "fn_index": index,
             "session_hash": session,
         }
         assert httpx.post(f"{space.url}/gradio_api/queue/join", json=body, timeout=60).status_code == 200
         begun = time.monotonic()
         with httpx.stream("GET", f"{space.url}/gradio_api/queue/data?session_hash={session}", timeout=60) as stream:
-            for _ in stream.iter_lines():
+            for line in stream.iter_lines():
+                assert '"success":false' not in line, line
                 if time.monotonic() - begun > after:
                     return
     except Exception as error:
