@@ -6,7 +6,7 @@ from typing import BinaryIO
 from dca_hub.documents.document import Document, Page
 from dca_hub.documents.failures import DocumentError, Reason, counted
 from dca_hub.documents.limits import Limits
-from dca_hub.documents.ranges import BadRange, example_range, parse_pages
+from dca_hub.documents.ranges import BadRange, range_advice, parse_pages
 from dca_hub.documents.text import ROW_END, clean
 
 SUFFIXES = (".txt", ".md", ".markdown", ".text")
@@ -24,7 +24,7 @@ def read_plain(file: BinaryIO, name: str, pages: str | None, limits: Limits) -> 
     try:
         numbers = parse_pages(pages, len(texts))
     except BadRange as error:
-        facts = {"count": counted(len(texts)), "last": len(texts), "example": example_range(len(texts))}
+        facts = {"count": counted(len(texts)), "advice": range_advice(len(texts))}
         raise DocumentError(Reason.BAD_PAGE_RANGE, name, asked=error.asked, **facts) from None
     if len(numbers) > limits.pages:
         example = f"1-{limits.pages}" if limits.pages > 1 else "1"

@@ -53,5 +53,8 @@ def spoken(numbers: Iterable[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def example_range(count: int) -> str:
-    return "1" if count <= 1 else f"1-{count}" if count < 9 else "3-7,9"
+def range_advice(count: int) -> str:
+    """What to write in place of a bad page range of a document of so many pages."""
+    if count <= 1:
+        return "leave the pages out"
+    return f"write pages from 1 to {count}, such as " + (f"1-{count}" if count < 9 else "3-7,9")

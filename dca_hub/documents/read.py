@@ -11,7 +11,7 @@ from dca_hub.documents.document import Document, Page
 from dca_hub.documents.failures import DocumentError, Reason, counted, shown_name
 from dca_hub.documents.limits import DEFAULT_LIMITS, MIB, Limits
 from dca_hub.documents.plain import SUFFIXES, read_plain
-from dca_hub.documents.ranges import example_range, spoken
+from dca_hub.documents.ranges import range_advice, spoken
 from dca_hub.documents.source import open_pdf
 from dca_hub.documents.text import join_hyphens, unwrap
 from dca_hub.documents.worker_process import Crashed, Overrun, run_worker
@@ -200,7 +200,7 @@ def failure(
     if reason is Reason.EMPTY:
         facts["what"] = "0 pages"
     if reason is Reason.BAD_PAGE_RANGE:
-        facts |= {"count": counted(page_count), "last": page_count, "example": example_range(page_count)}
+        facts |= {"count": counted(page_count), "advice": range_advice(page_count)}
     if reason is Reason.TOO_MANY_PAGES:
         facts |= {"limit": limits.pages, "example": "1" if limits.pages == 1 else f"1-{limits.pages}"}
     if reason is Reason.TOO_MUCH_TEXT:

@@ -15,7 +15,7 @@ _SIDE = 1024  # of the matrices whose product is timed
 _SECONDS = 0.15
 _READ = 8_192  # tokens of cache for which there must be room beside the weights
 _SPARE = 0.9  # of the free memory
-_PATIENCE = 30.0  # seconds for 1,000 tokens, above which no model is recommended
+_QUICK, _PATIENCE = 5.0, 30.0  # seconds for 1,000 tokens: up to which a model is quick, and may be recommended at all
 
 
 @dataclass
@@ -57,12 +57,16 @@ class Machine:
         return pace.seconds(0, 1000) if pace else None
 
     def recommended(self, entries: list[Entry]) -> Entry | None:
-        """The largest model for questions that fits and does not take too long; None where there is none."""
+        """Of the models for questions that fit, the largest quick one, or else the quickest, if it does not take too
+        long; None where there is none."""
         able = [
             e for e in entries if e.kind == "chat" and not e.is_local and not e.gated and self.fits(e)
             and self.seconds(e) <= _PATIENCE
         ]  # fmt: skip
-        return max(able, key=lambda entry: entry.parameters, default=None)
+        quick = [entry for entry in able if self.seconds(entry) <= _QUICK]
+        if quick:
+            return max(quick, key=lambda entry: entry.parameters)
+        return min(able, key=self.seconds, default=None)
 
     def sorted(self, entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         """Those that fit, the quickest first, and those that do not, the smallest first."""

@@ -233,7 +233,11 @@ def test_what_fits_comes_first_and_one_model_that_does_is_recommended(monkeypatc
     assert others and all(machine.needs(entry) > 7.2e9 for entry in others)
     assert machine.seconds(catalogue.find("qwen3-30b-a3b")) < machine.seconds(catalogue.find("qwen3-8b"))
     wanted = machine.recommended(catalogue.entries())
-    assert wanted in fitting and wanted.kind == "chat" and machine.seconds(wanted) <= 30
+    assert wanted in fitting and wanted.kind == "chat" and machine.seconds(wanted) <= 5
+    slow = Machine("cpu", _speeds={torch.float32: 1e10, torch.bfloat16: 1e10})
+    quickest = slow.recommended(catalogue.entries())
+    assert 5 < slow.seconds(quickest) <= 30 and quickest.parameters < wanted.parameters
+    assert Machine("cpu", _speeds={torch.float32: 1e9, torch.bfloat16: 1e9}).recommended(catalogue.entries()) is None
     assert machine.recommended([catalogue.find("demo"), catalogue.find("llama-3.1-8b-instruct")]) is None
     shown = _table(others[:1], machine)
     assert "does not fit" in shown and "GB" in shown
