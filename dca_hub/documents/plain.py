@@ -6,7 +6,7 @@ from typing import BinaryIO
 from dca_hub.documents.document import Document, Page
 from dca_hub.documents.failures import DocumentError, Reason, counted
 from dca_hub.documents.limits import Limits
-from dca_hub.documents.ranges import BadRange, range_advice, parse_pages
+from dca_hub.documents.ranges import BadRange, parse_pages, range_advice
 from dca_hub.documents.text import ROW_END, clean
 
 SUFFIXES = (".txt", ".md", ".markdown", ".text")

@@ -9,7 +9,7 @@ from dca_hub.space.answers import Answers
 from dca_hub.space.callers import Callers
 from dca_hub.space.example import Example
 from dca_hub.space.host import Host
-from dca_hub.space.lane import FULL, Lane, Rank
+from dca_hub.space.lane import Lane, Rank
 from dca_hub.space.markup import notice
 from dca_hub.space.sessions import Session, Sessions
 from dca_hub.space.settings import Settings
@@ -18,6 +18,10 @@ _MORE = 8  # than may be in line, so that it is the lane that says it is full
 PAGES_LANE = {"concurrency_id": "pages", "concurrency_limit": 2, "show_progress": "hidden"}
 AT_ONCE = {"queue": False, "show_progress": "hidden"}
 PRIVATE = {"api_visibility": "private"}
+_NOT_TAKEN = (
+    "Too many visitors are waiting right now, or what was chosen went with the model before: try again in a minute, or "
+    "choose anew."
+)
 
 
 @dataclass
@@ -67,5 +71,6 @@ class Context:
 
 
 def full() -> str:
-    """What is shown where Gradio's own queue took no more. Everything else that fails says what it was."""
-    return notice(FULL, "warning")
+    """What is shown where Gradio itself did not take a call: its queue is full, or a value is none that the page offers
+    since the model has changed. Everything else that fails says what it was."""
+    return notice(_NOT_TAKEN, "warning")

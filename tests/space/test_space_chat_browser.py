@@ -74,7 +74,7 @@ def test_the_second_question_answers_at_least_ten_times_sooner(visit, space):
     visitor.shoot("chat-example")
 
 
-def test_stop_while_reading_frees_the_model_within_a_second(visit, space):
+def test_stop_while_reading_frees_the_model_within_two_seconds(visit, space):
     visitor = visit()
     page = visitor.page
     page.locator("#example").click()
@@ -90,7 +90,7 @@ def test_stop_while_reading_frees_the_model_within_a_second(visit, space):
     took = time.monotonic() - begun
     page.locator("#past .dh-stopped").wait_for()
     print(f"stopped after {took:.2f} s")
-    assert took < 1.0
+    assert took < 2.0
     assert re.search(r"Stopped after [\d,]+ of [\d,]+ tokens", page.locator("#past .dh-stopped").inner_text())
     assert session.turns[-1].answers["dca"].state == "stopped"
     visitor.shoot("chat-stopped")
