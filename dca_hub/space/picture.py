@@ -13,7 +13,7 @@ LEGEND = (
     ("intra", "same chunk", "exact distances, as in the plain model"),
     ("successive", "the chunk before", "exact for the nearest w tokens, then held at C"),
     ("inter", "further back", "seen from C, whatever lies between"),
-    ("unseen", "never trained", "a distance of L or more: the plain model is lost here"),
+    ("unseen", "never trained", "a distance of L or more: most plain models are lost here"),
 )
 
 

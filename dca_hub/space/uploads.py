@@ -287,7 +287,7 @@ def _bar(label: str, tokens: int, limit: int, excess: str) -> str:
 def _verdict(tokens: int, chunk: int, trained: int) -> str:
     """Where DCA makes a difference: it is the plain model within a chunk, not up to the trained length."""
     if tokens > trained:
-        return "Beyond the trained window: the plain model is lost here, DCA is not."
+        return "Beyond the trained window: most plain models are lost here, and this is what DCA is for."
     if tokens > chunk:
         return "Within the trained window, but longer than a chunk: DCA and the plain model may differ slightly."
     return "Within one chunk: here DCA and the plain model are the same."

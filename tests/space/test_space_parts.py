@@ -289,7 +289,7 @@ def test_what_is_too_long_is_said_in_pages_and_cut_by_a_button(long_session):
 
 @pytest.mark.parametrize(
     ("tokens", "words"),
-    [(350, "Within one chunk"), (351, "longer than a chunk"), (513, "the plain model is lost here")],
+    [(350, "Within one chunk"), (351, "longer than a chunk"), (513, "this is what DCA is for")],
 )
 def test_where_dca_begins_to_differ_is_the_chunk_and_not_the_window(long_session, tokens, words):
     session, host = long_session
