@@ -78,12 +78,13 @@ class LocalReader:
     """Reads with a model that is loaded here; what it has read stays in its cache.
 
     is_chat: whether the model's format ends answers by itself; a plain prompt's answer ends before the next question.
-    watched: whether to note where a DCA model looks while it writes.
+    watched: whether to note where a DCA model looks while it writes; not with a cache that is offloaded, whose keys
+        that would hold on the device.
     """
 
     def __init__(self, loaded: Loaded, dca: bool, is_chat: bool, watched: bool = False):
         self.model = loaded.model if dca else loaded.base
-        self.watched = watched and loaded.geometry is not None and dca
+        self.watched = watched and loaded.geometry is not None and dca and not loaded.offload_cache
         self.watch: AttentionWatch | None = None
         self.tokenizer, self.is_chat = loaded.tokenizer, is_chat
         self.pace, self.sparse = loaded.pace, loaded.sparse if dca else None
