@@ -1,11 +1,12 @@
 """Tuning: what is tried, in which order, and that the numbers are the evaluation's own."""
 
+import json
 import math
 
 import pytest
 
 from dca_hub import DcaHubError, extend
-from dca_hub.evaluation import perplexity
+from dca_hub.evaluation import needle, perplexity
 from dca_hub.loading import load
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.tuning import candidates, tune
@@ -41,7 +42,35 @@ def test_temperatures_are_tried_with_the_best_sizes_and_numbers_are_the_evaluati
     ids = loaded.tokenizer(TEXT)["input_ids"]
     ends = [window.end for window in perplexity.windows_of_documents([len(ids)], 1024, 256, 2)]
     nats = sum(perplexity.nats(model, ids, end, 1024, scored=256) for end in ends)
-    assert first.perplexity[1024] == pytest.approx(math.exp(nats / 512), rel=1e-5)
+    assert first.at[1024] == pytest.approx(math.exp(nats / 512), rel=1e-5)
+
+
+def test_keys_decide_where_they_are_asked_for(loaded, monkeypatch):
+    """A model that finds those in the first half with C = 256 alone: sizes with it are the best, and warmed last."""
+    told = []
+
+    def run(model, tokenizer, grid, *, name, dca, text, progress):
+        assert text.startswith("A sentence of prose") and grid.lengths == (512, 1024)
+        for length, depth, trial in grid.trial_keys():
+            progress(length // 2, length)
+            right = model.config.dual_chunk_attention_config["chunk_size"] == 256 and depth < 0.5
+            yield needle.Trial(name, dca, grid.haystack, 0, length, depth, trial, "12345", "", right, "", 0.0)
+
+    monkeypatch.setattr(needle, "run", run)
+    tried = list(tune(loaded, [TEXT], by="keys", times=2, progress=lambda *at: told.append(at)))
+    best = min(tried, key=lambda one: one.loss)
+    assert best.geometry.chunk_size == 256 and best.at == {512: 0.4, 1024: 0.4} and best.loss == pytest.approx(0.6)
+    assert {one.geometry.chunk_size for one in tried[-3:]} == {256} and tried[0].loss == 1
+    assert json.loads(best.to_line())["keys"] == {"512": 0.4, "1024": 0.4}
+    assert told == sorted(told) and told[-1][0] == told[-1][1]
+
+
+def test_where_no_key_is_found_the_sizes_are_not_chosen_by_keys(loaded):
+    tried = tune(loaded, [TEXT], by="keys", times=2)
+    first = next(tried)
+    assert first.at == {512: 0.0, 1024: 0.0} and first.loss == 1, "a model of random weights finds nothing"
+    with pytest.raises(DcaHubError, match="No sizes make this model find a pass key"):
+        list(tried)
 
 
 def test_a_text_that_is_too_short_is_refused(loaded):

@@ -29,8 +29,15 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--tune",
         metavar="TEXT",
-        help="choose C, w and the temperature by the perplexity of this text, though other sizes may find more pass "
-        "keys: a file or folder of books, not the ones that results are reported on",
+        help="choose C, w and the temperature on this text: a file or folder of books, not the ones that results are "
+        "reported on",
+    )
+    parser.add_argument(
+        "--tune-by",
+        choices=("perplexity", "keys"),
+        default="perplexity",
+        help="what decides: the perplexity of that text, or the pass keys found in it (default: perplexity); the least "
+        "perplexity may come with fewer keys",
     )
     parser.add_argument(
         "--tune-times",
@@ -101,7 +108,7 @@ def _tuned(args: argparse.Namespace) -> tuple[int, int, float]:
     update, close = progress_bar("tuning", "tok")
     tried = []
     try:
-        for one in tune(loaded, documents, times=args.tune_times, progress=update):
+        for one in tune(loaded, documents, by=args.tune_by, times=args.tune_times, progress=update):
             tried.append(one)
             print(one.to_line(), end="", file=sys.stderr, flush=True)
     finally:
