@@ -91,7 +91,11 @@ def tune(
     def measured(geometry: DualChunkGeometry) -> Tried:
         nonlocal done
         before = done
-        tell = (lambda read: progress(before + read, total)) if progress else (lambda read: None)
+
+        def tell(read: int) -> None:
+            if progress:
+                progress(before + read, total)
+
         found = measure(extend(loaded.base, **asdict(geometry)), tell)
         done += measure.tokens
         tell(measure.tokens)

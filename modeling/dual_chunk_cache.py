@@ -68,7 +68,7 @@ class GrowingLayer(DynamicLayer):
 
     def offload(self) -> None:
         """Moves keys and values to the host's memory."""
-        if not self.is_initialized or self._is_away:
+        if self.keys is None or self.values is None or self._is_away:
             return
         length, current = self.get_seq_length(), (self.keys, self.values)
         pinned = self.keys.is_cuda  # page-locked memory is copied several times as fast
@@ -87,7 +87,7 @@ class GrowingLayer(DynamicLayer):
 
     def prefetch(self) -> None:
         """Brings keys and values back to the device, with room for a call like the last."""
-        if not self.is_initialized or not self._is_away:
+        if self.keys is None or self.values is None or not self._is_away:
             return
         length = self.get_seq_length()
         if not self._has_room(self._host, length):
