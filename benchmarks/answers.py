@@ -5,10 +5,9 @@ in FOLDER, each about the three or four pages of its document that hold all answ
 answers.jsonl beside them. Whether an answer is right is then marked in that file by hand: "right": true or false.
 
 `python benchmarks/answers.py score FOLDER` cites those answers again and reports precision and recall, against the
-three or four pages, and against the whole document. A citation is right when it
-supports the answer and names one of the question's pages. Precision: right ones among all citations. Recall: answers
-that have a right one. The same is reported of right answers in other words than the document's, which were written by
-hand for every question.
+three or four pages, and against the whole document. A citation is right when it supports the answer and names one of
+the question's pages. Precision: right ones among all citations. Recall: answers that have a right one. The same is
+reported of right answers in other words than the document's, which were written by hand for every question.
 
 The PDFs are in Debian's packages doc-debian, debian-policy, bzip2-doc, valgrind and shared-mime-info.
 """

@@ -288,14 +288,13 @@ def _refuse_too_large(plan: _Plan, need: Need, context: int) -> None:
     source = plan.source
     if _fits(need, context):
         return
-    fixes = ["use a smaller model or a machine with more memory"]
-    if stored_quantization(source.config) is None:
-        fixes = [Fix("use {}", "quantization", "4bit"), *fixes]
-    fixes = [*_kept_otherwise(plan, need, context), *fixes]
-    fits = need.tokens()
+    fixes, fits = _kept_otherwise(plan, need, context), need.tokens()
     if fits >= _WORTH_LOADING:
-        fixes = [Fix(f"{fits:,} tokens would fit, give {{}}", "context", fits)]
-        fixes += _kept_otherwise(plan, need, context)
+        fixes = [Fix(f"{fits:,} tokens would fit, give {{}}", "context", fits), *fixes]
+    else:
+        if stored_quantization(source.config) is None:
+            fixes = [*fixes, Fix("use {}", "quantization", "4bit")]
+        fixes = [*fixes, "use a smaller model or a machine with more memory"]
     there = f", and {_gb(context * need.host_per_token)} of the host's memory, which has {_gb(need.host_free)} free"
     raise DoesNotFit(
         f"{source.folder.name if source.base is None else source.base} needs {_gb(need.weights)} for its weights and "

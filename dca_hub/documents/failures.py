@@ -62,7 +62,7 @@ SENTENCES = {
     Reason.PORTFOLIO: (
         "{name} has no text on {which} but holds {attached} ({names}): save what is attached and give that."
     ),
-    Reason.BAD_PAGE_RANGE: ("{asked} is not a page range of {name}, which has {count}: {advice}."),
+    Reason.BAD_PAGE_RANGE: "{asked} is not a page range of {name}, which has {count}: {advice}.",
     Reason.TOO_MANY_PAGES: (
         "{name} has {asked} pages to read, more than the limit of {limit} here: choose a page range, such as {example}."
     ),

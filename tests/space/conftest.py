@@ -165,6 +165,12 @@ class Visitor:
         turns.nth(before).wait_for()
         self.page.locator("#ask").wait_for()
 
+    def begin(self, question: str) -> None:
+        """Asks and waits until the document is being read for it."""
+        self.page.locator("#question textarea").fill(question)
+        self.page.locator("#ask").click()
+        self.page.locator(".dh-reading").wait_for()
+
     def shoot(self, name: str, **options) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.wait_for_timeout(350)

@@ -58,9 +58,7 @@ def test_the_second_question_answers_at_least_ten_times_sooner(visit, space):
     page.locator("#example").click()
     page.locator("#meter .dh-meter").wait_for()
     assert space.newest().document_tokens > 15_500
-    page.locator("#question textarea").fill("What is the pass key?")
-    page.locator("#ask").click()
-    page.locator(".dh-reading").wait_for()
+    visitor.begin("What is the pass key?")
     assert "tokens/s" in page.locator(".dh-reading").inner_text() and "left" in page.locator(".dh-reading").inner_text()
     visitor.shoot("chat-reading")
     page.locator("#past .dh-turn").first.wait_for(timeout=120_000)
@@ -79,9 +77,7 @@ def test_stop_while_reading_frees_the_model_within_two_seconds(visit, space):
     page = visitor.page
     page.locator("#example").click()
     page.locator("#meter .dh-meter").wait_for()
-    page.locator("#question textarea").fill("What is the pass key?")
-    page.locator("#ask").click()
-    page.locator(".dh-reading").wait_for()
+    visitor.begin("What is the pass key?")
     page.wait_for_timeout(1500)
     session = space.newest()
     begun = time.monotonic()
@@ -161,9 +157,7 @@ def test_what_is_cleared_while_it_is_answered_can_be_brought_back(visit):
     page = visitor.page
     page.locator("#example").click()
     page.locator("#meter .dh-meter").wait_for()
-    page.locator("#question textarea").fill("What is the pass key?")
-    page.locator("#ask").click()
-    page.locator(".dh-reading").wait_for()
+    visitor.begin("What is the pass key?")
     page.locator("#clear").click()
     page.locator(".dh-empty").wait_for()
     page.locator("#ask").wait_for()

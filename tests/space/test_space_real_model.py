@@ -63,9 +63,7 @@ def test_stop_at_every_stage(visit, real, pdfs):
     page = visitor.page
     page.locator("#example").click()
     page.get_by_text("29 pages · ").wait_for()
-    page.locator("#question textarea").fill("Who is Ayala?")
-    page.locator("#ask").click()
-    page.locator(".dh-reading").wait_for()
+    visitor.begin("Who is Ayala?")
     page.locator("#stop").click()
     page.locator("#past").get_by_text("what was read is kept").wait_for()
     page.locator("#ask").wait_for()
