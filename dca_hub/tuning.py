@@ -84,7 +84,7 @@ def tune(
         raise DcaHubError("The model was loaded without Dual Chunk Attention: load the DCA model to choose its sizes.")
     trained = loaded.geometry.pretraining_length
     contexts = sorted({trained, max(1, times // 2) * trained, times * trained})
-    measure = (_Keys if by == "keys" else _Perplexity)(loaded, texts, contexts, windows)
+    measure = _Keys(loaded, texts, contexts) if by == "keys" else _Perplexity(loaded, texts, contexts, windows)
     sizes, done = candidates(loaded.geometry), 0
     total = measure.tokens * (len(sizes) + len(_TEMPERATURES))
 
@@ -140,7 +140,7 @@ class _Perplexity:
 class _Keys:
     """The share of the pass keys in the texts that a model finds, by context, asked for as `needle` does."""
 
-    def __init__(self, loaded: Loaded, texts: Sequence[str], contexts: Sequence[int], windows: int):
+    def __init__(self, loaded: Loaded, texts: Sequence[str], contexts: Sequence[int]):
         self.tokenizer, self.text = loaded.tokenizer, "\n\n".join(texts)
         self.grid = Grid(tuple(contexts), _DEPTHS, haystack="the texts")
         self.tokens = sum(contexts) * len(_DEPTHS)

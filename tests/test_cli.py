@@ -67,6 +67,8 @@ def test_package_then_verify(source, tmp_path):
     made = dca_hub("package", source, "--out", out, *sizes, "--json")
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["dual_chunk_attention_config"]["chunk_size"] == 96
+    untold = dca_hub("package", source, "--out", tmp_path / "other", "--tune-by", "keys")
+    assert untold.returncode == 2 and "give --tune TEXT" in untold.stderr and not (tmp_path / "other").exists()
     again = dca_hub("package", source, "--out", out, *sizes)
     assert again.returncode == 2 and "--force" in again.stderr and "Traceback" not in again.stderr
     checked = dca_hub("verify", out, "--json")

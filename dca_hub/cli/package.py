@@ -61,9 +61,12 @@ def add(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from dca_hub.errors import DcaHubError
     from dca_hub.packaging import package
 
     quiet()
+    if args.tune_by != "perplexity" and not args.tune:
+        raise DcaHubError("--tune-by decides on a text: give --tune TEXT.")
     chosen = _tuned(args) if args.tune else None
     if chosen is not None:
         args.chunk_size, args.local_size, args.temperature = chosen
