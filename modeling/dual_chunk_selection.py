@@ -203,7 +203,7 @@ def _holding(
     from . import dual_chunk_selection_triton as kernels
 
     scores = kernels.block_scores(queries, key, slab, settings.stride, scaling)
-    return kernels.fewest(_by_block(scores.softmax(-1), slab, settings.stride), settings.share)
+    return kernels.holding(scores, slab, settings.stride, settings.share)
 
 
 def block_weights(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, scaling: float) -> torch.Tensor:
@@ -211,8 +211,8 @@ def block_weights(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, 
     square of `stride` queries and keys one number, the mean logit of its antidiagonal."""
     scores = []
     for relation, begin, end in slab.ranges:
-        rows = _by_stride(queries[relation], slab.lead, stride).flip(3).flatten(3).unflatten(1, (key.shape[1], -1))
-        columns = _by_stride(key[:, :, begin:end], 0, stride).flatten(3)
+        rows = by_stride(queries[relation], slab.lead, stride).flip(3).flatten(3).unflatten(1, (key.shape[1], -1))
+        columns = by_stride(key[:, :, begin:end], 0, stride).flatten(3)
         scores.append(torch.einsum("bghmx,bgnx->bghmn", rows, columns).flatten(1, 2))
     score = torch.cat(scores, dim=-1)
     score = score.to(torch.promote_types(score.dtype, torch.float32)) * (scaling / stride)
@@ -229,7 +229,7 @@ def _by_block(weights: torch.Tensor, slab: Slab, stride: int) -> torch.Tensor:
     return weights.masked_fill(empty.unsqueeze(1), 0.0).unflatten(2, (-1, BLOCK // stride)).sum(3)
 
 
-def _by_stride(x: torch.Tensor, lead: int, stride: int) -> torch.Tensor:
+def by_stride(x: torch.Tensor, lead: int, stride: int) -> torch.Tensor:
     """[B, heads, rows, D] as whole blocks in strides, [B, heads, strides, stride, D]; what is missing is zero."""
     tail = -(lead + x.shape[2]) % BLOCK
     if lead or tail:

@@ -11,95 +11,111 @@ except ImportError:
     raise
 
 import torch
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .dual_chunk_blocks import BLOCK, Queries, Slab
 from .dual_chunk_rotation import ORDER
+from .dual_chunk_selection import by_stride
 
 _WARPS, _STAGES = 8, 3
-_MOST_TALL = _BROAD = 128  # strided rows and columns of a program
+_MOST_TALL, _BROAD, _DEEP = 128, 256, 64  # strided rows, strided columns and numbers of both that a program multiplies
 _BITS = 31  # of a float32 that is not negative
+_ALIGNED = 16  # bytes, of what a GPU's copy engine addresses
 
 
-def rows_whole(x: torch.Tensor) -> torch.Tensor:
-    """[B, heads, rows, D] whose rows lie in one piece each."""
-    return x if x.stride(3) == 1 else x.contiguous()
+def tiles(x: torch.Tensor, rows: int, wide: int) -> TensorDescriptor:
+    """x [B, heads, R, D] as a kernel reads it: `rows` by `wide` numbers at a time, zero where there are none. What a
+    GPU's copy engine cannot address is copied first."""
+    if any(stride * x.itemsize % _ALIGNED for stride in x.stride()[:3]) or x.stride(3) != 1 or x.data_ptr() % _ALIGNED:
+        numbers = _ALIGNED // x.itemsize
+        x = torch.nn.functional.pad(x, (0, -x.shape[3] % numbers)).contiguous()
+    return TensorDescriptor.from_tensor(x, [1, 1, rows, wide])
 
 
 def block_scores(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, scaling: float) -> torch.Tensor:
     """For each stride of queries and each block of keys the log-sum-exp of its scores, float32 [B, H, strides, N]. A
     score is the mean logit of the antidiagonal of a square of `stride` queries and keys, -inf where it is not seen."""
     some = next(iter(queries.values()))
-    batch, heads, rows, size = some.shape
+    batch, heads, _, size = some.shape
     strides, per = len(slab.blocks) * BLOCK // stride, BLOCK // stride
     out = torch.empty(batch, heads, strides, slab.blocks.stop, dtype=torch.float32, device=some.device)
-    key = rows_whole(key)
     wide = some.dtype == torch.float32
     tall = min(_MOST_TALL, max(16, triton.next_power_of_2(strides)))
+    broad = _BROAD // 4 if wide else _BROAD
     for relation, begin, end in slab.ranges:
-        query = rows_whole(queries[relation])
+        # The last query of a stride with its first key.
+        query = by_stride(queries[relation], slab.lead, stride).flip(3).flatten(3)
+        keys = _in_strides(key[:, :, begin:end], stride)
         blocks = -(-end // BLOCK) - begin // BLOCK
-        _score[(triton.cdiv(blocks * per, _BROAD), triton.cdiv(strides, tall), batch * heads)](
-            query, key[:, :, begin:end], out, scaling / stride,
-            strides, blocks, end - begin, rows, slab.lead, (slab.blocks.start * BLOCK - begin) // stride,
-            slab.blocks.stop, begin // BLOCK, heads // key.shape[1], heads, *query.stride()[:3], *key.stride()[:3],
-            SIZE=size, WIDE=triton.next_power_of_2(size), STRIDE=stride, PER=per, TALL=tall, BROAD=_BROAD,
+        # Programs with the same keys come one after the other.
+        _score[(triton.cdiv(strides, tall), triton.cdiv(blocks * per, broad), batch * heads)](
+            tiles(query, tall, _DEEP), tiles(keys, broad, _DEEP), out, scaling / stride, strides, blocks,
+            (slab.blocks.start * BLOCK - begin) // stride, slab.blocks.stop, begin // BLOCK, heads // key.shape[1],
+            heads, NUMBERS=stride * size, PER=per, TALL=tall, BROAD=broad, DEEP=_DEEP,
             PRECISION="ieee" if wide else None, num_warps=_WARPS, num_stages=1 if wide else _STAGES,
         )  # fmt: skip
     return out
 
 
-@triton.jit(do_not_specialize=["ROWS", "BLOCKS", "KEYS", "QUERIES", "LEAD", "AHEAD", "N", "OFFSET"])
-def _score(
-    query, key, out, scale, ROWS, BLOCKS, KEYS, QUERIES, LEAD, AHEAD, N, OFFSET, GROUP, H,
-    query_batch, query_head, query_row, key_batch, key_head, key_row,
-    SIZE: tl.constexpr, WIDE: tl.constexpr, STRIDE: tl.constexpr, PER: tl.constexpr, TALL: tl.constexpr,
-    BROAD: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    both = tl.program_id(2).to(tl.int64)
-    batch, head = both // H, both % H
-    rows = tl.program_id(1) * TALL + tl.arange(0, TALL)
-    columns = tl.program_id(0) * BROAD + tl.arange(0, BROAD)
-    i = tl.arange(0, WIDE)
-    query += batch * query_batch + head * query_head
-    key += batch * key_batch + (head // GROUP) * key_head
+def _in_strides(key: torch.Tensor, stride: int) -> torch.Tensor:
+    """Keys [B, G, K, D] as [B, G, strides, stride * D]: a view where they are whole and lie in one piece."""
+    if key.shape[2] % stride or key.stride(3) != 1 or key.stride(2) != key.shape[3]:
+        return by_stride(key, 0, stride).flatten(3)
+    batch, groups, keys, size = key.shape
+    return key.as_strided((batch, groups, keys // stride, stride * size), (*key.stride()[:2], stride * size, 1))
 
+
+@triton.jit(do_not_specialize=["ROWS", "BLOCKS", "AHEAD", "N", "OFFSET"])
+def _score(
+    query, key, out, scale, ROWS, BLOCKS, AHEAD, N, OFFSET, GROUP, H,
+    NUMBERS: tl.constexpr, PER: tl.constexpr, TALL: tl.constexpr, BROAD: tl.constexpr, DEEP: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    both = tl.program_id(2)
+    batch, head = both // H, both % H
+    row, column = tl.program_id(0) * TALL, tl.program_id(1) * BROAD
     score = tl.zeros([TALL, BROAD], dtype=tl.float32)
-    for number in range(0, STRIDE):
-        # An antidiagonal: the last query of a stride with its first key.
-        slots = rows.to(tl.int64) * STRIDE + (STRIDE - 1 - number) - LEAD
-        real = (slots >= 0) & (slots < QUERIES)
-        a = tl.load(
-            query + slots[:, None] * query_row + i[None, :], mask=real[:, None] & (i < SIZE)[None, :], other=0.0
-        )
-        slots = columns.to(tl.int64) * STRIDE + number
-        b = tl.load(
-            key + slots[:, None] * key_row + i[None, :], mask=(slots < KEYS)[:, None] & (i < SIZE)[None, :], other=0.0
-        )
-        score += tl.dot(a, tl.trans(b), input_precision=PRECISION)
+    for number in range(0, NUMBERS, DEEP):
+        a = query.load([batch, head, row, number]).reshape(TALL, DEEP)
+        b = key.load([batch, head // GROUP, column, number]).reshape(BROAD, DEEP)
+        score = tl.dot(a, tl.trans(b), score, input_precision=PRECISION)
+    rows, columns = row + tl.arange(0, TALL), column + tl.arange(0, BROAD)
     score = tl.where(columns[None, :] <= AHEAD + rows[:, None], score * scale, float("-inf"))
     in_blocks = tl.reshape(score, [TALL, BROAD // PER, PER])
     top = tl.max(in_blocks, 2)
     base = tl.where(top == float("-inf"), 0.0, top)
     total = tl.sum(tl.exp(in_blocks - base[:, :, None]), 2)
-    blocks = tl.program_id(0) * (BROAD // PER) + tl.arange(0, BROAD // PER)
-    at = (both * ROWS + rows)[:, None] * N + OFFSET + blocks[None, :]
+    blocks = column // PER + tl.arange(0, BROAD // PER)
+    at = (both.to(tl.int64) * ROWS + rows)[:, None] * N + OFFSET + blocks[None, :]
     tl.store(out + at, base + tl.log(total), mask=(rows < ROWS)[:, None] & (blocks < BLOCKS)[None, :])
 
 
-def fewest(weights: torch.Tensor, share: float) -> torch.Tensor:
-    """The fewest blocks [..., N] of each row that together hold `share` of its weight, and those that weigh as much as
-    the least of them. Weights are not negative."""
-    weights = weights.contiguous()
-    kept = torch.empty(weights.shape, dtype=torch.bool, device=weights.device)
-    width = weights.shape[-1]
-    _fewest[(weights.numel() // width,)](weights, kept, share, width, WIDE=triton.next_power_of_2(width), BITS=_BITS)
+def holding(scores: torch.Tensor, slab: Slab, stride: int, share: float) -> torch.Tensor:
+    """From what `block_scores` gives, the fewest blocks that hold `share` of the estimated attention of each block of
+    queries, and those that weigh as much as the least of them: bool [B, H, M, N]."""
+    kept = torch.empty(*scores.shape[:2], len(slab.blocks), scores.shape[3], dtype=torch.bool, device=scores.device)
+    width = scores.shape[3]
+    _hold[(kept.numel() // width,)](
+        scores, kept, share, len(slab.blocks), width, slab.lead, slab.lead + slab.stop - slab.start,
+        STRIDE=stride, SIDE=BLOCK, WIDE=triton.next_power_of_2(width), BITS=_BITS, num_warps=_WARPS,
+    )  # fmt: skip
     return kept
 
 
-@triton.jit
-def _fewest(weights, kept, share, N, WIDE: tl.constexpr, BITS: tl.constexpr):
+@triton.jit(do_not_specialize=["M", "N", "BEGIN", "END"])
+def _hold(
+    scores, kept, share, M, N, BEGIN, END,
+    STRIDE: tl.constexpr, SIDE: tl.constexpr, WIDE: tl.constexpr, BITS: tl.constexpr,
+):  # fmt: skip
     row, i = tl.program_id(0).to(tl.int64), tl.arange(0, WIDE)
-    weight = tl.load(weights + row * N + i, mask=i < N, other=0.0)
+    within = row % M * SIDE  # of the slab's blocks, whose queries are [BEGIN, END)
+    weight = tl.zeros([WIDE], dtype=tl.float32)
+    for number in range(0, SIDE // STRIDE):
+        score = tl.load(scores + (row * (SIDE // STRIDE) + number) * N + i, mask=i < N, other=float("-inf"))
+        here = tl.exp(score - tl.max(score, 0))
+        begin = within + number * STRIDE
+        has_query = (begin + STRIDE > BEGIN) & (begin < END)
+        weight += tl.where(has_query, here / tl.sum(here, 0), 0.0)
     # As whole numbers the bits of floats that are not negative are in their order: the least weight to keep is found
     # bit by bit.
     bits = weight.to(tl.int32, bitcast=True)

@@ -14,7 +14,7 @@ from dca_hub.modeling.dual_chunk_blocks import attend_blocks_naive, slabs
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from dca_hub.modeling.dual_chunk_rotation import ORDER, relation_rotations
 from dca_hub.modeling.dual_chunk_selection import _by_block, block_weights
-from dca_hub.modeling.dual_chunk_selection_triton import block_scores, fewest, lists
+from dca_hub.modeling.dual_chunk_selection_triton import block_scores, holding, lists
 from dca_hub.modeling.dual_chunk_sparse_triton import attend_listed
 from support.op_cases import inverse_frequencies, relative
 
@@ -29,8 +29,9 @@ KINDS = [(torch.float32, 16)] if SMALL else [(torch.bfloat16, 128), (torch.float
 def measure(dtype, size: int, first: int, last: int) -> dict[str, float]:
     torch.manual_seed(last)
     query = torch.randn(2, 4, last - first, size, device=DEVICE, dtype=torch.float64).to(dtype)
-    shape = (2, 2, last, 2, size)
-    key, value = torch.randn(shape, device=DEVICE, dtype=torch.float64).to(dtype).transpose(2, 3)
+    key, value = torch.randn(2, 2, last, 2, size, device=DEVICE, dtype=torch.float64).to(dtype).transpose(2, 3)
+    if first == 0:  # rows in one piece, as a cache has them
+        key, value = key.contiguous(), value.contiguous()
     positions = torch.arange(first, last, device=DEVICE)
     rotations = relation_rotations(positions, inverse_frequencies(size).double().to(DEVICE), GEOMETRY)
     errors = {}
@@ -51,12 +52,13 @@ def measure(dtype, size: int, first: int, last: int) -> dict[str, float]:
         for stride in (8, 16, 64):
             true = block_weights(wide, key.double(), slab, stride, size**-0.5)
             its = block_weights(queries, key, slab, stride, size**-0.5)
-            mine = _by_block(block_scores(queries, key, slab, stride, size**-0.5).softmax(-1), slab, stride)
+            scores = block_scores(queries, key, slab, stride, size**-0.5)
+            mine = _by_block(scores.softmax(-1), slab, stride)
             case = f"weights, {dtype}, {size}, {first} to {last}"
             ratio = relative(mine, true) / max(relative(its, true), 1e-6)
             errors[case] = max(errors.get(case, 0.0), ratio)
             case = f"fewest, {first} to {last}"
-            taken = fewest(mine, 0.7)
+            taken = holding(scores, slab, stride, 0.7)
             errors[case] = errors.get(case, 0) + 100 * wrongly_taken(mine, taken, 0.7)
             case = f"lists, {first} to {last}"
             errors[case] = errors.get(case, 0) + 100 * wrongly_listed(taken, slab)
