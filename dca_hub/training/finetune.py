@@ -211,7 +211,7 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
             raise DcaHubError("Holding rows out needs at least two dialogues", Fix("leave {} out", "held_out"))
         parts = rows.train_test_split(settings.held_out, seed=settings.seed)
         rows, held_out = parts["train"], parts["test"]
-    trainer = trl.SFTTrainer(
+    trainer = _trainer_class(trl)(
         model=loaded.model,
         args=config,
         train_dataset=rows,
@@ -223,9 +223,22 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
     return trainer
 
 
+def _trainer_class(trl):
+    class Trainer(trl.SFTTrainer):
+        """TRL's trainer, which trains shards of FSDP2 in the precision of one device."""
+
+        def autocast_smart_context_manager(self, cache_enabled: bool | None = True):
+            # accelerate puts the forward pass of a model in autocast, but not that of one which FSDP2 shards.
+            if self.accelerator.is_fsdp2:
+                return self.accelerator.autocast()
+            return super().autocast_smart_context_manager(cache_enabled)
+
+    return Trainer
+
+
 def round_as_alone(state) -> None:
-    """Lets shards of FSDP2 train in the precision of one device, where autocast alone rounds: accelerate's own policy
-    for bfloat16 rounds the residual stream, the sums of gradients over the devices and the loss as well.
+    """Lets autocast alone round in shards of FSDP2: accelerate's own policy for bfloat16 rounds the residual stream,
+    the sums of gradients over the devices and the loss as well.
 
     state: accelerate's, before the model is prepared.
     """

@@ -3,19 +3,22 @@
 train_some_steps.py MODEL DATA OUT ROWS_A_PROCESS trainer|fsdp2|fsdp2-bfloat16
 
 `trainer` trains as the command does. `fsdp2` shards the model by accelerate's own function for that, which accelerate
-itself calls on GPUs alone, and takes the steps here: same rows, same loss, same optimizer. `fsdp2-bfloat16` does so in
-autocast, with the policy that accelerate sets for it and `make_trainer` replaces.
+itself calls on GPUs alone, and takes the steps here: same rows, same loss, same optimizer. `fsdp2-bfloat16` does so
+with what accelerate sets for bfloat16 and `make_trainer` replaces, and in the context that the trainer computes a loss
+in; one process of it computes in autocast, which accelerate puts around a model that is not sharded.
 """
 
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 import trl
 from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch.distributed.tensor import DTensor
 
@@ -59,6 +62,7 @@ def through_trainer(trainer) -> tuple[list[float], list[float]]:
 
 def through_fsdp2(trainer, low: bool) -> tuple[list[float], list[float]]:
     group, model = trainer.accelerator, trainer.model.train()
+    rounding = (lambda: torch.autocast("cpu", torch.bfloat16)) if low else nullcontext
     if group.num_processes > 1:
         plugin = FullyShardedDataParallelPlugin(
             fsdp_version=2,
@@ -70,6 +74,9 @@ def through_fsdp2(trainer, low: bool) -> tuple[list[float], list[float]]:
         if low:
             plugin.set_mixed_precision("bf16")
             round_as_alone(state)
+            group.state.distributed_type, group.state.fsdp_plugin = DistributedType.FSDP, plugin
+            group.state._mixed_precision, group.native_amp = "bf16", True
+            rounding = trainer.compute_loss_context_manager
         model = fsdp2_prepare_model(
             SimpleNamespace(state=state, mixed_precision="no", is_main_process=True, device=group.device), model
         )
@@ -77,7 +84,7 @@ def through_fsdp2(trainer, low: bool) -> tuple[list[float], list[float]]:
     losses, norms = [], []
     for row in list(trainer.get_train_dataloader())[:STEPS]:
         counted = group.gather((row["labels"][:, 1:] != dialogues.IGNORED).sum()).sum()
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):  # the loss times the processes, as FSDP averages
+        with rounding():  # the loss times the processes, as FSDP averages
             loss = trainer.compute_loss(model, row, num_items_in_batch=counted)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
