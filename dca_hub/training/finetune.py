@@ -195,6 +195,7 @@ def make_trainer(trl, loaded: Loaded, documents: list[Document], settings: Setti
         save_total_limit=2,
         logging_steps=1,
         report_to=settings.report_to,
+        run_name=work.name.removesuffix(".training"),
         eval_strategy="steps" if settings.held_out else "no",
         eval_steps=settings.save_every,
         per_device_eval_batch_size=1,
