@@ -42,8 +42,9 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class Loaded:
     """A model that is ready: `model` is the DCA model (or the base, if DCA is off), `base` the plain base model that
     shares its weights. `geometry` is None for a base alone. `context` is how many tokens it may be given, and `source`
-    the files it came from, with their revision. `precision` says in which dtype it runs, and why; `pace` how quickly it
-    reads, and learns that from every text."""
+    the files it came from, with their revision. A token of context takes `cache_bytes_per_token` of the device and, of
+    a cache that is offloaded, `host_bytes_per_token` of the host. `precision` says in which dtype it runs, and why;
+    `pace` how quickly it reads, and learns that from every text."""
 
     name: str
     source: Source
@@ -58,6 +59,7 @@ class Loaded:
     pace: Pace
     cache_bits: int = 16
     offload_cache: bool = False
+    host_bytes_per_token: int = 0
 
     @property
     def entry(self) -> Entry | None:
@@ -76,6 +78,11 @@ class Loaded:
     def sparse(self) -> SparseAttention | None:
         """How it reads long texts sparsely, if it does."""
         return sparse_from_config(self.model.config) if self.geometry else None
+
+    def room(self) -> int:
+        """How many tokens of cache free memory holds now: the device's and, where it is offloaded, the host's."""
+        fits = free_bytes(str(self.device)) // self.cache_bytes_per_token
+        return min(fits, free_bytes("cpu") // self.host_bytes_per_token) if self.host_bytes_per_token else fits
 
     def why_not_sparse(self, tokens: int) -> str | None:
         """Why it cannot be chosen to read so many tokens sparsely, in words that follow "sparse reading"; None where it
@@ -198,6 +205,7 @@ def load(
         trained=plan.geometry.pretraining_length,
         context=reach_of(source, plan.geometry),
         cache_bytes_per_token=need.cache_per_token,
+        host_bytes_per_token=need.host_per_token,
         cache_bits=cache_bits,
         offload_cache=offload_cache,
         precision=plan.precision,

@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from dca_hub.cli.options import add_loading, positive, progress_bar, quiet, sampling_temperature
+from dca_hub.cli.options import add_cache, add_loading, positive, progress_bar, quiet, sampling_temperature
 from dca_hub.progress import about
 
 HELP = "ask a question about a PDF"
@@ -54,14 +54,7 @@ def add(subparsers) -> None:
         help="ask MODEL on an OpenAI-compatible server (dca-hub serve); none is loaded here",
     )
     add_loading(parser)
-    parser.add_argument(
-        "--cache-in-8bit", dest="cache_bits", action="store_const", const=8, default=16,
-        help="keep keys and values in 8 bits: about half the memory for a text, at some loss of precision",
-    )  # fmt: skip
-    parser.add_argument(
-        "--offload-cache", action="store_true",
-        help="keep keys and values in the host's memory: for a text that a GPU cannot hold; slower",
-    )  # fmt: skip
+    add_cache(parser)
     parser.set_defaults(run=run)
 
 

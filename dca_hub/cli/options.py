@@ -93,6 +93,18 @@ def add_loading(parser: argparse.ArgumentParser) -> None:
     add_gguf(group)
 
 
+def add_cache(parser: argparse.ArgumentParser, where: str = "") -> None:
+    """How `load` keeps a cache. `where` it can be chosen stands before the help."""
+    parser.add_argument(
+        "--cache-in-8bit", dest="cache_bits", action="store_const", const=8, default=16,
+        help=f"{where}keep keys and values in 8 bits: about half the memory for a text, at some loss of precision",
+    )  # fmt: skip
+    parser.add_argument(
+        "--offload-cache", action="store_true",
+        help=f"{where}keep keys and values in the host's memory: for a text that a GPU cannot hold; slower",
+    )  # fmt: skip
+
+
 def add_gguf(parser) -> None:
     parser.add_argument("--gguf-file", metavar="NAME", help="the GGUF file to load from that repository or folder")
 

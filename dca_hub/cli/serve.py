@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dca_hub.cli.options import SPARSE, loading_bar, port_number, positive, quiet, sparse
+from dca_hub.cli.options import SPARSE, add_cache, loading_bar, port_number, positive, quiet, sparse
 
 HELP = "serve a model to others, over the OpenAI protocol"
 DESCRIPTION = """\
@@ -47,6 +47,7 @@ def add(subparsers) -> None:
     parser.add_argument(
         "--sparse", nargs="?", const=True, type=sparse, metavar="SHARE", help=f"with transformers: {SPARSE}"
     )
+    add_cache(parser, "with transformers: ")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 is every network of this machine")
     parser.add_argument("--port", type=port_number, default=8000)
     parser.add_argument("--name", help="what clients call the model (default: its catalogue or folder name)")
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         args.name,
         tuple(shlex.split(args.vllm)),
         args.sparse,
+        args.cache_bits,
+        args.offload_cache,
     )
     if wanted.listens and not args.dry_run:
         refuse_port(wanted)
@@ -118,7 +121,6 @@ def _transformers(name: str, wanted, dry_run: bool) -> int:
     print(*([note] if note else []), shlex.join(command), sep="\n", file=sys.stderr, flush=True)
     if dry_run:
         return 0
-    from dca_hub.devices import free_bytes
     from dca_hub.loading import load
     from dca_hub.serving.startup import url
     from dca_hub.serving.transformers_server import Offer
@@ -127,10 +129,10 @@ def _transformers(name: str, wanted, dry_run: bool) -> int:
     quiet()
     with loading_bar() as progress:
         loaded = load(
-            name, dtype=wanted.dtype, context=wanted.context, sparse=wanted.sparse, progress=progress
+            name, dtype=wanted.dtype, context=wanted.context, sparse=wanted.sparse, cache_bits=wanted.cache_bits,
+            offload_cache=wanted.offload_cache, progress=progress,
         )  # fmt: skip
-    fits = free_bytes(str(loaded.device)) // loaded.cache_bytes_per_token
-    offer = Offer(loaded, command[command.index("--name") + 1], wanted.context or min(loaded.context, fits))
+    offer = Offer(loaded, command[command.index("--name") + 1], wanted.context or min(loaded.context, loaded.room()))
     how = ", reading long texts sparsely" if loaded.sparse else ""
     words = f"{offer.name} on {loaded.device}{how}, up to {offer.context:,} tokens, at {url(wanted.host, wanted.port)}"
     print(words, file=sys.stderr, flush=True)

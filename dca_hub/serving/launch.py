@@ -34,6 +34,8 @@ class Wanted:
     name: str | None = None
     further: tuple[str, ...] = ()
     sparse: str | float | bool | None = None
+    cache_bits: int = 16
+    offload_cache: bool = False
 
     def options(self) -> set[str]:
         """The names of the further options of vLLM."""
@@ -74,6 +76,12 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
             Fix("give {}", "engine", "transformers"),
             Fix("leave {} out", "sparse"),
         )
+    for argument in (name for name, asked in _kept(wanted).items() if asked):
+        raise DcaHubError(
+            "vLLM keeps its cache itself, the server of transformers as this asks",
+            Fix("give {}", "engine", "transformers"),
+            Fix("leave {} out", argument, 8 if argument == "cache_bits" else True),
+        )
     context = wanted.context or reach_of(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
     command += ["--host", wanted.host, "--port", str(wanted.port)]
@@ -100,6 +108,14 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     return Launch((*command, *wanted.further), environment, (*notes, *([public] if public else [])))
 
 
+_KEPT = {"cache_bits": "--cache-in-8bit", "offload_cache": "--offload-cache"}
+
+
+def _kept(wanted: Wanted) -> dict[str, bool]:
+    """The ways to keep a cache that are not the usual one, and whether each was asked for."""
+    return {"cache_bits": wanted.cache_bits != 16, "offload_cache": wanted.offload_cache}
+
+
 def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
     """The `dca-hub serve` that says everything about transformers' server of a model.
 
@@ -120,6 +136,7 @@ def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
     command += ["--max-context", str(context), *(["--dtype", wanted.dtype] if wanted.dtype else [])]
     if wanted.sparse:
         command += ["--sparse", *([] if wanted.sparse is True else [str(wanted.sparse)])]
+    command += [_KEPT[name] for name, asked in _kept(wanted).items() if asked]
     return (*command, "--host", wanted.host, "--port", str(wanted.port))
 
 

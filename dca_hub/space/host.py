@@ -201,7 +201,7 @@ class Host:
     def _load(self, choice: Choice, progress: OnLoadProgress | None = None) -> None:
         loaded = load(
             choice.name, device=choice.device, dtype=self.settings.dtype or None, quantization=choice.quantization,
-            sparse=False, progress=progress,
+            sparse=False, cache_bits=8 if self.settings.cache_in_8bit else 16, progress=progress,
         )  # fmt: skip
         if Path(loaded.name).is_dir():  # no path of this machine on a stranger's screen
             loaded = dataclasses.replace(loaded, name=Path(loaded.name).resolve().name)

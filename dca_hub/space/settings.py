@@ -45,6 +45,9 @@ class Settings:
         "", "float32, bfloat16 or float16 (default: the checkpoint's own; on a CPU the one that is fast there)"
     )
     quantization: str = _option("", "4bit or 8bit weights for the model to start with")
+    cache_in_8bit: bool = _option(
+        False, "keep what has been read in 8 bits: about half the memory for a text, at some loss of precision"
+    )
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 is every network of this machine")
     port: int = _option(7860, "port to listen on; the next free one is taken if it is in use")
     share: bool = _option(False, "a temporary public address through Gradio's tunnel")

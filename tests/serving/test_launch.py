@@ -164,6 +164,14 @@ def test_sparse_reading_is_refused_with_vllm_and_the_way_out_is_named(monkeypatc
     assert "give --engine transformers, or leave --sparse out." in said and "--max-model-len" not in said
 
 
+@pytest.mark.parametrize("option", ["--cache-in-8bit", "--offload-cache"])
+def test_how_a_cache_is_kept_is_refused_with_vllm_and_the_way_out_is_named(monkeypatch, capsys, option):
+    installed(monkeypatch, vllm="0.32.0")
+    assert cli.main(["serve", "demo", "--dry-run", option]) == 2
+    said = capsys.readouterr().err
+    assert f"give --engine transformers, or leave {option} out." in said and "--max-model-len" not in said
+
+
 def test_the_command_prints_what_it_would_run(monkeypatch, capsys):
     installed(monkeypatch, vllm="0.32.0")
     assert cli.main(["serve", "demo", "--dry-run", "--vllm", "--api-key secret", "--name", "x"]) == 0

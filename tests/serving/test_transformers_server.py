@@ -158,6 +158,19 @@ def test_long_texts_are_read_sparsely_where_that_was_asked_for(given, share, mon
     assert ("reading long texts sparsely" in said) == (share is not None)
 
 
+def test_its_cache_is_kept_as_asked(monkeypatch, capsys):
+    offers = []
+    monkeypatch.setattr("dca_hub.serving.transformers_server.run", lambda offer, host, port: offers.append(offer))
+    for given in ([], ["--cache-in-8bit"]):
+        assert cli.main(["serve", "demo", "--engine", "transformers", "--port", "0", *given]) == 0
+        assert ("--cache-in-8bit --host" in capsys.readouterr().err) == bool(given)
+    usual, eight = (offer.loaded for offer in offers)
+    assert (usual.cache_bits, eight.cache_bits) == (16, 8)
+    assert eight.cache_bytes_per_token < usual.cache_bytes_per_token
+    assert cli.main(["serve", "demo", "--engine", "transformers", "--port", "0", "--offload-cache"]) == 2
+    assert "cpu is none: leave --offload-cache out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--memory", "4"], ["--vllm=--enforce-eager"], ["--tensor-parallel", "2"]])
 def test_what_only_vllm_can_do_is_refused(option, capsys):
     assert cli.main(["serve", "demo", "--engine", "transformers", "--dry-run", *option]) == 2

@@ -248,3 +248,7 @@ def test_progress_is_said_in_figures():
     assert "3 of 12 tensors" in _progress("m", LoadProgress("loading", 3, 12))
     assert "Asking the Hub for m" in _progress("m", LoadProgress("downloading", 0, 0))
     assert Choice("m").device is None
+
+
+def test_what_is_read_is_kept_in_8_bits_where_the_settings_say_so(another_space):
+    assert another_space(cache_in_8bit=True, port=7981).context.host.loaded.cache_bits == 8
