@@ -10,6 +10,8 @@ try:  # transformers refuses a file from the Hub over an import that is missing,
 except ImportError:
     raise
 
+from collections.abc import Callable
+
 import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -17,10 +19,20 @@ from .dual_chunk_blocks import BLOCK, Queries, Slab
 from .dual_chunk_rotation import ORDER
 from .dual_chunk_selection import by_stride
 
-_WARPS, _STAGES = 8, 3
-_MOST_TALL, _BROAD, _DEEP = 128, 256, 64  # strided rows, strided columns and numbers of both that a program multiplies
+_WARPS = 8
+_MOST_TALL, _DEEP = 128, 64  # strided rows, and numbers of them, that a program multiplies at a time
+_BROAD = ((256, 3), (128, 2))  # strided columns, and tiles in flight: the first that there is memory for
 _BITS = 31  # of a float32 that is not negative
 _ALIGNED = 16  # bytes, of what a GPU's copy engine addresses
+_BESIDE = 2048  # bytes of shared memory that Triton takes besides the tiles, at most
+
+
+def first_to_fit(ways: tuple, bytes_of: Callable[..., int], device: torch.device):
+    """The first of these ways whose bytes a multiprocessor can share among the threads of a program, else the last."""
+    if device.type != "cuda":  # Triton's interpreter
+        return ways[0]
+    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin - _BESIDE
+    return next((way for way in ways if bytes_of(*way) <= shared), ways[-1])
 
 
 def tiles(x: torch.Tensor, rows: int, wide: int) -> TensorDescriptor:
@@ -41,7 +53,11 @@ def block_scores(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, s
     out = torch.empty(batch, heads, strides, slab.blocks.stop, dtype=torch.float32, device=some.device)
     wide = some.dtype == torch.float32
     tall = min(_MOST_TALL, max(16, triton.next_power_of_2(strides)))
-    broad = _BROAD // 4 if wide else _BROAD
+    broad, stages = (
+        (64, 1)
+        if wide
+        else first_to_fit(_BROAD, lambda broad, stages: (tall + broad) * _DEEP * some.itemsize * stages, some.device)
+    )
     for relation, begin, end in slab.ranges:
         # The last query of a stride with its first key.
         query = by_stride(queries[relation], slab.lead, stride).flip(3).flatten(3)
@@ -52,7 +68,7 @@ def block_scores(queries: Queries, key: torch.Tensor, slab: Slab, stride: int, s
             tiles(query, tall, _DEEP), tiles(keys, broad, _DEEP), out, scaling / stride, strides, blocks,
             (slab.blocks.start * BLOCK - begin) // stride, slab.blocks.stop, begin // BLOCK, heads // key.shape[1],
             heads, NUMBERS=stride * size, PER=per, TALL=tall, BROAD=broad, DEEP=_DEEP,
-            PRECISION="ieee" if wide else None, num_warps=_WARPS, num_stages=1 if wide else _STAGES,
+            PRECISION="ieee" if wide else None, num_warps=_WARPS, num_stages=stages,
         )  # fmt: skip
     return out
 

@@ -15,11 +15,11 @@ import torch
 
 from .dual_chunk_blocks import BLOCK, Queries, Slab
 from .dual_chunk_rotation import ORDER
-from .dual_chunk_selection_triton import lists, tiles
+from .dual_chunk_selection_triton import first_to_fit, lists, tiles
 
 _WARPS = 8
-# What a multiprocessor of 227 KB holds beside the queries, by the bytes of a row: keys at a time, and pieces in flight.
-_PIECES = ((256, BLOCK, 3), (512, BLOCK // 2, 2), (1 << 20, BLOCK // 4, 1))
+# Keys that are taken at a time, and pieces in flight: the first that a multiprocessor has the memory for.
+_PIECES = ((BLOCK, 3), (BLOCK // 2, 2), (BLOCK // 4, 2), (BLOCK // 4, 1))
 
 
 def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
@@ -32,7 +32,8 @@ def attend_listed(queries: Queries, key, value, slab: Slab, kept: torch.Tensor, 
     given = [tiles(queries.get(relation, some), BLOCK, wide) for relation in ORDER]
     out = torch.empty(batch, heads, rows, size, dtype=some.dtype, device=some.device)
     lse = torch.empty(batch, heads, rows, dtype=torch.float32, device=some.device)
-    keys, stages = next(piece for row, *piece in _PIECES if wide * some.itemsize <= row)
+    row = wide * some.itemsize
+    keys, stages = first_to_fit(_PIECES, lambda keys, stages: (BLOCK + 2 * keys * stages) * row, some.device)
     _attend[(len(slab.blocks), heads, batch)](
         *given, tiles(key, keys, wide), tiles(value, keys, wide), out, lse, order, ends, scaling * math.log2(math.e),
         slab.blocks.start * BLOCK, slab.lead, rows, kept.shape[3], heads // key.shape[1], heads,

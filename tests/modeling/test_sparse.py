@@ -3,6 +3,7 @@ direct computation chooses."""
 
 from importlib.util import find_spec
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -224,3 +225,18 @@ def test_the_kernel_gives_what_the_twin_gives(interpreted):
 
 def test_a_watch_that_saw_nothing_kept_everything():
     assert (SparseWatch().density, SparseWatch().share) == (1.0, 1.0)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
+@pytest.mark.parametrize(
+    ("shared", "size", "pieces"),
+    [(232_448, 128, (128, 3)), (232_448, 256, (64, 2)), (101_376, 128, (64, 2)), (101_376, 256, (32, 1))],
+)
+def test_a_kernel_takes_as_many_keys_at_a_time_as_there_is_shared_memory_for(shared, size, pieces, monkeypatch):
+    from dca_hub.modeling.dual_chunk_selection_triton import first_to_fit
+    from dca_hub.modeling.dual_chunk_sparse_triton import _PIECES
+
+    card = SimpleNamespace(shared_memory_per_block_optin=shared)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    found = first_to_fit(_PIECES, lambda keys, stages: (128 + 2 * keys * stages) * 2 * size, torch.device("cuda"))
+    assert found == pieces
