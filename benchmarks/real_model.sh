@@ -5,9 +5,10 @@
 #
 #     bash benchmarks/real_model.sh OUT UNSEEN.txt.gz TUNING.txt.gz PAPER.pdf [--short] [--only PART,PART]
 #
-# UNSEEN and TUNING are different novels; PAPER has 2 to 4 times the window in tokens, such as fhs-3.0.pdf of Debian's
-# package debian-policy. PART is tune, perplexity, needle, passkey, paper, ruler or report. The whole needs a GPU;
-# --short, for two cores, is perplexity at two lengths and the questions, with sizes that were chosen on a GPU.
+# UNSEEN and TUNING are different novels; PAPER has 2 to 4 times the window in tokens, such as the file fhs-3.0.pdf.gz
+# of Debian's package debian-policy, unpacked. PART is tune, perplexity, needle, passkey, paper, ruler or report. The
+# whole needs a GPU; --short, for two cores, is perplexity at two lengths and the questions, with sizes that were chosen
+# on a GPU.
 # Environment: MODEL=PATH, a checkpoint or a GGUF file that is here already (no network is needed then); PYTHON=...; and
 # other sizes than the usual: LENGTHS, WINDOWS, NEEDLES, DEPTHS, TRIALS, PAGES (of PAPER), TIMES (of the window, to tune
 # at), and RULER and LIMIT, its lengths and prompts a task (it needs requirements-evaluate.txt).

@@ -18,6 +18,7 @@ from dca_hub.cli.measuring import progress
 from dca_hub.cli.options import quiet
 from dca_hub.cli.text import read
 from dca_hub.conversation import Answered, Conversation, Reading
+from dca_hub.errors import DcaHubError
 from dca_hub.generation import Sampling
 from dca_hub.json_lines import line
 from dca_hub.loading import load
@@ -111,4 +112,7 @@ def _cell(one: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DcaHubError as error:
+        sys.exit(f"side_by_side.py: {error}")
