@@ -56,6 +56,14 @@ def slabs(first: int, last: int, chunk_length: int, rows: int) -> Iterator[Slab]
         first = stop
 
 
+def by_stride(x: torch.Tensor, lead: int, stride: int) -> torch.Tensor:
+    """[B, heads, rows, D] as whole blocks in strides, [B, heads, strides, stride, D]; what is missing is zero."""
+    tail = -(lead + x.shape[2]) % BLOCK
+    if lead or tail:
+        x = torch.nn.functional.pad(x, (0, 0, lead, tail))
+    return x.unflatten(2, (-1, stride))
+
+
 def attend_gathered(queries, key, value, slab: Slab, kept: torch.Tensor, scaling: float):
     """Attention of a slab's queries, by relation [B, H, rows, D], to the blocks in `kept`, bool [B, H, M, N]: output
     [B, H, rows, D] and log-sum-exp [B, H, rows]. By PyTorch's products, a block of queries of one head at a time."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .dual_chunk_blocks import BLOCK, Queries, Slab, naive_scores
+from .dual_chunk_blocks import BLOCK, Queries, Slab, by_stride, naive_scores
 from .dual_chunk_cuda import without_triton
 from .dual_chunk_geometry import DualChunkGeometry
 from .dual_chunk_rotation import RelationRotations
@@ -227,14 +227,6 @@ def _by_block(weights: torch.Tensor, slab: Slab, stride: int) -> torch.Tensor:
     begin = (torch.arange(weights.shape[2], device=weights.device) + slab.blocks.start * BLOCK // stride) * stride
     empty = (begin + stride <= slab.start) | (begin >= slab.stop)  # rows of the outer blocks that hold no query
     return weights.masked_fill(empty.unsqueeze(1), 0.0).unflatten(2, (-1, BLOCK // stride)).sum(3)
-
-
-def by_stride(x: torch.Tensor, lead: int, stride: int) -> torch.Tensor:
-    """[B, heads, rows, D] as whole blocks in strides, [B, heads, strides, stride, D]; what is missing is zero."""
-    tail = -(lead + x.shape[2]) % BLOCK
-    if lead or tail:
-        x = torch.nn.functional.pad(x, (0, 0, lead, tail))
-    return x.unflatten(2, (-1, stride))
 
 
 def fewest(weights: torch.Tensor, share: float) -> torch.Tensor:

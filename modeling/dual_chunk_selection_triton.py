@@ -15,9 +15,8 @@ from collections.abc import Callable
 import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from .dual_chunk_blocks import BLOCK, Queries, Slab
+from .dual_chunk_blocks import BLOCK, Queries, Slab, by_stride
 from .dual_chunk_rotation import ORDER
-from .dual_chunk_selection import by_stride
 
 _WARPS = 8
 _MOST_TALL, _DEEP = 128, 64  # strided rows, and numbers of them, that a program multiplies at a time
