@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, PreTrainedModel, Qwen2Config
+from transformers import PreTrainedModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attention import processor
+from shapes import SHAPES
 
 from dca_hub.compat import with_cache
 from dca_hub.modeling.configuration_dca_llama import DualChunkLlamaConfig
@@ -39,31 +40,10 @@ from dca_hub.modeling.modeling_dca_llama import DualChunkLlamaForCausalLM
 from dca_hub.modeling.modeling_dca_qwen2 import DualChunkQwen2ForCausalLM
 from dca_hub.sizes import Asked, sized
 
-SHAPES = {
-    "llama-2-7b": (
-        LlamaConfig(
-            vocab_size=32000, hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32,
-            num_key_value_heads=32, max_position_embeddings=4096,
-        ),
-        DualChunkLlamaConfig, DualChunkLlamaForCausalLM,
-    ),
-    "llama-3-8b": (
-        LlamaConfig(
-            vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
-            num_key_value_heads=8, max_position_embeddings=8192,
-            rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
-        ),
-        DualChunkLlamaConfig, DualChunkLlamaForCausalLM,
-    ),
-    "qwen2.5-7b": (
-        Qwen2Config(
-            vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
-            num_key_value_heads=4, max_position_embeddings=32768,
-            rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
-        ),
-        DualChunkQwen2Config, DualChunkQwen2ForCausalLM,
-    ),
-}  # fmt: skip
+CLASSES = {
+    "llama": (DualChunkLlamaConfig, DualChunkLlamaForCausalLM),
+    "qwen2": (DualChunkQwen2Config, DualChunkQwen2ForCausalLM),
+}
 DECODED = 64
 FIRST_MARK = 131_072  # tokens at which a reading's time is first noted
 STEP = 1024  # tokens that the bisection stops at
@@ -71,7 +51,8 @@ STEP = 1024  # tokens that the bisection stops at
 
 def build(shape: str, layers: int | None, sparse: float | None, one_chunk: bool, device: str) -> PreTrainedModel:
     """A DCA model of a shape with random weights, in bfloat16; `one_chunk` gives it chunks longer than any text."""
-    plain, config_class, model_class = SHAPES[shape]
+    plain = SHAPES[shape]
+    config_class, model_class = CLASSES[plain.model_type]
     trained = 1 << 22 if one_chunk else plain.max_position_embeddings
     said = {"max_position_embeddings": trained, "model_type": plain.model_type}
     settings = config_from_geometry(sized(said, None, Asked()).geometry)

@@ -4,9 +4,11 @@ Each way runs in processes of its own, loads the same checkpoint by `dca_hub.loa
 with DCA and plain: in pieces into a cache, then `--new-tokens` more, greedily. The median of `--repeats` readings
 counts, after one that warms up. Beside the times stand the most memory that one GPU took, how many of the tokens equal
 those of one GPU, one after the other, and how far the logits behind the text are from one GPU's, relative to their
-spread. Without MODEL it is Llama 3 8B's shape with random weights, whose tokens are close to draws: rounding decides.
+spread. Without MODEL it is a shape with random weights, whose tokens are close to draws: rounding decides. What one GPU
+cannot hold has `--ways parallel`, and is compared with the first way that is measured.
 
     python benchmarks/several_gpus.py --lengths 16384 65536
+    python benchmarks/several_gpus.py --shape llama-2-7b --ways parallel --gib 80 --lengths 400000 900000 --repeats 1
     python benchmarks/several_gpus.py --model demo --dtype float32 --lengths 4096 --text README.md
     python benchmarks/several_gpus.py --model demo --device cpu --dtype float32 --lengths 1024       no GPU, to try it
 
@@ -26,24 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from attention import processor
+from shapes import SHAPES, write_checkpoint
 
-from dca_hub.catalogue import find
 from dca_hub.evaluation.processes import join
 from dca_hub.generation import PromptCache, Sampling
 from dca_hub.loading import load
 
-
-def make_checkpoint(folder: Path, layers: int, device: str) -> None:
-    """Llama 3 8B's shape with random weights; its tokenizer is the demo model's, which nothing here needs to fit."""
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-    from whole_model import SHAPE
-
-    torch.manual_seed(0)
-    config = LlamaConfig(**{**SHAPE, "max_position_embeddings": 8192}, num_hidden_layers=layers, dtype="bfloat16")
-    with torch.device(device):
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(find("demo").source).save_pretrained(folder)
+WAYS = ("one", "auto", "parallel")
 
 
 class Measured:
@@ -54,6 +45,10 @@ class Measured:
         device = {"one": args.device, "auto": "auto", "parallel": "tensor-parallel"}[args.way]
         self.loaded = load(args.model, device=device, dtype=args.dtype, context=max(args.lengths))
         self.cuda = self.loaded.device.type == "cuda"
+        if args.gib:
+            for index in range(torch.cuda.device_count()):
+                share = args.gib * 2**30 / torch.cuda.get_device_properties(index).total_memory
+                torch.cuda.set_per_process_memory_fraction(min(1.0, share), index)
 
     def rows(self):
         for length in self.args.lengths:
@@ -122,6 +117,7 @@ def run(way: str, model: str, args) -> list[dict]:
     options += ["--device", args.device, "--lengths", *map(str, args.lengths), "--new-tokens", str(args.new_tokens)]
     options += ["--piece", str(args.piece), "--repeats", str(args.repeats)]
     options += ["--text", str(args.text)] if args.text else []
+    options += ["--gib", str(args.gib)] if args.gib else []
     start = [sys.executable]
     if way == "parallel":
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={args.processes}"]
@@ -151,26 +147,29 @@ def line(row: dict) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a catalogue name or a folder (default: the 8B shape, random weights)")
+    parser.add_argument("--model", help="a catalogue name or a folder (default: --shape, with random weights)")
+    parser.add_argument("--shape", choices=SHAPES, default="llama-3-8b")
     parser.add_argument("--lengths", type=int, nargs="+", default=[16384, 65536])
     parser.add_argument("--text", type=Path, metavar="FILE", help="read this text (default: drawn tokens)")
-    parser.add_argument("--layers", type=int, default=32, help="of the 8B shape")
+    parser.add_argument("--layers", type=int, help="of the shape (default: its own)")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--piece", type=int, default=8192, help="tokens a forward pass (default: 8192)")
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--processes", type=int, default=torch.cuda.device_count() or 2)
     parser.add_argument("--device", default="cuda", help="of the model that is not spread")
-    parser.add_argument("--folder", type=Path, help="where the random weights go for the time (16 GB)")
-    parser.add_argument("--way", choices=("one", "auto", "parallel"), help="measure this one here and now")
+    parser.add_argument("--folder", type=Path, help="where the random weights go for the time (8B: 16 GB)")
+    parser.add_argument("--gib", type=float, help="memory of each GPU to use (default: all that it has)")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="(default: all)")
+    parser.add_argument("--way", choices=WAYS, help="measure this one here and now")
     args = parser.parse_args()
     if args.way:
         return work(args)
     rows = []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         if args.model is None:
-            make_checkpoint(Path(folder), args.layers, args.device)
-        for way in ("one", "auto", "parallel"):
+            write_checkpoint(args.shape, Path(folder), args.layers, args.device)
+        for way in args.ways:
             for row in run(way, args.model or folder, args):
                 alone = next((x for x in rows if (x["model"], x["tokens"]) == (row["model"], row["tokens"])), row)
                 rows.append(row)
@@ -178,8 +177,8 @@ def main() -> int:
                 print(line(row["found"]), flush=True)
     for row in rows:
         where = processor(args.device)
-        print(json.dumps({**row["found"], "shape": args.model or "llama-3-8b", "dtype": args.dtype, "on": where}))
-    return 0 if len(rows) == 6 * len(args.lengths) else 1
+        print(json.dumps({**row["found"], "shape": args.model or args.shape, "dtype": args.dtype, "on": where}))
+    return 0 if len(rows) == 2 * len(args.ways) * len(args.lengths) else 1
 
 
 if __name__ == "__main__":

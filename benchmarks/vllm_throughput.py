@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attention import processor
+from shapes import SHAPES as OF_MODELS
 
 MODEL = Path(__file__).resolve().parent.parent / "dca_hub" / "demo" / "model"
 SHAPES = {
@@ -38,7 +39,7 @@ SHAPES = {
         "vocab_size": 49152,
     },
 }
-DCA = {"chunk_size": 6144, "local_size": 1024, "original_max_position_embeddings": 8192}
+WINDOW = 8192  # tokens, of both
 # Requests at once, tokens of each prompt, tokens written.
 CASES = {
     "cuda": ((1, 32768, 128), (8, 32768, 128), (1, 130000, 128), (32, 1024, 128)),
@@ -49,6 +50,10 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu", action="store_true", help="vLLM's CPU build and a model that it can read")
+    llamas = [name for name, config in OF_MODELS.items() if config.model_type == "llama"]
+    parser.add_argument("--shape", choices=llamas, help="of the model (default: see above)")
+    parser.add_argument("--tensor-parallel", type=int, default=1, metavar="N")
+    parser.add_argument("--case", type=_case, action="append", metavar="RxPxW", help="requests, prompt, written tokens")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--layers", type=int, help="of the model (default: the shape's own)")
     parser.add_argument("--rounds", type=int, default=1)
@@ -68,9 +73,31 @@ def main() -> None:
     best = {which: [tuple(map(max, zip(*case))) for case in zip(*rounds)] for which, rounds in found.items()}
     print(f"{processor('cpu' if args.cpu else 'cuda')}, {args.dtype}")
     print(f"{'requests':>8} {'prompt':>8} {'written':>8} {'':>9} {'plain':>10} {'DCA':>10} {'DCA/plain':>10}")
-    for (requests, prompt, written), plain, dca in zip(_of(args, CASES), best["plain"], best["DCA"]):
+    for (requests, prompt, written), plain, dca in zip(_cases(args), best["plain"], best["DCA"]):
         for name, a, b in zip(("prefill/s", "written/s"), plain, dca):
             print(f"{requests:8} {prompt:8} {written:8} {name:>9} {a:10,.1f} {b:10,.1f} {b / a:10.3f}")
+
+
+def _case(text: str) -> tuple[int, ...]:
+    requests, prompt, written = map(int, text.split("x"))
+    return requests, prompt, written
+
+
+def _cases(args: argparse.Namespace) -> tuple:
+    return tuple(args.case or _of(args, CASES))
+
+
+def _shape(args: argparse.Namespace) -> dict[str, int]:
+    if not args.shape:
+        return _of(args, SHAPES)
+    held = OF_MODELS[args.shape]
+    return {name: getattr(held, name) for name in SHAPES["cuda"]}
+
+
+def _sizes(args: argparse.Namespace) -> dict[str, int]:
+    """The authors' rule."""
+    window = OF_MODELS[args.shape].max_position_embeddings if args.shape else WINDOW
+    return {"chunk_size": 3 * window // 4, "local_size": window // 8, "original_max_position_embeddings": window}
 
 
 def _of(args: argparse.Namespace, table: dict[str, Any]) -> Any:
@@ -80,18 +107,19 @@ def _of(args: argparse.Namespace, table: dict[str, Any]) -> Any:
 def run(args: argparse.Namespace) -> None:
     from vllm import LLM, SamplingParams
 
-    cases = _of(args, CASES)
+    cases = _cases(args)
     longest = max(prompt + written for _, prompt, written in cases)
-    changes = {**_of(args, SHAPES), "max_position_embeddings": longest}
+    changes = {**_shape(args), "max_position_embeddings": longest}
     if args.layers:
         changes["num_hidden_layers"] = args.layers
     if args.run == "DCA":
-        changes["dual_chunk_attention_config"] = DCA
+        changes["dual_chunk_attention_config"] = _sizes(args)
     llm = LLM(
         model=str(MODEL),
         load_format="dummy",
         hf_overrides=changes,
         dtype=args.dtype,
+        tensor_parallel_size=args.tensor_parallel,
         skip_tokenizer_init=True,
         block_size=128,
         max_model_len=longest,
