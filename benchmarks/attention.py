@@ -23,17 +23,20 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-from torch.nn.functional import scaled_dot_product_attention
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dca_hub import catalogue
 from dca_hub import processor as cpu
-from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention
-from dca_hub.modeling.dual_chunk_backends import choose_backend
-from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
-from dca_hub.modeling.dual_chunk_rotation import relation_rotations, rotate
+
+cpu.settle_threads()
+
+import torch  # noqa: E402  (its threads are settled above)
+from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
+
+from dca_hub import catalogue  # noqa: E402
+from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention, naive_dual_chunk_attention  # noqa: E402
+from dca_hub.modeling.dual_chunk_backends import choose_backend  # noqa: E402
+from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry  # noqa: E402
+from dca_hub.modeling.dual_chunk_rotation import relation_rotations, rotate  # noqa: E402
 
 THETA = 10_000.0
 

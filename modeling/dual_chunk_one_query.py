@@ -30,7 +30,8 @@ def attend_one_query(query, key, value, rotations, geometry, scaling, sinks=None
     keys, values, length = key.flatten(0, 1), value.flatten(0, 1), key.shape[2]
     before, chunk = _borders(length, geometry.chunk_length)
     if query.device.type == "cpu" and query.dtype.itemsize < 4:
-        out = _attend_widened(rotations.stacked(query.float()), keys, values, (before, chunk), scaling, sinks)
+        rotated = rotations.stacked_one(query.float(), scaling)
+        out = _attend_widened(rotated, keys, values, (before, chunk), sinks)
         return out.to(value.dtype).view(batch, heads, 1, -1)
     intra, successive, inter = rotations.stacked_one(query, scaling).reshape(3, len(keys), -1, size)
     ranges = ((inter, 0, before), (successive, before, chunk), (intra, chunk, length))
@@ -49,19 +50,21 @@ def _softmax(score: torch.Tensor, sinks: torch.Tensor | None) -> torch.Tensor:
     return torch.softmax(torch.cat([score, per_row], dim=-1), dim=-1)[..., :-1]
 
 
-def _attend_widened(rotated, keys, values, borders: tuple[int, int], scaling: float, sinks=None) -> torch.Tensor:
+def _attend_widened(rotated, keys, values, borders: tuple[int, int], sinks=None) -> torch.Tensor:
     """The same in float32, keys and values widened block by block: a CPU's products of 16 bits are slower, and round
     the scores."""
-    (before, chunk), length = borders, keys.shape[1]
-    intra, successive, inter = rotated.reshape(3, len(keys), -1, keys.shape[2])
-    block = max(64, _WIDENED // (len(keys) * keys.shape[2]))
-    score = intra.new_empty(len(keys), intra.shape[1], length)
+    (before, chunk), (groups, length, size) = borders, keys.shape
+    intra, successive, inter = rotated.reshape(3, groups, -1, size)
+    block = min(length, max(64, _WIDENED // (groups * size)))
+    wide = intra.new_empty(groups, block, size)  # one for all blocks: it is in the cache when it is written again
+    score = intra.new_empty(groups, length, intra.shape[1])  # keys first, as above
     for query, begin, end in ((inter, 0, before), (successive, before, chunk), (intra, chunk, length)):
         for rows in _rows(begin, end, block):
-            score[:, :, rows].baddbmm_(query, keys[:, rows].float().transpose(1, 2), beta=0, alpha=scaling)
-    weights, out = _softmax(score, sinks), torch.zeros_like(intra)
+            some = wide[:, : rows.stop - rows.start].copy_(keys[:, rows])
+            score[:, rows].baddbmm_(some, query.transpose(1, 2), beta=0)
+    weights, out = _softmax(score.transpose(1, 2), sinks), torch.zeros_like(intra)
     for rows in _rows(0, length, block):
-        out.baddbmm_(weights[:, :, rows], values[:, rows].float())
+        out.baddbmm_(weights[:, :, rows], wide[:, : rows.stop - rows.start].copy_(values[:, rows]))
     return out
 
 

@@ -6,6 +6,7 @@ import torch
 from dca_hub.modeling import dual_chunk_one_query
 from dca_hub.modeling.dual_chunk_attention import dual_chunk_attention
 from dca_hub.modeling.dual_chunk_backends import choose_backend
+from dca_hub.modeling.dual_chunk_kernels import times_as_fast
 from dca_hub.modeling.dual_chunk_one_query import attend_one_query, attend_one_query_by_flash
 from dca_hub.modeling.dual_chunk_rotation import relation_rotations
 from support.op_cases import GEOMETRY, WARM, inputs, naive, relative
@@ -98,3 +99,34 @@ def test_timing_it_draws_nothing_from_a_users_random_numbers():
     before = torch.get_rng_state()
     assert 0.01 < dual_chunk_one_query._measured_gain.__wrapped__(torch.float32) < 100
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Clock:
+    """Time that passes only in calls, which take one of the given seconds after another; the last stays."""
+
+    def __init__(self, *seconds: float):
+        self.now, self.seconds, self.calls = 0.0, list(seconds), 0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def call(self):
+        self.calls += 1
+        self.now += self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gain", "calls"),
+    [
+        ([0.02, 0.01] * 4, 2.0, 8),
+        ([0.02, 0.09, 0.05, 0.07, 0.04, 0.06, 0.03, 0.05] + [0.02, 0.01] * 2, 2.0, 12),
+        ([9.0, 1.0] * 4, 9.0, 8),
+        ([0.08, 0.1, 0.16, 0.2, 0.04, 0.05, 0.32, 0.4, 9.0], 0.8, 8),
+    ],
+    ids=["quiet", "disturbed at first", "slow", "disturbed for a second"],
+)
+def test_ways_are_timed_until_the_least_agree(monkeypatch, seconds, gain, calls):
+    clock = Clock(*seconds)
+    monkeypatch.setattr("dca_hub.modeling.dual_chunk_kernels.time", clock)
+    assert times_as_fast(clock.call, clock.call) == pytest.approx(gain)
+    assert clock.calls == calls
