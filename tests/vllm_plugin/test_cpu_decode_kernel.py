@@ -24,14 +24,22 @@ def kernel(monkeypatch):
     """Sequences of few tokens, where there is the kernel."""
     pytest.importorskip("vllm._C")
     for dtype in (torch.bfloat16, torch.float16):
-        reason = refuse_kernel(PageShape(PAGE, GROUPS, 64, dtype))
+        reason = refuse_kernel(PageShape(PAGE, GROUPS, 64, dtype), [Span(0, 0, 1, 5)])
         if reason:
             pytest.skip(reason)
     monkeypatch.setattr(decode_kernel, "_LEAST_TOKENS", 40)
 
 
-def test_what_the_kernel_does_not_take():
-    assert "not torch.float32" in refuse_kernel(PageShape(PAGE, GROUPS, 64, torch.float32))
+def test_what_the_kernel_does_not_take(monkeypatch):
+    page = PageShape(PAGE, GROUPS, 64, torch.bfloat16)
+    lasts = [Span(nth, nth, nth + 1, 2**20 if nth == 3 else 10) for nth in range(8)]
+    assert "not torch.float32" in refuse_kernel(PageShape(PAGE, GROUPS, 64, torch.float32), lasts)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert "AVX512-BF16" in refuse_kernel(page, lasts)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.ops._C, "decode_attention_cpu", None, raising=False)
+    assert "longest" in refuse_kernel(page, lasts)
+    assert refuse_kernel(page, lasts[:3] + lasts[4:]) is None
 
 
 def test_a_turn_is_a_rotation():
@@ -46,7 +54,7 @@ def test_a_turn_is_a_rotation():
 @pytest.mark.vllm
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("heads", [GROUPS, 3 * GROUPS])
-@pytest.mark.parametrize("size, rotated", [(64, 64), (80, 20), (128, 128)])
+@pytest.mark.parametrize("size, rotated", [(32, 32), (64, 64), (80, 20), (112, 112), (128, 128), (256, 64)])
 @pytest.mark.parametrize("local_size, temperature", [(32, 0.2), (41, 0.0)])
 @pytest.mark.parametrize("lengths", [[330], [5], LENGTHS])
 def test_requests_in_pages(kernel, dtype, heads, size, rotated, local_size, temperature, lengths):

@@ -146,7 +146,7 @@ def _decodes(
         return None
     rows = torch.tensor([span.start for span in step])
     placed = _scaled(*(x[:, rows] for x in rotations.by_relation), rotations.factor_of(rows))
-    if refuse_kernel(page) is None:
+    if refuse_kernel(page, step) is None:
         by_kernel = plan_sequences(step, table, page, geometry.chunk_length, placed)
         attend = partial(attend_by_kernel, plan=by_kernel)
     else:

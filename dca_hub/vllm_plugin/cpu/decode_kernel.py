@@ -22,15 +22,19 @@ from dca_hub.vllm_plugin.spans import Span, pieces
 
 _LEAST_TOKENS = 256  # that the kernel takes at a time
 _SHARES = 16  # of a step's work for each thread
+_FEW_ENTRIES = 2**20  # of a table, whatever requests need
 
 
-def refuse_kernel(page: PageShape) -> str | None:
-    """Why vLLM's kernel cannot serve pages, or None."""
+def refuse_kernel(page: PageShape, lasts: Sequence[Span]) -> str | None:
+    """Why vLLM's kernel cannot serve spans of one token each in pages, or None."""
     if page.dtype not in (torch.bfloat16, torch.float16):
         return f"it takes bfloat16 and float16, not {page.dtype}"
     # Its other builds do not have it, or only in plain loops.
     if not hasattr(torch.ops._C, "decode_attention_cpu") or not torch.cpu._is_avx512_bf16_supported():
         return "it is for processors with AVX512-BF16"
+    lengths = [span.length for span in lasts]
+    if len(lengths) * max(lengths) > max(_FEW_ENTRIES, 4 * sum(lengths)):
+        return "its table has as many entries for each request as for the longest"
     return None
 
 
@@ -54,10 +58,10 @@ def plan_sequences(
     found = _cut(lasts, page, chunk_length)
     longest, count = max(span.length for span in lasts), max(map(len, found))
     begins, lengths, relations = (torch.tensor(x).view(len(lasts), count) for x in _columns(found, count))
-    pages = table[[span.request for span in lasts], : -(-longest // page.tokens)].long() * (
-        2 * page.heads * page.tokens
-    )
-    where = (pages.unsqueeze(-1) + torch.arange(page.tokens)).flatten(1)
+    pages = table[[span.request for span in lasts], : -(-longest // page.tokens)].long()
+    where = (pages.unsqueeze(-1) * (2 * page.heads * page.tokens) + torch.arange(page.tokens)).flatten(1)
+    if int(where.max()) < 2**31:  # every layer reads them
+        where = where.int()
     at = begins.unsqueeze(-1) + torch.arange(int(lengths.max()))
     tokens = where.gather(1, at.clamp_(max=where.shape[1] - 1).flatten(1)).view(len(lasts) * count, -1)
     rows = torch.arange(len(lasts)).unsqueeze(1)

@@ -7,19 +7,20 @@ import torch
 
 @dataclass(frozen=True)
 class Turn:
-    """Rotates [..., D] in few operations: `cos`, `sin` [..., 1, D], and where to find the `other` of each pair [D]."""
+    """Rotates [..., D] in few operations, by `cos` and `sin` [..., 1, D]; dimension i makes a pair with i + `half`."""
 
     cos: torch.Tensor
     sin: torch.Tensor
-    other: torch.Tensor
+    half: int
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         wide = x.float()
-        return torch.addcmul(wide * self.cos, wide.index_select(-1, self.other), self.sin).to(x.dtype)
+        first, second, rest = wide.tensor_split((self.half, 2 * self.half), dim=-1)
+        return torch.addcmul(wide * self.cos, torch.cat([second, first, rest], -1), self.sin).to(x.dtype)
 
     def rows(self, rows: slice) -> "Turn":
         """For some of the rows of x [N, ..., D]."""
-        return Turn(self.cos[rows], self.sin[rows], self.other)
+        return Turn(self.cos[rows], self.sin[rows], self.half)
 
 
 def turn(cos: torch.Tensor, sin: torch.Tensor, size: int, factor: torch.Tensor | None = None) -> Turn:
@@ -28,5 +29,4 @@ def turn(cos: torch.Tensor, sin: torch.Tensor, size: int, factor: torch.Tensor |
     rest = cos.new_ones(*cos.shape[:-1], size - 2 * half)
     rest = rest if factor is None else rest * factor
     cos, sin = torch.cat([cos, cos, rest], -1), torch.cat([-sin, sin, torch.zeros_like(rest)], -1)
-    at = torch.arange(size)
-    return Turn(cos.unsqueeze(-2), sin.unsqueeze(-2), torch.cat([at[half : 2 * half], at[:half], at[2 * half :]]))
+    return Turn(cos.unsqueeze(-2), sin.unsqueeze(-2), half)
