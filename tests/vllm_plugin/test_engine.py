@@ -4,6 +4,7 @@ import pytest
 
 from dca_hub.modeling.dual_chunk_geometry import DualChunkGeometry
 from support.engine_results import apart, check_written, prompt
+from support.engine_rounding import check
 from support.tiny_models import FAMILIES
 
 pytestmark = pytest.mark.vllm
@@ -39,3 +40,10 @@ def test_scaled_positions(rope, served, engine):
     result = engine(model.folder, [{"ids": ids, "max_tokens": 3, "prompt_logprobs": True}], max_model_len=512)
     assert apart(result["rounds"][0][0]["prompt_logprobs"], model.logprobs(ids)) < 1e-4
     check_written(model, ids, result["rounds"][0][0])
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_bfloat16(family, served, engine):
+    model, lengths = served(family), (2, 47, 48, 49, 130, 333)
+    requests = [{"ids": prompt(length, length), "max_tokens": 30, "prompt_logprobs": True} for length in lengths]
+    check(model, [requests], engine(model.folder, requests, dtype="bfloat16", max_num_batched_tokens=100))

@@ -1,1 +1,1 @@
-"""The attention backend for CPUs. Only `backend` imports vLLM."""
+"""The attention backend for CPUs. Only `backend` and `first_chunk` import vLLM."""
