@@ -11,6 +11,7 @@ except ImportError:
     raise
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
@@ -30,8 +31,14 @@ def first_to_fit(ways: tuple, bytes_of: Callable[..., int], device: torch.device
     """The first of these ways whose bytes a multiprocessor can share among the threads of a program, else the last."""
     if device.type != "cuda":  # Triton's interpreter
         return ways[0]
-    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin - _BESIDE
-    return next((way for way in ways if bytes_of(*way) <= shared), ways[-1])
+    shared = shared_memory(torch.cuda.current_device() if device.index is None else device.index)
+    return next((way for way in ways if bytes_of(*way) <= shared - _BESIDE), ways[-1])
+
+
+@cache
+def shared_memory(index: int) -> int:
+    """Bytes that a program of Triton may share among its threads on a GPU."""
+    return triton.runtime.driver.active.utils.get_device_properties(index)["max_shared_mem"]
 
 
 def tiles(x: torch.Tensor, rows: int, wide: int) -> TensorDescriptor:

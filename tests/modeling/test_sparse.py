@@ -3,7 +3,6 @@ direct computation chooses."""
 
 from importlib.util import find_spec
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -233,10 +232,10 @@ def test_a_watch_that_saw_nothing_kept_everything():
     [(232_448, 128, (128, 3)), (232_448, 256, (64, 2)), (101_376, 128, (64, 2)), (101_376, 256, (32, 1))],
 )
 def test_a_kernel_takes_as_many_keys_at_a_time_as_there_is_shared_memory_for(shared, size, pieces, monkeypatch):
-    from dca_hub.modeling.dual_chunk_selection_triton import first_to_fit
+    from dca_hub.modeling import dual_chunk_selection_triton as kernels
     from dca_hub.modeling.dual_chunk_sparse_triton import _PIECES
 
-    card = SimpleNamespace(shared_memory_per_block_optin=shared)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
-    found = first_to_fit(_PIECES, lambda keys, stages: (128 + 2 * keys * stages) * 2 * size, torch.device("cuda"))
+    monkeypatch.setattr(kernels, "shared_memory", {1: shared}.get)
+    bytes_of = lambda keys, stages: (128 + 2 * keys * stages) * 2 * size
+    found = kernels.first_to_fit(_PIECES, bytes_of, torch.device("cuda:1"))
     assert found == pieces
