@@ -60,6 +60,10 @@ def measure(dtype, size: int, first: int, last: int) -> dict[str, float]:
             case = f"fewest, {first} to {last}"
             taken = holding(scores, slab, stride, 0.7)
             errors[case] = errors.get(case, 0) + 100 * wrongly_taken(mine, taken, 0.7)
+            # Sharp enough that a stride without queries, whose attention is even, would keep another number of blocks.
+            scores = block_scores(queries, key, slab, stride, 2 * stride**0.5)
+            taken = holding(scores, slab, stride, 0.7)
+            errors[case] += 100 * wrongly_taken(_by_block(scores.softmax(-1), slab, stride), taken, 0.7)
             case = f"lists, {first} to {last}"
             errors[case] = errors.get(case, 0) + 100 * wrongly_listed(taken, slab)
     return errors
