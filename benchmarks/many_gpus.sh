@@ -20,24 +20,8 @@ vllm=${VLLM_PYTHON:-$python}
 gpus=${GPUS:-$("$python" -c "import torch; print(torch.cuda.device_count())")}
 [ "$gpus" -ge 2 ] || { echo "many_gpus.sh needs two GPUs at least, and finds $gpus" >&2; exit 2; }
 
-part() { # name, seconds, command
-    local name=$1 seconds=$2 started=$SECONDS
-    shift 2
-    case " ${parts[*]} " in *" $name "*) ;; *) return ;; esac
-    if [ -f "$out/$name.done" ]; then
-        echo "$name: done before"
-        return
-    fi
-    echo "$name: at most $seconds s"
-    if timeout "$seconds" "$@" >"$out/$name.log" 2>&1; then
-        touch "$out/$name.done"
-        echo "$name: done after $((SECONDS - started)) s"
-    else
-        echo "$name: failed ($?) after $((SECONDS - started)) s"
-        failed=1
-    fi
-    tail -n 6 "$out/$name.log"
-}
+# shellcheck source=benchmarks/parts.sh
+. benchmarks/parts.sh
 
 # The same steps of LoRA over all GPUs, two and one: two rows a step for each GPU there is, whoever takes them.
 finetune() {

@@ -16,24 +16,8 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 tests="-m pytest -p no:cacheprovider -q -m gpu tests/vllm_plugin/test_cuda_engine.py"
 
-part() { # name, seconds, command
-    local name=$1 seconds=$2 started=$SECONDS
-    shift 2
-    case " ${parts[*]} " in *" $name "*) ;; *) return ;; esac
-    if [ -f "$out/$name.done" ]; then
-        echo "$name: done before"
-        return
-    fi
-    echo "$name: at most $seconds s"
-    if timeout "$seconds" "$@" >"$out/$name.log" 2>&1; then
-        touch "$out/$name.done"
-        echo "$name: done after $((SECONDS - started)) s"
-    else
-        echo "$name: failed ($?) after $((SECONDS - started)) s"
-        failed=1
-    fi
-    tail -n 3 "$out/$name.log"
-}
+# shellcheck source=benchmarks/parts.sh
+. benchmarks/parts.sh
 
 parts=("$@")
 [ $# -gt 0 ] || parts=(engine spec pages tensor layer throughput)

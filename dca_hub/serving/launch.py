@@ -19,6 +19,8 @@ from dca_hub.vllm_plugin.refusals import PAGE_SIZES
 
 _CACHE_SHARE = 0.5  # of the free memory of a machine without GPU
 
+_KEPT = (("cache_bits", 8, "--cache-in-8bit"), ("offload_cache", True, "--offload-cache"))
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -40,6 +42,10 @@ class Wanted:
     def options(self) -> set[str]:
         """The names of the further options of vLLM."""
         return {option.partition("=")[0] for option in self.further if option.startswith("--")}
+
+    def kept(self) -> list[tuple[str, int, str]]:
+        """The unusual ways to keep a cache that are asked for: argument, value and option."""
+        return [way for way in _KEPT if getattr(self, way[0]) == way[1]]
 
     @property
     def listens(self) -> bool:
@@ -76,11 +82,11 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
             Fix("give {}", "engine", "transformers"),
             Fix("leave {} out", "sparse"),
         )
-    for argument in (name for name, asked in _kept(wanted).items() if asked):
+    for argument, value, _ in wanted.kept():
         raise DcaHubError(
             "vLLM keeps its cache itself, the server of transformers as this asks",
             Fix("give {}", "engine", "transformers"),
-            Fix("leave {} out", argument, 8 if argument == "cache_bits" else True),
+            Fix("leave {} out", argument, value),
         )
     context = wanted.context or reach_of(source, geometry)
     command = ["vllm", "serve", model, "--max-model-len", str(context)]
@@ -108,14 +114,6 @@ def vllm_launch(model: str, source: Source, geometry: DualChunkGeometry, wanted:
     return Launch((*command, *wanted.further), environment, (*notes, *([public] if public else [])))
 
 
-_KEPT = {"cache_bits": "--cache-in-8bit", "offload_cache": "--offload-cache"}
-
-
-def _kept(wanted: Wanted) -> dict[str, bool]:
-    """The ways to keep a cache that are not the usual one, and whether each was asked for."""
-    return {"cache_bits": wanted.cache_bits != 16, "offload_cache": wanted.offload_cache}
-
-
 def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
     """The `dca-hub serve` that says everything about transformers' server of a model.
 
@@ -136,7 +134,7 @@ def transformers_command(model: str, wanted: Wanted) -> tuple[str, ...]:
     command += ["--max-context", str(context), *(["--dtype", wanted.dtype] if wanted.dtype else [])]
     if wanted.sparse:
         command += ["--sparse", *([] if wanted.sparse is True else [str(wanted.sparse)])]
-    command += [_KEPT[name] for name, asked in _kept(wanted).items() if asked]
+    command += [option for *_, option in wanted.kept()]
     return (*command, "--host", wanted.host, "--port", str(wanted.port))
 
 
